@@ -1,0 +1,1 @@
+"""jaxformer: encoder-decoder and encoder Transformers in JAX."""

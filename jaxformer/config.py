@@ -1,0 +1,454 @@
+"""Frozen, typed, validated settings: one dataclass for each concern, gathered in `Config`.
+
+Every component receives only its own section. Values are checked here, once, so that nothing after this module has to
+check them again; an error says what was wrong, what was given, and what to do. Not for flags (`run.py`) and not for
+tuned numbers (`experiments/`): the defaults below are the plain ones of the literature.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """A sentence listing `choices`, with the nearest one to `name` suggested if any is near."""
+    listed = sorted(choices)
+    close = difflib.get_close_matches(name, listed, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"choose one of {', '.join(listed)}.{hint}"
+
+
+def _check_choice(field: str, value: str, *choices: str) -> None:
+    if value not in choices:
+        raise ValueError(f"{field}={value!r} is not known: {nearest(value, choices)}")
+
+
+def _check_positive(section: str, config: Any, *fields: str) -> None:
+    for field in fields:
+        value = getattr(config, field)
+        if not value > 0:
+            raise ValueError(f"{section}.{field} must be greater than 0, got {value}")
+
+
+def _check_not_negative(section: str, config: Any, *fields: str) -> None:
+    for field in fields:
+        value = getattr(config, field)
+        if not value >= 0:
+            raise ValueError(f"{section}.{field} must be 0 or greater, got {value}")
+
+
+def _check_fraction(section: str, config: Any, *fields: str) -> None:
+    for field in fields:
+        value = getattr(config, field)
+        if not 0.0 <= value < 1.0:
+            raise ValueError(f"{section}.{field} must be at least 0 and less than 1, got {value}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The network (Vaswani et al. 2017, table 3, names the sizes).
+
+    Attributes:
+      d_model: width of the residual stream, D.
+      d_ff: width of the feed-forward layer, F.
+      num_heads: attention heads, N; must divide `d_model`.
+      num_kv_heads: key/value heads, K, for grouped-query attention; 0 means as many as `num_heads`.
+      num_encoder_layers: depth of the encoder.
+      num_decoder_layers: depth of the decoder.
+      activation: of the feed-forward layer: `relu`, `gelu` or `swiglu`.
+      norm: `layernorm` or `rmsnorm`.
+      norm_position: `pre` (normalise before each sub-layer, and once at the end) or `post` (as in the paper).
+      position: `sinusoidal`, `learned` or `rotary`.
+      max_length: longest sequence, in tokens, that the model accepts; sizes learned positions and decoding caches.
+      share_embeddings: one embedding for source and target; needs `data.joint_vocabulary`.
+      tie_output: the output projection is the transposed target embedding.
+      dropout: rate on embeddings and on the output of every sub-layer.
+      attention_dropout: rate on attention weights.
+      activation_dropout: rate inside the feed-forward layer.
+      scan_layers: compile one layer and scan over the depth, instead of compiling every layer.
+    """
+
+    d_model: int = 512
+    d_ff: int = 2048
+    num_heads: int = 8
+    num_kv_heads: int = 0
+    num_encoder_layers: int = 6
+    num_decoder_layers: int = 6
+    activation: str = "relu"
+    norm: str = "layernorm"
+    norm_position: str = "pre"
+    position: str = "sinusoidal"
+    max_length: int = 256
+    share_embeddings: bool = True
+    tie_output: bool = True
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
+    scan_layers: bool = False
+
+    def __post_init__(self) -> None:
+        _check_positive("model", self, "d_model", "d_ff", "num_heads", "num_encoder_layers", "num_decoder_layers")
+        _check_positive("model", self, "max_length")
+        _check_not_negative("model", self, "num_kv_heads")
+        _check_choice("model.activation", self.activation, "relu", "gelu", "swiglu")
+        _check_choice("model.norm", self.norm, "layernorm", "rmsnorm")
+        _check_choice("model.norm_position", self.norm_position, "pre", "post")
+        _check_choice("model.position", self.position, "sinusoidal", "learned", "rotary")
+        _check_fraction("model", self, "dropout", "attention_dropout", "activation_dropout")
+        if self.d_model % self.num_heads:
+            raise ValueError(
+                f"model.num_heads={self.num_heads} does not divide model.d_model={self.d_model}: "
+                "choose a number of heads that does"
+            )
+        if self.num_kv_heads and self.num_heads % self.num_kv_heads:
+            raise ValueError(
+                f"model.num_kv_heads={self.num_kv_heads} does not divide model.num_heads={self.num_heads}: "
+                "choose a divisor, or 0 for one key/value head per query head"
+            )
+        if self.position == "rotary" and (self.d_model // self.num_heads) % 2:
+            raise ValueError(
+                "model.position=rotary needs an even head size, "
+                f"got d_model / num_heads = {self.d_model // self.num_heads}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Where sentence pairs come from and how they become batches.
+
+    Attributes:
+      source: `bundled` (the generated corpus), `files` (parallel text in `path`) or `tfds` (a prepared TFDS set).
+      path: for `files`, the folder; for `tfds`, the TFDS data folder (empty: its usual one).
+      name: for `tfds`, the data set, such as `wmt14_translate/de-en`.
+      source_language: language code, also the suffix of the source files (`train.en`).
+      target_language: language code, also the suffix of the target files (`train.de`).
+      reverse: translate from `target_language` to `source_language` instead.
+      train, validation, test: names of the splits (file stems, or TFDS splits); empty: found under the usual names.
+      references: a tokenised reference file for the test split; if given, tokenised BLEU is reported too.
+      num_examples: for `bundled`, training pairs to generate; otherwise at most this many training pairs, 0 for all.
+      seed: for `bundled`, of the generator.
+      vocabulary_size: pieces in the vocabulary (in each one, when it is not joint).
+      tokenizer: `bpe` or `unigram` (sentencepiece).
+      joint_vocabulary: one vocabulary for both languages.
+      byte_fallback: spell unknown characters as bytes, so that no text is unrepresentable.
+      subword_sampling: probability-like strength of subword regularisation in training (BPE dropout rate, or the
+        unigram smoothing alpha); 0 switches it off.
+      max_length: longest side in tokens, the end-of-sentence token included; longer training pairs are dropped.
+      max_length_ratio: largest ratio of the sides' lengths in words among training pairs; 0 for no limit.
+      deduplicate: drop exact repetitions of a training pair.
+      normalization: Unicode form applied to the text: `nfc`, `nfkc` or `none`.
+      batching: `bucket` (rows of like length) or `pack` (several pairs in a row, separated by segment ids).
+      batch_tokens: slots on each side of one global batch.
+      num_shapes: how many different batch shapes bucketing may use (each is compiled once).
+      pack_length: row length when packing, 0 for `max_length`.
+      cache_dir: where prepared data is cached; empty for the user's cache folder.
+      num_threads: threads that read batches.
+      prefetch: batches kept ready ahead of the training step.
+    """
+
+    source: str = "files"
+    path: str = ""
+    name: str = ""
+    source_language: str = "en"
+    target_language: str = "de"
+    reverse: bool = False
+    train: str = ""
+    validation: str = ""
+    test: str = ""
+    references: str = ""
+    num_examples: int = 0
+    seed: int = 0
+    vocabulary_size: int = 8000
+    tokenizer: str = "bpe"
+    joint_vocabulary: bool = True
+    byte_fallback: bool = True
+    subword_sampling: float = 0.0
+    max_length: int = 128
+    max_length_ratio: float = 0.0
+    deduplicate: bool = True
+    normalization: str = "nfc"
+    batching: str = "bucket"
+    batch_tokens: int = 4096
+    num_shapes: int = 8
+    pack_length: int = 0
+    cache_dir: str = ""
+    num_threads: int = 2
+    prefetch: int = 4
+
+    def __post_init__(self) -> None:
+        _check_choice("data.source", self.source, "bundled", "files", "tfds")
+        _check_choice("data.tokenizer", self.tokenizer, "bpe", "unigram")
+        _check_choice("data.normalization", self.normalization, "nfc", "nfkc", "none")
+        _check_choice("data.batching", self.batching, "bucket", "pack")
+        _check_positive("data", self, "vocabulary_size", "max_length", "batch_tokens", "num_shapes", "num_threads")
+        _check_positive("data", self, "prefetch")
+        _check_not_negative("data", self, "num_examples", "seed", "max_length_ratio", "pack_length")
+        _check_fraction("data", self, "subword_sampling")
+        longest = (self.pack_length or self.max_length) if self.batching == "pack" else self.max_length
+        if self.batch_tokens < longest:
+            raise ValueError(
+                f"data.batch_tokens={self.batch_tokens} does not fit the longest row ({longest} tokens): "
+                f"raise --config.data.batch_tokens to {longest} or more, or lower --config.data.max_length"
+            )
+        if self.batching == "pack" and longest < self.max_length:
+            raise ValueError(
+                f"data.pack_length={self.pack_length} is shorter than data.max_length={self.max_length}: "
+                "raise --config.data.pack_length or lower --config.data.max_length"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimizer and its learning-rate schedule (optax).
+
+    Attributes:
+      name: `adam`, `adamw`, `sgd`, `rmsprop`, `adafactor` or `lion`.
+      learning_rate: the peak, reached at the end of the warm-up.
+      schedule: after the warm-up: `inverse_sqrt` (Vaswani et al. 2017, eq. 3), `cosine`, `linear` or `constant`.
+      warmup_steps: steps of linear warm-up from 0.
+      end_factor: `cosine` and `linear` end at this fraction of the peak.
+      b1, b2, eps: of Adam, AdamW and Lion (which has no `eps`); `b2` is also RMSprop's decay.
+      momentum: of SGD and RMSprop.
+      weight_decay: decoupled; applied to matrices only, never to biases, norms or embeddings of positions.
+      clip_norm: largest global norm of the gradient; 0 for no clipping.
+    """
+
+    name: str = "adam"
+    learning_rate: float = 1e-3
+    schedule: str = "inverse_sqrt"
+    warmup_steps: int = 4000
+    end_factor: float = 0.0
+    b1: float = 0.9
+    b2: float = 0.98
+    eps: float = 1e-9
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    clip_norm: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_choice("optimizer.name", self.name, "adam", "adamw", "sgd", "rmsprop", "adafactor", "lion")
+        _check_choice("optimizer.schedule", self.schedule, "inverse_sqrt", "cosine", "linear", "constant")
+        _check_positive("optimizer", self, "learning_rate", "eps")
+        _check_not_negative("optimizer", self, "warmup_steps", "end_factor", "weight_decay", "clip_norm")
+        _check_fraction("optimizer", self, "b1", "b2", "momentum")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How long to train and what to do on the way.
+
+    Attributes:
+      num_steps: optimizer steps.
+      seed: of initialisation, dropout and data order.
+      label_smoothing: mass moved from the label to the whole vocabulary (Szegedy et al. 2016).
+      log_every, eval_every, checkpoint_every: in steps; 0 switches evaluation or checkpoints on the way off.
+      checkpoint_minutes: also save a checkpoint after this many minutes without one; 0 for never.
+      keep_checkpoints: how many of the newest checkpoints stay.
+      average_checkpoints: evaluate the mean of the last N checkpoints' parameters; 0 or 1 for none.
+      ema_decay: decay of the exponential moving average of the parameters, which is then evaluated; 0 for none.
+      best_metric: the validation metric whose best checkpoint is kept, and which early stopping watches.
+      early_stopping: stop after this many evaluations without improvement; 0 for never.
+      eval_examples: validation sentences translated on the way; 0 for all.
+    """
+
+    num_steps: int = 10000
+    seed: int = 0
+    label_smoothing: float = 0.1
+    log_every: int = 50
+    eval_every: int = 1000
+    checkpoint_every: int = 1000
+    checkpoint_minutes: float = 10.0
+    keep_checkpoints: int = 3
+    average_checkpoints: int = 0
+    ema_decay: float = 0.0
+    best_metric: str = "validation/bleu"
+    early_stopping: int = 0
+    eval_examples: int = 0
+
+    def __post_init__(self) -> None:
+        _check_positive("training", self, "num_steps", "log_every", "keep_checkpoints")
+        _check_not_negative("training", self, "seed", "eval_every", "checkpoint_every", "checkpoint_minutes")
+        _check_not_negative("training", self, "average_checkpoints", "early_stopping", "eval_examples")
+        _check_fraction("training", self, "label_smoothing", "ema_decay")
+        _check_choice(
+            "training.best_metric", self.best_metric, "validation/bleu", "validation/chrf", "validation/loss",
+            "validation/exact_match",
+        )
+        if self.average_checkpoints > 1 and self.ema_decay:
+            raise ValueError(
+                "training.average_checkpoints and training.ema_decay are two ways to average parameters: choose one"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryConfig:
+    """What is traded for memory.
+
+    Attributes:
+      accumulate: micro-batches per optimizer step; each holds `data.batch_tokens / accumulate` slots a side.
+    """
+
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
+        _check_positive("memory", self, "accumulate")
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """How devices are laid out.
+
+    Attributes:
+      data: devices that split the batch; -1 for all there are.
+    """
+
+    data: int = -1
+
+    def __post_init__(self) -> None:
+        if self.data != -1:
+            _check_positive("mesh", self, "data")
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodingConfig:
+    """How translations are found.
+
+    Attributes:
+      method: `beam`, `greedy` or `sample`.
+      beam_size: beam width, W.
+      length_penalty: alpha of Wu et al. 2016, equation 14; 0 ranks by plain log-probability.
+      n_best: hypotheses returned for each sentence; at most `beam_size`.
+      temperature, top_k, top_p: of sampling; `top_k=0` and `top_p=1` keep the whole vocabulary.
+      seed: of sampling.
+      max_length: longest output in tokens; 0 for twice the source plus ten, at most `model.max_length`.
+      batch_tokens: source slots decoded at once.
+    """
+
+    method: str = "beam"
+    beam_size: int = 5
+    length_penalty: float = 1.0
+    n_best: int = 1
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+    max_length: int = 0
+    batch_tokens: int = 4096
+
+    def __post_init__(self) -> None:
+        _check_choice("decoding.method", self.method, "beam", "greedy", "sample")
+        _check_positive("decoding", self, "beam_size", "n_best", "temperature", "batch_tokens")
+        _check_not_negative("decoding", self, "length_penalty", "top_k", "seed", "max_length")
+        if not 0.0 < self.top_p <= 1.0:
+            raise ValueError(f"decoding.top_p must be greater than 0 and at most 1, got {self.top_p}")
+        if self.method == "beam" and self.n_best > self.beam_size:
+            raise ValueError(
+                f"decoding.n_best={self.n_best} is more than decoding.beam_size={self.beam_size}: "
+                "a beam holds no more hypotheses than its width"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class MonitoringConfig:
+    """What is shown and recorded.
+
+    Attributes:
+      progress: one live progress line on standard error.
+      tensorboard: write event files to `tensorboard/` in the workdir.
+      samples: sample translations printed at the end.
+    """
+
+    progress: bool = True
+    tensorboard: bool = True
+    samples: int = 10
+
+    def __post_init__(self) -> None:
+        _check_not_negative("monitoring", self, "samples")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that defines a run; written to `config.json` in its workdir.
+
+    Attributes:
+      experiment: name of the experiment and its variant, `wmt:base`.
+      precision: `fp32` or `bf16`: parameters and reductions stay in float32, activations are computed in this.
+    """
+
+    experiment: str = ""
+    precision: str = "fp32"
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    training: TrainingConfig = TrainingConfig()
+    memory: MemoryConfig = MemoryConfig()
+    mesh: MeshConfig = MeshConfig()
+    decoding: DecodingConfig = DecodingConfig()
+    monitoring: MonitoringConfig = MonitoringConfig()
+
+    def __post_init__(self) -> None:
+        _check_choice("precision", self.precision, "fp32", "bf16")
+        if self.model.share_embeddings and not self.data.joint_vocabulary:
+            raise ValueError(
+                "model.share_embeddings=true needs one vocabulary for both languages: "
+                "set --config.data.joint_vocabulary=true or --config.model.share_embeddings=false"
+            )
+        if self.data.max_length > self.model.max_length:
+            raise ValueError(
+                f"data.max_length={self.data.max_length} is more than model.max_length={self.model.max_length}: "
+                "raise --config.model.max_length or lower --config.data.max_length"
+            )
+
+
+_D = TypeVar("_D")
+
+
+def replace(config: _D, changes: Mapping[str, Any]) -> _D:
+    """`config` with `changes`, a nested or dotted mapping of field names to values; unknown names are refused.
+
+    Raises:
+      ValueError: for a field that does not exist (with the nearest name), or a value of the wrong type.
+    """
+    nested: dict[str, Any] = {}
+    for name, value in changes.items():
+        head, _, rest = name.partition(".")
+        if rest:
+            nested.setdefault(head, {})[rest] = value
+        elif isinstance(value, Mapping) and isinstance(nested.get(head), dict):
+            nested[head].update(value)
+        else:
+            nested[head] = value
+    fields = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for name, value in nested.items():
+        if name not in fields:
+            raise ValueError(f"unknown config field {name!r}: {nearest(name, fields)}")
+        current = getattr(config, name)
+        if dataclasses.is_dataclass(current):
+            if not isinstance(value, Mapping):
+                raise ValueError(f"config section {name!r} takes fields, got {value!r}")
+            values[name] = replace(current, value)
+        else:
+            values[name] = _typed(name, value, current)
+    return dataclasses.replace(config, **values)  # type: ignore[type-var]
+
+
+def _typed(name: str, value: Any, current: Any) -> Any:
+    if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(current):
+        raise ValueError(f"config field {name!r} is of type {type(current).__name__}, got {value!r}")
+    return value
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The nested plain dictionary of `config`, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """The `Config` that `to_dict` wrote; fields it does not mention keep their defaults."""
+    return replace(Config(), values)

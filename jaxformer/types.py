@@ -1,0 +1,81 @@
+"""The values that every part of jaxformer exchanges, and the legend of dimension letters.
+
+Not for behaviour: nothing here computes anything beyond what a field implies.
+
+Legend, used in every signature and docstring of the library:
+
+    B  batch (rows)            N  attention heads          V  vocabulary
+    S  source length           K  key/value heads          L  layers
+    T  target length           H  size of one head         W  beam width
+    D  model width (d_model)   F  feed-forward width       *  any leading dimensions
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+Array = jax.Array | np.ndarray
+
+
+class Pair(NamedTuple):
+    """One raw sentence pair: the record that every translation source yields."""
+
+    source: str
+    target: str
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Sequences:
+    """Rows of token ids; each row holds one sequence, or several packed one after another.
+
+    Attributes:
+      tokens: int32 [B, S], token ids, 0 where there is padding. Target rows hold the *labels* (ending in the
+        end-of-sentence id); decoder inputs are made from them by `ops.masks.shift_right`.
+      positions: int32 [B, S], position within its own sequence, from 0, restarting at every packed sequence.
+      segment_ids: int32 [B, S], 1, 2, ... for the packed sequences of a row, 0 for padding.
+      weights: float32 [B, S], the weight of each token in losses and counts, 0 for padding.
+    """
+
+    tokens: Array
+    positions: Array
+    segment_ids: Array
+    weights: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """One frozen batch for an encoder-decoder: `source` and `target` share the row dimension B.
+
+    When rows are packed, segment i of a source row belongs to segment i of the target row.
+    """
+
+    source: Sequences
+    target: Sequences
+
+
+class Mean(NamedTuple):
+    """A masked mean that is not divided yet: merge by adding both parts, divide once at the end.
+
+    Attributes:
+      sum: scalar, the weighted sum.
+      weight: scalar, the total weight.
+    """
+
+    sum: Array
+    weight: Array
+
+    def __add__(self, other: object) -> Mean:
+        if not isinstance(other, Mean):
+            return NotImplemented
+        return Mean(self.sum + other.sum, self.weight + other.weight)
+
+    def value(self) -> float:
+        """The mean as a Python float; nan when nothing was counted."""
+        weight = float(self.weight)
+        return float(self.sum) / weight if weight else float("nan")
