@@ -20,6 +20,9 @@ import numpy as np
 
 Array = jax.Array | np.ndarray
 
+PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
+"""Ids of the special tokens, the same in every vocabulary."""
+
 
 class Pair(NamedTuple):
     """One raw sentence pair: the record that every translation source yields."""
