@@ -1,0 +1,58 @@
+"""What a training step reads and replaces: one registered dataclass, a pytree of arrays and nothing else.
+
+Not for the static half of a model (the NNX graph definition stays outside, with the loop), and not for what only the
+host knows (the data iterator, early stopping, the log window: `loop.Progress`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """Everything on the device that changes from step to step.
+
+    Attributes:
+      step: int32 scalar, steps taken so far.
+      params: the trainable parameters, an `nnx.State` of `nnx.Param`.
+      ema: their exponential moving average, of the same structure; None when it is not kept.
+      opt_state: the optimizer's state.
+      key: the base key of dropout, which never changes: step i uses `fold_in(key, i)`, so that a resumed run draws the
+        masks of an uninterrupted one.
+    """
+
+    step: jax.Array
+    params: Any
+    ema: Any
+    opt_state: Any
+    key: jax.Array
+
+
+def create_state(params: Any, optimizer: optax.GradientTransformation, *, seed: int, ema: bool) -> TrainState:
+    """The state before the first step; no two leaves share a buffer, so that the whole of it can be donated.
+
+    Args:
+      params: the model's parameters, a pytree of arrays; the state takes copies.
+      optimizer: makes the first `opt_state`.
+      seed: of dropout.
+      ema: whether to keep a moving average of the parameters.
+    """
+
+    def build(params: Any) -> TrainState:
+        copies = jax.tree.map(jnp.array, params)
+        average = jax.tree.map(jnp.array, params) if ema else None
+        return TrainState(jnp.zeros((), jnp.int32), copies, average, optimizer.init(params), jax.random.key(seed))
+
+    return jax.jit(build)(params)
+
+
+def evaluation_params(state: TrainState) -> Any:
+    """The parameters to evaluate: the moving average where one is kept."""
+    return state.params if state.ema is None else state.ema
