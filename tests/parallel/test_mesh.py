@@ -1,0 +1,65 @@
+"""The data-parallel mesh: refusals here, and placement on eight simulated devices in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import jax
+import numpy as np
+import pytest
+
+from jaxformer.config import MeshConfig
+from jaxformer.parallel import mesh as mesh_lib
+
+
+def test_the_default_mesh_takes_every_device():
+    mesh = mesh_lib.make_mesh(MeshConfig())
+    assert mesh.devices.size == jax.device_count()
+    assert mesh.axis_names == ("data",)
+
+
+def test_more_devices_than_there_are_is_refused_with_both_numbers():
+    with pytest.raises(ValueError, match=rf"mesh.data=4096 is more than the {jax.device_count()} devices"):
+        mesh_lib.make_mesh(MeshConfig(data=4096))
+
+
+def test_a_placed_tree_keeps_its_values():
+    mesh = mesh_lib.make_mesh(MeshConfig(data=1))
+    tree = {"a": np.arange(6.0, dtype=np.float32).reshape(3, 2)}
+    for placed in (mesh_lib.place_batch(tree, mesh), mesh_lib.place_replicated(tree, mesh)):
+        np.testing.assert_array_equal(placed["a"], tree["a"])
+
+
+def test_eight_devices_split_rows_and_share_parameters():
+    script = """
+        import jax
+        jax.config.update("jax_num_cpu_devices", 8)
+        import jax.numpy as jnp, numpy as np
+        from jaxformer.config import MeshConfig
+        from jaxformer.parallel.mesh import make_mesh, place_batch, place_replicated
+
+        mesh = make_mesh(MeshConfig(data=4))
+        rows = np.arange(24, dtype=np.float32).reshape(8, 3)
+        weight = np.ones((3, 2), np.float32)
+        batch, params = place_batch(rows, mesh), place_replicated(weight, mesh)
+        assert len(batch.addressable_shards) == 4
+        for index, shard in enumerate(batch.addressable_shards):
+            np.testing.assert_array_equal(shard.data, rows[2 * index : 2 * index + 2])
+        assert all(shard.data.shape == (3, 2) for shard in params.addressable_shards)
+        # Unannotated products over a sharded axis must work: that is what Auto axes are for.
+        gram = jax.jit(lambda x, w: (x @ w).T @ x)(batch, params)
+        np.testing.assert_allclose(gram, (rows @ weight).T @ rows)
+        try:
+            place_batch(rows[:6], mesh)
+        except ValueError as error:
+            assert "divisible" in str(error) or "divide" in str(error), error
+        else:
+            raise AssertionError("six rows were split over four devices")
+        print("fine")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout.strip() == "fine", done.stderr
