@@ -1,0 +1,74 @@
+"""The experiments: recipes as pure data, and the registry that finds them by name.
+
+Each module holds one experiment: a docstring with its source, command and what was measured; `VARIANTS`, full
+configurations by name, the first being the default; `DESCRIPTIONS`, a line on each variant. A module may also define
+`choose(has_accelerator, wmt_prepared) -> (variant, reason)`, which picks the variant from facts about the machine when
+the person names none. Not for code that trains or looks at machines: only `jaxformer.config` is imported here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Mapping
+
+from jaxformer.config import Config, nearest
+
+NAMES = ("wmt", "multi30k", "tatoeba", "scan")
+
+Choice = Callable[[bool, bool], tuple[str, str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One experiment of the registry.
+
+    Attributes:
+      name: as given to `--experiment`.
+      summary: the first line of its docstring.
+      variants: variant name -> configuration.
+      descriptions: variant name -> one line.
+      choose: facts (accelerator present, WMT14 prepared) -> (variant, reason); None when the first variant is the
+        default.
+    """
+
+    name: str
+    summary: str
+    variants: Mapping[str, Config]
+    descriptions: Mapping[str, str]
+    choose: Choice | None
+
+    def config(self, variant: str) -> Config:
+        """The configuration of `variant`, its `experiment` field filled in.
+
+        Raises:
+          ValueError: for a variant that does not exist, with the nearest name.
+        """
+        if variant not in self.variants:
+            choices = nearest(variant, self.variants)
+            raise ValueError(f"unknown variant {variant!r} of experiment {self.name!r}: {choices}")
+        return dataclasses.replace(self.variants[variant], experiment=f"{self.name}:{variant}")
+
+
+def find(name: str) -> Experiment:
+    """The experiment called `name`.
+
+    Raises:
+      ValueError: if there is none, with the nearest name.
+    """
+    if name not in NAMES:
+        raise ValueError(f"unknown experiment {name!r}: {nearest(name, NAMES)}")
+    module = importlib.import_module(f"experiments.{name}")
+    summary = (module.__doc__ or "").strip().splitlines()[0]
+    return Experiment(name, summary, module.VARIANTS, module.DESCRIPTIONS, getattr(module, "choose", None))
+
+
+def listing() -> str:
+    """What `--list` prints: every experiment and variant with one line on each."""
+    lines: list[str] = []
+    for name in NAMES:
+        experiment = find(name)
+        lines.append(f"{name}  {experiment.summary}")
+        for variant in experiment.variants:
+            lines.append(f"  {f'{name}:{variant}':<18} {experiment.descriptions[variant]}")
+    return "\n".join(lines)

@@ -1,0 +1,83 @@
+"""Writing records that survive: atomic replacement, strict JSON, and disk errors that say what to do.
+
+Not for what the records mean (`training.workdir`, `monitoring.trackers`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+
+class DiskError(OSError):
+    """The operating system's refusal to write, with what to do about it."""
+
+
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full: free some space or choose another --workdir",
+    errno.EDQUOT: "the disk quota is used up: free some space or choose another --workdir",
+    errno.EACCES: "no permission to write there: change that or choose another --workdir",
+    errno.EPERM: "no permission to write there: change that or choose another --workdir",
+    errno.EROFS: "the file system is read-only: choose another --workdir",
+    errno.ENOTDIR: "a part of the path is a file: choose another --workdir",
+    errno.EEXIST: "it is a file, not a folder: choose another --workdir",
+    errno.EISDIR: "it is a folder, not a file: move it away or choose another --workdir",
+}
+
+
+@contextlib.contextmanager
+def explain_disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns an `OSError` from writing `path` into a `DiskError` that says what to do."""
+    try:
+        yield
+    except DiskError:
+        raise
+    except OSError as error:
+        number = error.errno or 0
+        remedy = _REMEDIES.get(number, f"{error.strerror or error}: choose another --workdir")
+        explained = DiskError(f"cannot write {os.fspath(path)}: {remedy}")
+        explained.errno = number
+        raise explained from error
+
+
+def atomic_write(path: Path, text: str) -> None:
+    """Writes `path` so that a reader, or a crash, finds the old text or the new, never a part.
+
+    Raises:
+      DiskError: if it cannot be written; the old text is then still there.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with explain_disk_errors(path):
+        try:
+            with open(partial, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise
+
+
+def plain(value: Any) -> Any:
+    """`value` in what strict JSON holds: scalars of numpy and jax as Python's; NaN and infinities as strings.
+
+    `float` reads those strings back; strict readers of JSON would refuse the bare words.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value

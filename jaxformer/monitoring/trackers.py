@@ -1,0 +1,171 @@
+"""Where the metrics of a run go: `metrics.jsonl`, the record that everything else is made from, and TensorBoard.
+
+A tracker takes (step, metrics) and nothing else. Not for computing metrics, and not for the live line
+(`monitoring.progress`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from jaxformer.monitoring.durable import atomic_write, explain_disk_errors, plain
+
+
+class Tracker(Protocol):
+    """Takes the metrics of a step."""
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Records `metrics`, named `train/loss`, `validation/bleu`, ..., at `step`."""
+
+    def sync(self) -> None:
+        """Makes sure that what was logged survives a power cut; called with every checkpoint."""
+
+    def close(self) -> None:
+        """Writes what is left and releases the files."""
+
+
+class JsonlTracker:
+    """One JSON object a line: `step`, `time` (seconds since 1970) and the metrics, floats in full precision.
+
+    Every record reaches the operating system at once, so that a killed process loses none.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self._path = Path(path)
+        self._file = self._open()
+
+    def _open(self) -> TextIO:
+        with explain_disk_errors(self._path):
+            file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed by `close`)
+            if _torn(self._path):
+                file.write("\n")  # so that the next record does not join a line that a crash tore
+            return file
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Appends one record.
+
+        Raises:
+          DiskError: if the disk is full.
+        """
+        record = {"step": int(step), "time": time.time(), **plain(metrics)}
+        with explain_disk_errors(self._path):
+            self._file.write(json.dumps(record, allow_nan=False) + "\n")
+            self._file.flush()
+
+    def truncate_after(self, step: int) -> int:
+        """Drops the records of steps after `step`, which a resumed run makes again; returns how many were dropped.
+
+        A last line that was torn by a crash is dropped too.
+        """
+        self._file.close()
+        with explain_disk_errors(self._path):
+            lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines() if self._path.exists() else []
+            kept = [line for line in lines if (record := _parsed(line)) is not None and record["step"] <= step]
+            if len(kept) != len(lines):
+                atomic_write(self._path, "".join(f"{line}\n" for line in kept))
+        self._file = self._open()
+        return len(lines) - len(kept)
+
+    def sync(self) -> None:
+        """Waits until the records are on the disk."""
+        with explain_disk_errors(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Closes the file; further calls do nothing."""
+        if not self._file.closed:
+            with explain_disk_errors(self._path):
+                self._file.close()
+
+
+class TensorBoardTracker:
+    """Event files for TensorBoard, through tensorboardX.
+
+    Args:
+      directory: of the event files.
+      purge_after: when resuming, the restored step: TensorBoard hides what an earlier run logged beyond it.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], *, purge_after: int | None = None):
+        from tensorboardX import SummaryWriter
+
+        purge_step = None if purge_after is None else purge_after + 1
+        with explain_disk_errors(directory):
+            self._writer = SummaryWriter(os.fspath(directory), purge_step=purge_step)
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Adds every number of `metrics` as a scalar; text is left out."""
+        for name, value in metrics.items():
+            value = value.item() if hasattr(value, "item") else value
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                self._writer.add_scalar(name, value, step)
+
+    def sync(self) -> None:
+        """Writes the events that wait in memory."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Writes the events that are left and closes the file."""
+        self._writer.close()
+
+
+class Trackers:
+    """Several trackers as one."""
+
+    def __init__(self, trackers: Iterable[Tracker]):
+        self._trackers = tuple(trackers)
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Logs to each."""
+        for tracker in self._trackers:
+            tracker.log(step, metrics)
+
+    def sync(self) -> None:
+        """Syncs each."""
+        for tracker in self._trackers:
+            tracker.sync()
+
+    def close(self) -> None:
+        """Closes each."""
+        for tracker in self._trackers:
+            tracker.close()
+
+
+def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The records of a `metrics.jsonl` in order.
+
+    Lines that a crash tore are skipped; "nan" and "inf" are floats again.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    records = (_parsed(line) for line in lines)
+    return [{name: _number(value) for name, value in record.items()} for record in records if record is not None]
+
+
+def _torn(path: Path) -> bool:
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        if not size:
+            return False
+        file.seek(size - 1)
+        return file.read(1) != b"\n"
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None
+
+
+def _number(value: Any) -> Any:
+    return float(value) if value in ("nan", "inf", "-inf") else value

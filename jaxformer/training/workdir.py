@@ -1,0 +1,212 @@
+"""The folder of one run: who may write to it, what it holds, and whether its run is finished.
+
+A `Workdir` is claimed by one process at a time, belongs to one configuration for life, and is finished once
+`result.json` is there.
+Not for the content of checkpoints (`training.checkpoint`), nor for metrics records (`monitoring.trackers`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxformer.config import Config, from_dict, replace, to_dict
+from jaxformer.monitoring.durable import DiskError, atomic_write, explain_disk_errors, plain
+from jaxformer.monitoring.machine import environment
+
+MAY_DIFFER = ("monitoring.", "data.num_threads", "data.prefetch", "data.cache_dir")
+"""Fields that change neither the model nor any number a run produces: a run may be continued with others."""
+
+EVALUATION_MAY_SET = (
+    "decoding.", "monitoring.", "mesh.", "data.path", "data.validation", "data.test", "data.references",
+    "data.cache_dir", "data.num_threads", "data.prefetch",
+)
+"""Fields that `evaluate` and `predict` may set: how to decode and where things are, never what was trained."""
+
+
+class WorkdirError(DiskError):
+    """A workdir that cannot be used, with what to do about it."""
+
+
+class Workdir:
+    """Paths of a run's folder, and the operations that keep it consistent.
+
+    Constructing one touches nothing on disk.
+
+    Attributes:
+      path: the folder.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration, enough to repeat the run."""
+        return self.path / "config.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a record."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def result_file(self) -> Path:
+        """Final metrics, throughput and environment."""
+        return self.path / "result.json"
+
+    @property
+    def tokenizer(self) -> Path:
+        """The sentencepiece model (the source's, when there are two)."""
+        return self.path / "tokenizer.model"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard event files."""
+        return self.path / "tensorboard"
+
+    @property
+    def predictions(self) -> Path:
+        """The folder of translations."""
+        return self.path / "predictions"
+
+    @property
+    def report(self) -> Path:
+        """The folder of pictures and tables for a person."""
+        return self.path / "report"
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
+    @contextlib.contextmanager
+    def claim(self, config: Config) -> Iterator[Workdir]:
+        """Holds the folder for this process and this configuration; creates it and writes `config.json` if it is new.
+
+        The lock belongs to the process: it vanishes with it, even on `kill -9`.
+
+        Raises:
+          WorkdirError: if another process holds it.
+      DiskError: if it cannot be written, or the disk is full.
+          ValueError: if it holds a run of another configuration, naming the fields that differ.
+        """
+        with explain_disk_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        with self._lock():
+            self._check_config(config)
+            atomic_write(self.config, json.dumps(to_dict(config), indent=2) + "\n")
+            yield self
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        with explain_disk_errors(self.path):
+            descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+                raise WorkdirError(
+                    f"{self.path} is in use by {holder}: wait for that run or stop it, or choose another --workdir"
+                ) from None
+            with explain_disk_errors(self.path):
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)  # releases the lock; the file stays, since removing it would race with another claim
+
+    def _check_config(self, config: Config) -> None:
+        if not self.config.exists():
+            return
+        changed = differences(self.load_config(), config)
+        changed = {field: pair for field, pair in changed.items() if not field.startswith(MAY_DIFFER)}
+        if changed:
+            listed = "\n".join(f"  {field}: {old!r} -> {new!r}" for field, (old, new) in changed.items())
+            raise ValueError(
+                f"{self.path} holds a run of another configuration (there -> now):\n{listed}\n"
+                "choose another --workdir, or give the values that are there to continue that run"
+            )
+
+    def load_config(self) -> Config:
+        """The configuration in `config.json`.
+
+        Raises:
+          WorkdirError: if there is none, or it is damaged or of another version.
+        """
+        try:
+            text = self.config.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            what = "is not there" if not self.path.exists() else "holds no config.json"
+            raise WorkdirError(f"workdir {self.path} {what}: {self._where_to_look()}") from None
+        try:
+            return from_dict(json.loads(text))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise WorkdirError(f"{self.config} cannot be used: {error}") from None
+
+    def _where_to_look(self) -> str:
+        siblings = sorted(str(found.parent) for found in self.path.parent.glob("*/config.json"))
+        trained = f"there are {', '.join(siblings)}; or " if siblings else ""
+        return (
+            f"{trained}train one with `python run.py --experiment=NAME --workdir={self.path}` "
+            "(`python run.py --list` shows the experiments)"
+        )
+
+    def result(self) -> dict[str, Any] | None:
+        """What `write_result` wrote if the run is finished, else None."""
+        try:
+            found = json.loads(self.result_file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def write_result(self, metrics: Mapping[str, Any], **details: Any) -> dict[str, Any]:
+        """Marks the run as finished, atomically: `metrics`, `details` (throughput, ...) and the environment."""
+        record = {
+            "metrics": dict(metrics),
+            **details,
+            "environment": environment(),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+        atomic_write(self.result_file, json.dumps(plain(record), indent=2) + "\n")
+        return record
+
+
+def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
+    """Dotted field -> (old value, new value), for every field in which two configurations differ."""
+    before, after = _flat(to_dict(old)), _flat(to_dict(new))
+    return {field: (before[field], after[field]) for field in after if before[field] != after[field]}
+
+
+def evaluation_config(workdir: Workdir, overrides: Mapping[str, Any]) -> Config:
+    """The configuration a run was trained with, and those `overrides` that `EVALUATION_MAY_SET`.
+
+    Raises:
+      ValueError: for an override that would change what was trained.
+    """
+    stored = workdir.load_config()
+    for field, value in overrides.items():
+        if not field.startswith(EVALUATION_MAY_SET):
+            raise ValueError(
+                f"--config.{field}={value} cannot be set when evaluating or predicting: the run in {workdir.path} was "
+                f"trained with its own; what can be set: {', '.join(name.rstrip('.') for name in EVALUATION_MAY_SET)}"
+            )
+    return replace(stored, overrides)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
+    return flat
