@@ -1,0 +1,276 @@
+"""Checkpoints by Orbax: a state, and what only the host knows, written asynchronously, completely or not at all.
+
+One checkpoint has four items: `params`, `ema` (where one is kept), `optimizer` (its state, the step, the dropout key)
+and `run` (JSON: whatever the loop needs to continue, the configuration, and the shape of every leaf). Arrays are stored
+under flat names (`encoder.layers.0.kernel`), so that what is on disk depends on no class of ours.
+
+Not for deciding when to save (`hooks`) or what the numbers mean (`loop`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxformer.training import leaves as leaves_lib
+from jaxformer.training.state import TrainState
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class CheckpointError(OSError):
+    """A checkpoint that cannot be written or read, with what to do about it."""
+
+
+def regular_steps(steps: Sequence[int], period: int) -> list[int]:
+    """Those of `steps` that do not depend on the clock or on signals: multiples of `period`, and the last one."""
+    return [step for step in steps if (period and step % period == 0) or step == steps[-1]]
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a smaller value of `metric` is the better one: true for losses."""
+    return metric.endswith(("loss", "nll", "perplexity"))
+
+
+def best_of(scores: Mapping[int, float], metric: str) -> int:
+    """The step with the best score; of equals, the earliest."""
+    sign = 1.0 if lower_is_better(metric) else -1.0
+    return min(scores, key=lambda step: (sign * scores[step], step))
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+      directory: where they are; created when the first one is written.
+      keep: how many of the newest stay.
+      average: how many regular ones stay for averaging.
+      period: the regular distance in steps, which makes a checkpoint a regular one.
+      best_metric: the metric whose best checkpoint stays as well.
+
+    `directory` of a run that was killed may hold an unfinished checkpoint: it is not seen, and removed.
+    """
+
+    def __init__(
+        self, directory: Path, *, keep: int = 3, average: int = 0, period: int = 0, best_metric: str = ""
+    ) -> None:
+        import orbax.checkpoint as ocp
+
+        logging.getLogger("absl").addFilter(_not_orbax_chatter)
+        self.directory = Path(directory).absolute()
+        self._keep, self._average, self._period = keep, average if average > 1 else 0, period
+        self._metric = best_metric
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=self, cleanup_tmp_directories=self.directory.exists(), enable_async_checkpointing=True
+        )
+        try:
+            self._manager = ocp.CheckpointManager(self.directory, options=options)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        self._scores: dict[int, float] = {}
+        for step in self.steps():
+            with contextlib.suppress(Exception):  # a damaged one is dealt with when it is restored
+                self._note_score(step, self.run(step)["metrics"])
+
+    def _note_score(self, step: int, metrics: Mapping[str, float]) -> None:
+        if self._metric in metrics:
+            self._scores[step] = metrics[self._metric]
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        """Orbax asks which checkpoints stay: the newest, the newest regular ones when averaging, and the best."""
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        stay = set(steps[-self._keep :])
+        stay.update(regular_steps(steps, self._period)[-self._average :] if self._average else [])
+        stay.update(self._best(steps))
+        return [step in stay for step in steps]
+
+    def _best(self, steps: Sequence[int]) -> list[int]:
+        scores = {step: self._scores[step] for step in steps if step in self._scores}
+        return [best_of(scores, self._metric)] if scores else []
+
+    def steps(self) -> list[int]:
+        """The steps of the complete checkpoints, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def best_step(self) -> int | None:
+        """The step of the checkpoint with the best `best_metric`; None when none was scored."""
+        return next(iter(self._best(self.steps())), None)
+
+    def save(
+        self, step: int, state: TrainState, run: Mapping[str, Any], metrics: Mapping[str, float] | None = None
+    ) -> None:
+        """Starts to write a checkpoint and returns as soon as the arrays have been copied.
+
+        Args:
+          step: steps taken.
+          state: may be donated to the next step as soon as this returns.
+          run: JSON values to come back with it.
+          metrics: of the validation made at this very step, if one was.
+
+        Raises:
+          CheckpointError: if this one cannot be written, or the one before could not be finished.
+        """
+        import orbax.checkpoint as ocp
+
+        items = leaves_lib.state_items(state)
+        # On the CPU a "copy to the host" is the device's own memory, which the next step would overwrite.
+        items, digests = leaves_lib.digest(items, copy=jax.default_backend() == "cpu")
+        leaves = {item: {name: [*leaf.shape] for name, leaf in tree.items()} for item, tree in items.items()}
+        arguments: dict[str, Any] = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
+        scores = dict(metrics or {})
+        arguments["run"] = ocp.args.JsonSave({**run, "leaves": leaves, "digests": digests, "metrics": scores})
+        self._note_score(step, scores)
+        try:
+            self._manager.save(step, args=ocp.args.Composite(**arguments), force=True)
+        except Exception as error:
+            raise self._cannot_write(error) from error
+
+    def restore(self, template: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+        """The newest checkpoint that can be read, or None if there is none.
+
+        A damaged one is put aside, under the name `damaged-STEP`, with a warning that says why, and the one before is
+        taken.
+
+        Args:
+          template: a state (or `ShapeDtypeStruct`s with shardings) of the shapes to restore to.
+
+        Raises:
+          ValueError: for a checkpoint of another model, naming the first leaf that differs.
+          CheckpointError: if there are checkpoints, but every one is damaged.
+        """
+        reasons = []
+        for step in reversed(self.steps()):
+            try:
+                return self._restore(step, template)
+            except _OtherShape as error:
+                raise ValueError(str(error)) from None
+            except Exception as error:
+                reason = " ".join(str(error).split(" See full")[0].split())[:300] or type(error).__name__
+                reasons.append(f"step {step}: {reason}")
+                kept = self._put_aside(step)
+                _LOGGER.warning("the checkpoint of step %d is damaged (%s); it is now %s", step, reason, kept)
+        if reasons:
+            raise CheckpointError(
+                f"no checkpoint in {self.directory} can be read ({'; '.join(reasons)}): "
+                "restore one from a backup, or choose another --workdir to train again"
+            )
+        return None
+
+    def _restore(self, step: int, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        run = self.run(step)
+        items = leaves_lib.state_items(template)
+        for item, tree in items.items():
+            self._check_shapes(step, item, tree, run["leaves"])
+        return leaves_lib.state_from_items(template, self._read(step, items, run["digests"])), run
+
+    def run(self, step: int) -> dict[str, Any]:
+        """The JSON part of one checkpoint."""
+        import orbax.checkpoint as ocp
+
+        return dict(self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"])
+
+    def restore_params(self, step: int, template: Any) -> Any:
+        """The parameters to evaluate from the checkpoint of `step`: the moving average where one was kept.
+
+        Raises:
+          ValueError: for a checkpoint of another model, naming the first leaf that differs.
+          CheckpointError: if it is damaged.
+        """
+        try:
+            run = self.run(step)
+            item = "ema" if "ema" in run["leaves"] else "params"
+            named = leaves_lib.leaf_names(template)
+            self._check_shapes(step, item, named, run["leaves"])
+            return leaves_lib.like(template, self._read(step, {item: named}, run["digests"])[item])
+        except _OtherShape as error:
+            raise ValueError(str(error)) from None
+        except Exception as error:
+            raise CheckpointError(
+                f"the checkpoint of step {step} in {self.directory} cannot be read ({error}): "
+                "run the training command again, which falls back to the one before"
+            ) from error
+
+    def wait(self) -> None:
+        """Returns when everything is on disk.
+
+        Raises:
+          CheckpointError: if a checkpoint could not be finished.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._cannot_write(error) from error
+
+    def close(self) -> None:
+        """Waits, then stops the background threads."""
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+
+    def _read(self, step: int, items: leaves_lib.Items, digests: Mapping[str, Mapping[str, int]]) -> leaves_lib.Items:
+        import orbax.checkpoint as ocp
+
+        arguments = {
+            item: ocp.args.StandardRestore({name: leaves_lib.abstract(leaf) for name, leaf in tree.items()})
+            for item, tree in items.items()
+        }
+        restored = self._manager.restore(step, args=ocp.args.Composite(**arguments))
+        found = {item: restored[item] for item in items}
+        for item, tree in leaves_lib.digest(found)[1].items():
+            for name, value in tree.items():
+                if digests[item][name] != value:
+                    raise CheckpointError(f"{item}.{name} is not what was written: its checksum differs")
+        return found
+
+    def _check_shapes(self, step: int, item: str, tree: Mapping[str, Any], leaves: Mapping[str, Any]) -> None:
+        saved = leaves.get(item, {})
+        where = f"the checkpoint of step {step} in {self.directory} is of another model"
+        for name, leaf in tree.items():
+            here, there = tuple(leaf.shape), tuple(saved[name]) if name in saved else None
+            if here != there:
+                has = "is not in it" if there is None else f"has shape {there} there"
+                raise _OtherShape(
+                    f"{where}: {item}.{name} {has} and shape {here} here; give the model settings it was trained with "
+                    "or choose another --workdir"
+                )
+        extra = next((name for name in saved if name not in tree), None)
+        if extra is not None:
+            raise _OtherShape(
+                f"{where}: {item}.{extra} of shape {tuple(saved[extra])} is there and not here; give the model "
+                "settings it was trained with or choose another --workdir"
+            )
+
+    def _put_aside(self, step: int) -> Path:
+        kept = self.directory / f"damaged-{step}"
+        if jax.process_index() == 0:
+            number = 1
+            while kept.exists():
+                number += 1
+                kept = self.directory / f"damaged-{step}-{number}"
+            (self.directory / str(step)).rename(kept)
+        if jax.process_count() > 1:
+            from jax.experimental import multihost_utils
+
+            multihost_utils.sync_global_devices(f"put aside {step}")
+        self._manager.reload()
+        return kept
+
+    def _cannot_write(self, error: Exception) -> CheckpointError:
+        return CheckpointError(
+            f"cannot write a checkpoint to {self.directory}: {error}; the ones before it are kept: free some space, "
+            "then run the same command to continue, or choose another --workdir"
+        )
+
+
+class _OtherShape(Exception):
+    """A checkpoint of another model."""
+
+
+def _not_orbax_chatter(record: logging.LogRecord) -> bool:
+    return "orbax" not in record.pathname or record.levelno >= logging.ERROR
