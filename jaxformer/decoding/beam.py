@@ -1,0 +1,196 @@
+"""Beam search with length normalisation and early stopping that loses nothing.
+
+Live beams and finished hypotheses are kept apart: a hypothesis that ends leaves the beam, W unfinished ones go on, and
+the best finished ones stay in a pool. Not for greedy search or sampling (`rollout`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxformer.decoding.hypotheses import FREE, Cache, Hypotheses, StepFunction, forced_tokens, length_norm
+from jaxformer.decoding.rollout import greedy_search
+from jaxformer.decoding.selection import top_k
+from jaxformer.types import Array
+
+
+class _State(NamedTuple):
+    position: jax.Array
+    last: jax.Array  # [B, W]: newest token of every live beam
+    tokens: jax.Array  # [B, W, T]
+    log_probs: jax.Array  # [B, W], never increasing along W, -inf for a beam that does not exist
+    pool: Hypotheses  # [B, R], finished, best first
+    cache: Cache
+
+
+class _Candidates(NamedTuple):
+    """Extensions of the live beams by one token."""
+
+    going: jax.Array  # [B, W, C] log-probabilities of the unfinished ones
+    tokens: jax.Array  # [B, W, C]
+    ending: jax.Array  # [B, W] log-probabilities with the end-of-sentence id
+
+
+def beam_search(
+    step: StepFunction,
+    cache: Cache,
+    *,
+    batch_size: int,
+    beam_size: int,
+    max_length: int,
+    bos_id: int,
+    eos_id: int,
+    length_penalty: float = 0.0,
+    num_hypotheses: int | None = None,
+    prefix: Array | None = None,
+    max_lengths: Array | None = None,
+    suppress: tuple[int, ...] = (),
+    early_stopping: bool = True,
+) -> Hypotheses:
+    """The best hypotheses that a beam of `beam_size` finds, ranked by log-probability / `length_norm`.
+
+    At every position, of all extensions of the W live beams by one token, those among the W most probable that end
+    are finished, and the W most probable that do not end go on. Ties go to the better beam, then to the lower token id;
+    a hypothesis found earlier wins over an equal one found later. With `beam_size=1` this is greedy search: a lone beam
+    has no rivals, so its first hypothesis is its result.
+
+    Args:
+      step: the step function.
+      cache: its cache at index 0, leaves [B, W, ...]; all beams of a row alike.
+      batch_size: rows, B.
+      beam_size: width, W.
+      max_length: longest output, T, the end-of-sentence id included.
+      bos_id, eos_id: the begin- and end-of-sentence ids.
+      length_penalty: alpha of Wu et al. 2016, equation 14; 0 ranks by plain log-probability.
+      num_hypotheses: how many are returned for each row, R, at most W; None for W. Asking for fewer stops earlier.
+      prefix: int32 [B, P], tokens that the outputs must begin with, 0 where the search is free.
+      max_lengths: int32 [B], longest output of each row; at its last position the end-of-sentence id is forced.
+      suppress: ids that are never chosen (unless by `prefix`); their probability is not given to the others.
+      early_stopping: leave a row as soon as its result is certain. It changes the time, never the result.
+
+    Returns:
+      [B, R] hypotheses.
+    """
+    kept = beam_size if num_hypotheses is None else num_hypotheses
+    if not 1 <= kept <= beam_size:
+        raise ValueError(f"num_hypotheses must be between 1 and beam_size={beam_size}, got {kept}")
+    if beam_size == 1:
+        return greedy_search(
+            step, cache, batch_size=batch_size, max_length=max_length, bos_id=bos_id, eos_id=eos_id,
+            length_penalty=length_penalty, prefix=prefix, max_lengths=max_lengths, suppress=suppress,
+        )
+    forced = forced_tokens(batch_size, max_length, eos_id, prefix, max_lengths)
+    norm = length_norm(max_length, length_penalty)
+    limit = max_length if max_lengths is None else jnp.clip(jnp.asarray(max_lengths, jnp.int32), 1, max_length)
+    longest_norm = jnp.broadcast_to(norm[limit], (batch_size,))
+
+    def body(state: _State) -> _State:
+        logits, cache = step(state.last, state.position, state.cache)
+        candidates = _extend(logits, state.log_probs, forced[:, state.position], eos_id, suppress)
+        return _advance(state, candidates, cache, norm[state.position + 1], eos_id)
+
+    def unfinished(state: _State) -> jax.Array:
+        # Why stopping is safe. Let l be the log-probability of the best live beam. Every hypothesis still to come
+        # extends a live beam by tokens of log-probability <= 0, so its log-probability is at most l <= 0; its length
+        # is at most the row's limit M, and the norm never decreases with the length. Dividing a number <= 0 by a
+        # larger norm makes it larger, so no score still to come exceeds l / norm(M). Once the worst hypothesis of
+        # a full pool scores that much, none can enter the pool: an equal one loses to the earlier one. Nothing here
+        # is lost to rounding either: addition, division and the table of norms are monotone in floating point, and a
+        # log-softmax is never above 0 (its normaliser is at least the largest logit). Rows that are done may thus
+        # go on beside the others without changing. An empty place in the pool scores -inf; so does a row without
+        # a live beam, which ends there in any case.
+        alive = state.log_probs[:, 0] > -jnp.inf
+        if early_stopping:
+            alive &= state.log_probs[:, 0] / longest_norm > state.pool.scores[:, -1]
+        return (state.position < max_length) & jnp.any(alive)
+
+    start = _initial_state(cache, batch_size, beam_size, kept, max_length, bos_id)
+    return jax.lax.while_loop(unfinished, body, start).pool
+
+
+def _initial_state(cache: Cache, batch_size: int, width: int, kept: int, max_length: int, bos_id: int) -> _State:
+    empty = jnp.full((batch_size, kept), -jnp.inf, jnp.float32)
+    return _State(
+        position=jnp.int32(0),
+        last=jnp.full((batch_size, width), bos_id, jnp.int32),
+        tokens=jnp.zeros((batch_size, width, max_length), jnp.int32),
+        # All beams begin alike: only the first one exists, or the beam would fill with copies of one hypothesis.
+        log_probs=jnp.full((batch_size, width), -jnp.inf, jnp.float32).at[:, 0].set(0.0),
+        pool=Hypotheses(
+            tokens=jnp.zeros((batch_size, kept, max_length), jnp.int32),
+            lengths=jnp.zeros((batch_size, kept), jnp.int32),
+            scores=empty,
+            log_probs=empty,
+        ),
+        cache=cache,
+    )
+
+
+def _extend(
+    logits: jax.Array, log_probs: jax.Array, forced: jax.Array, eos_id: int, suppress: tuple[int, ...]
+) -> _Candidates:
+    """The extensions that can matter: no beam contributes more than W to the next beam."""
+    width, size = logits.shape[-2:]
+    barred = tuple(dict.fromkeys((eos_id, *suppress)))
+    # Taking that many more and dropping the barred ones later spares a masked copy of the logits; likewise the
+    # logits are ranked as they are, and the log-softmax is applied to the few that are left.
+    values, tokens = top_k(logits, min(width + len(barred), size))
+    values = jnp.where(jnp.isin(tokens, jnp.asarray(barred)), -jnp.inf, values)
+    ending = logits[..., eos_id]
+    must = forced[:, None, None]
+    forced_value = jnp.take_along_axis(logits, jnp.maximum(must, 0), axis=-1)
+    only = (jnp.arange(values.shape[-1]) == 0) & (must != eos_id)
+    values = jnp.where(must == FREE, values, jnp.where(only, forced_value, -jnp.inf))
+    tokens = jnp.where(must == FREE, tokens, must)
+    ending = jnp.where((must == FREE) | (must == eos_id), ending[..., None], -jnp.inf)[..., 0]
+    normalizer = jax.nn.logsumexp(logits, axis=-1)
+    return _Candidates(
+        going=log_probs[..., None] + (values - normalizer[..., None]),
+        tokens=tokens,
+        ending=log_probs + (ending - normalizer),
+    )
+
+
+def _advance(state: _State, candidates: _Candidates, cache: Cache, norm: jax.Array, eos_id: int) -> _State:
+    """Moves what ended to the pool and makes the W best of the rest the new beam."""
+    batch_size, width, per_beam = candidates.going.shape
+    going, places = jax.lax.top_k(candidates.going.reshape(batch_size, width * per_beam), width)
+    parents = places // per_beam
+    chosen = jnp.take_along_axis(candidates.tokens.reshape(batch_size, width * per_beam), places, axis=1)
+
+    # An end counts only among the W most probable extensions. Without this, improbable short hypotheses would fill
+    # the pool from the first position on, and a wide beam would prefer them (Murray and Chiang 2018).
+    better_going = jnp.sum(going[:, None, :] > candidates.ending[:, :, None], axis=-1)
+    better_ending = jnp.sum(candidates.ending[:, None, :] > candidates.ending[:, :, None], axis=-1)
+    ending = jnp.where(better_going + better_ending < width, candidates.ending, -jnp.inf)
+    ended = jax.lax.dynamic_update_index_in_dim(state.tokens, jnp.full_like(state.last, eos_id), state.position, axis=2)
+    pool = _merge(state.pool, Hypotheses(ended, jnp.full_like(state.last, state.position + 1), ending / norm, ending))
+
+    tokens = _pick(state.tokens, parents)
+    return _State(
+        position=state.position + 1,
+        last=chosen,
+        tokens=jax.lax.dynamic_update_index_in_dim(tokens, chosen, state.position, axis=2),
+        log_probs=going,
+        pool=pool,
+        cache=jax.tree.map(lambda leaf: _pick(leaf, parents), cache),
+    )
+
+
+def _merge(pool: Hypotheses, found: Hypotheses) -> Hypotheses:
+    """The best of both; of equal scores, those of `pool` first."""
+    joined = jax.tree.map(lambda old, new: jnp.concatenate([old, new], axis=1), pool, found)
+    scores, order = jax.lax.top_k(joined.scores, pool.scores.shape[1])
+    empty = scores == -jnp.inf
+    best = jax.tree.map(lambda leaf: _pick(leaf, order), joined)
+    return best._replace(
+        tokens=jnp.where(empty[..., None], 0, best.tokens), lengths=jnp.where(empty, 0, best.lengths), scores=scores
+    )
+
+
+def _pick(values: jax.Array, beams: jax.Array) -> jax.Array:
+    """values [B, W, ...] at `beams` [B, R] of each row: whole slices, so that it copies rather than gathers."""
+    return jax.vmap(lambda row, places: row[places])(values, beams)
