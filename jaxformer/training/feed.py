@@ -1,0 +1,123 @@
+"""Batches on the device before the step asks for them: one thread between the host pipeline and the loop.
+
+Every batch travels with the iterator state *after* it, so that a checkpoint made between two steps says exactly which
+batches have been used, however many wait in the queue. Not for making batches (`data.pipeline`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from jaxformer.types import Batch
+
+
+class Pipeline(Protocol):
+    """What the feed needs of `data.pipeline.BatchPipeline`."""
+
+    def __next__(self) -> Batch:
+        """The next host batch."""
+
+    def get_state(self) -> dict[str, int]:
+        """A few integers that say which batch is next."""
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Continues where `get_state` was called."""
+
+    def close(self) -> None:
+        """Stops its threads."""
+
+
+class Fed(NamedTuple):
+    """One batch for one step.
+
+    Attributes:
+      batch: on the mesh.
+      counts: `source_tokens` and `target_tokens` (real ones), and `slots` on both sides together.
+      iterator: the pipeline's state after this batch.
+    """
+
+    batch: Batch
+    counts: dict[str, int]
+    iterator: dict[str, int]
+
+
+def count_tokens(batch: Batch) -> dict[str, int]:
+    """The counts of a host batch; see `Fed`."""
+    return {
+        "source_tokens": int(np.count_nonzero(batch.source.segment_ids)),
+        "target_tokens": int(np.count_nonzero(batch.target.segment_ids)),
+        "slots": batch.source.tokens.size + batch.target.tokens.size,
+    }
+
+
+class DeviceFeed:
+    """An iterator over `Fed`, filled by a background thread that starts with the first `next`.
+
+    Args:
+      pipeline: host batches, in order; closed with the feed.
+      place: puts a host batch on the device or mesh.
+      depth: batches that wait on the device at most.
+
+    An error of the pipeline is raised by the `next` whose batch it concerns. The feed is a context manager.
+    """
+
+    def __init__(self, pipeline: Pipeline, place: Callable[[Batch], Batch], *, depth: int = 2) -> None:
+        self._pipeline, self._place = pipeline, place
+        self._queue: queue.Queue[Fed | BaseException] = queue.Queue(maxsize=depth)
+        self._stop = threading.Event()
+        self._ended: BaseException | None = None
+        self._thread = threading.Thread(target=self._fill, name="device-feed", daemon=True)
+
+    def __iter__(self) -> Iterator[Fed]:
+        return self
+
+    def __next__(self) -> Fed:
+        if self._ended is not None:
+            raise self._ended
+        if self._stop.is_set():
+            raise RuntimeError("the feed is closed")
+        if self._thread.ident is None:
+            self._thread.start()
+        item = self._queue.get()
+        if isinstance(item, BaseException):
+            self._ended = item
+            raise item
+        return item
+
+    def __enter__(self) -> DeviceFeed:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stops the thread, waits for it, drops waiting batches and closes the pipeline; may be called twice."""
+        if self._stop.is_set():
+            return
+        self._stop.set()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._queue.get_nowait()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._pipeline.close()
+
+    def _fill(self) -> None:
+        try:
+            while not self._stop.is_set():
+                batch = next(self._pipeline)
+                self._put(Fed(self._place(batch), count_tokens(batch), dict(self._pipeline.get_state())))
+        except BaseException as error:  # handed to the consumer, StopIteration too
+            self._put(error)
+
+    def _put(self, item: Fed | BaseException) -> None:
+        while not self._stop.is_set():
+            with contextlib.suppress(queue.Full):
+                self._queue.put(item, timeout=0.1)
+                return
