@@ -11,12 +11,25 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from jaxformer.config import Config, nearest
 
 NAMES = ("wmt", "multi30k", "tatoeba", "scan")
 
 Choice = Callable[[bool, bool], tuple[str, str]]
+
+
+class Machine(Protocol):
+    """The facts about a machine that a choice may depend on (`jaxformer.monitoring.machine.Machine` has them)."""
+
+    @property
+    def has_accelerator(self) -> bool:
+        """Whether training runs on something other than the CPU."""
+
+    @property
+    def wmt_prepared(self) -> bool:
+        """Whether WMT14 lies prepared in the TFDS folder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +74,46 @@ def find(name: str) -> Experiment:
     module = importlib.import_module(f"experiments.{name}")
     summary = (module.__doc__ or "").strip().splitlines()[0]
     return Experiment(name, summary, module.VARIANTS, module.DESCRIPTIONS, getattr(module, "choose", None))
+
+
+def select(spec: str, held: str, assess: Callable[[], Machine]) -> tuple[Config, str]:
+    """The configuration that `--experiment` means, and the reason for its variant.
+
+    Args:
+      spec: `NAME` or `NAME:VARIANT`.
+      held: the experiment and variant of the run that the workdir holds, which agrees with `spec`; empty for none.
+      assess: looks at the machine; called only when the choice of the variant depends on it.
+
+    Raises:
+      ValueError: for an unknown name, or none at all.
+    """
+    name, _, variant = spec.partition(":")
+    if not name:
+        raise ValueError(f"--experiment=NAME is needed, one of {', '.join(NAMES)} (--list describes them)")
+    experiment = find(name)
+    if variant:
+        return experiment.config(variant), "named on the command line"
+    if held:
+        return experiment.config(held.partition(":")[2]), "the variant of the run in the workdir"
+    if experiment.choose is None:
+        return experiment.config(next(iter(experiment.variants))), "the default variant of this experiment"
+    machine = assess()
+    variant, reason = experiment.choose(machine.has_accelerator, machine.wmt_prepared)
+    return experiment.config(variant), reason
+
+
+def check_agrees(spec: str, held: str) -> None:
+    """Refuses a `--experiment` that is not the one of the run that the workdir holds; an empty or bare name may agree.
+
+    Raises:
+      ValueError: naming both.
+    """
+    if spec and spec not in (held, held.partition(":")[0]):
+        find(spec.partition(":")[0])  # a mistyped name is the likelier mistake
+        raise ValueError(
+            f"the workdir holds a run of {held or 'no named experiment'}, not of {spec}: "
+            "leave --experiment out, or choose another --workdir"
+        )
 
 
 def listing() -> str:

@@ -62,9 +62,10 @@ class Machine:
         """Whether training runs on something other than the CPU."""
         return self.platform != "cpu"
 
-    def table(self) -> str:
-        """The assessment for a person: what there is, how much, and what it means for the run."""
-        return _aligned([("machine", "found", "meaning"), *self._rows()])
+    def table(self, *, chosen: str = "", reason: str = "") -> str:
+        """The assessment for a person: what there is, how much, what it means, and which experiment was chosen why."""
+        rows = [("machine", "found", "meaning"), *self._rows()]
+        return _aligned([*rows, *([("chosen", chosen, reason)] if chosen else [])])
 
     def _rows(self) -> list[tuple[str, str, str]]:
         memory = f", {gibibytes(self.device_memory)} each" if self.device_memory else ""
@@ -272,6 +273,6 @@ def gibibytes(size: float) -> str:
     return f"{size / _GIB:.1f} GiB"
 
 
-def _aligned(rows: list[tuple[str, ...]]) -> str:
+def _aligned(rows: list[tuple[str, str, str]]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
     return "\n".join(f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}".rstrip() for row in rows)

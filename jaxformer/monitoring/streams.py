@@ -1,0 +1,71 @@
+"""The text that goes through `--mode=predict`: lines in, lines out, whatever the terminal's encoding is.
+
+Not for training text, which needs random access (`jaxformer.data`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import BinaryIO, TextIO
+
+from jaxformer.monitoring.durable import explain_disk_errors
+
+
+@contextlib.contextmanager
+def open_lines(path: str) -> Iterator[Iterator[str]]:
+    """The lines of `path`, or of standard input if it is empty, without their line ends, one at a time.
+
+    Raises:
+      FileNotFoundError: if `path` is not there.
+      ValueError: while reading, for a line that is not UTF-8, by number.
+    """
+    if not path:
+        yield _decoded(sys.stdin.buffer, "standard input")
+        return
+    try:
+        file = open(path, "rb")  # noqa: SIM115 (closed below; a `with` would also catch the errors of the caller)
+    except OSError as error:
+        raise type(error)(f"cannot read --input={path}: {error.strerror}") from None
+    with file:
+        yield _decoded(file, path)
+
+
+def _decoded(file: BinaryIO, name: str) -> Iterator[str]:
+    # Lines end at LF alone: other Unicode line separators stay inside a sentence, as `wc -l` counts.
+    for number, line in enumerate(file, 1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{name}, line {number}: not UTF-8 ({error.reason}, byte 0x{line[error.start]:02x}): "
+                "convert it first, for example with `iconv -f ISO-8859-1 -t UTF-8`"
+            ) from None
+        yield text.removesuffix("\n").removesuffix("\r")
+
+
+@contextlib.contextmanager
+def open_output(path: str) -> Iterator[TextIO]:
+    """A text file for `path`, which appears whole when all went well, or standard output if `path` is empty.
+
+    Raises:
+      DiskError: if it cannot be written.
+    """
+    if not path:
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+        yield sys.stdout
+        return
+    partial = f"{path}.{os.getpid()}.partial"
+    try:
+        with explain_disk_errors(path):
+            file = open(partial, "w", encoding="utf-8", newline="\n")  # noqa: SIM115
+        with file:
+            yield file
+        with explain_disk_errors(path):
+            os.replace(partial, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.remove(partial)

@@ -1,0 +1,131 @@
+"""jaxformer's command line: flags -> experiment -> one call.
+
+  python run.py --list                                          the experiments and their variants
+  python run.py --experiment=wmt                                assess the machine, train, evaluate
+  python run.py --experiment=wmt:base --mode=prepare            download and prepare the data set
+  python run.py --experiment=wmt --mode=plan                    what would run
+  python run.py --mode=evaluate --workdir=W                     score a trained run
+  python run.py --mode=predict --workdir=W < in.en > out.de     translate, one line out for each line in
+  python run.py --experiment=wmt --config.optimizer.learning_rate=1e-3    set any field of the configuration
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import sys
+import traceback
+from typing import Any
+
+from absl import flags
+from ml_collections import config_dict, config_flags
+
+import experiments
+from jaxformer.config import Config, nearest, replace, to_dict
+from jaxformer.config_reference import check_name, overview, takes
+from jaxformer.monitoring.console import log_to_stderr
+from jaxformer.monitoring.machine import assess
+from jaxformer.monitoring.streams import open_lines, open_output
+from jaxformer.training.workdir import Workdir, evaluation_config
+
+MODES = ("train", "prepare", "plan", "evaluate", "predict")
+TEXT_FLAGS = {
+    "experiment": "NAME or NAME:VARIANT; may be left out when the workdir holds a run",
+    "mode": "one of " + ", ".join(MODES),
+    "workdir": "folder of the run; runs/NAME-VARIANT if empty",
+    "input": "for predict, the text to translate; standard input if empty",
+    "output": "for predict, where translations go; standard output if empty",
+}
+SWITCHES = {"list": "list the experiments", "debug": "show the stack trace of an error", "help": "show this text"}
+
+
+def parse(argv: list[str]) -> tuple[flags.FlagValues, dict[str, Any]]:
+    """The flags and the overridden config fields of a command line; refuses what it does not know with `ValueError`."""
+    values = flags.FlagValues()
+    for name, text in TEXT_FLAGS.items():
+        flags.DEFINE_string(name, "train" if name == "mode" else "", text, flag_values=values)
+    for name, text in SWITCHES.items():
+        flags.DEFINE_boolean(name, False, text, flag_values=values)
+    for argument in argv[1:]:
+        if match := re.match(r"--?(?:no)?config(?:\.([^=]*))?(?:=|$)", argument):
+            check_name(match[1] or "")
+    schema = {name: value for name, value in to_dict(Config()).items() if name != "experiment"}
+    config_flags.DEFINE_config_dict("config", config_dict.ConfigDict(schema), flag_values=values, sys_argv=argv)
+    try:
+        extra = values(argv)[1:]
+    except flags.UnrecognizedFlagError as error:
+        choices = nearest(error.flagname.partition(".")[0], ("config", *TEXT_FLAGS, *SWITCHES))
+        raise ValueError(f"unknown flag --{error.flagname}: {choices}") from None
+    except flags.Error as error:
+        match = re.match(r"flag --config\.([\w.]+)=(.*?): ", str(error), re.DOTALL)
+        text = f"--config.{match[1]} takes {takes(match[1])}, got {match[2]!r}" if match else str(error)
+        raise ValueError(text) from None
+    if extra:
+        raise ValueError(f"unexpected argument {extra[0]!r}: everything is said with --NAME=VALUE, see --help")
+    if values.mode not in MODES:
+        raise ValueError(f"unknown mode {values.mode!r}: {nearest(values.mode, MODES)}")
+    return values, config_flags.get_override_values(values["config"])
+
+
+def select(values: flags.FlagValues, overrides: dict[str, Any]) -> tuple[Config, Workdir, str]:
+    """The configuration, the workdir and the reason for the variant: from the experiment, or the run in the workdir."""
+    stored_only, workdir, held, reason = values.mode in ("evaluate", "predict"), Workdir(values.workdir), "", ""
+    if values.workdir and (stored_only or workdir.config.exists()):
+        held = workdir.load_config().experiment
+        experiments.check_agrees(values.experiment, held)
+    if not (values.workdir and stored_only):
+        machine = functools.partial(assess, Config().data, values.workdir or "runs")
+        config, reason = experiments.select(values.experiment or held, held, machine)
+        workdir = Workdir(values.workdir or "runs/" + config.experiment.replace(":", "-"))
+    return evaluation_config(workdir, overrides) if stored_only else replace(config, overrides), workdir, reason
+
+
+def run(values: flags.FlagValues, overrides: dict[str, Any]) -> None:
+    """Carries out a parsed command line."""
+    if values.help:
+        described = (f"  --{name:<12} {text}" for name, text in (TEXT_FLAGS | SWITCHES).items())
+        print(__doc__, *described, overview(), sep="\n")
+        return
+    if values.list:
+        print(experiments.listing())
+        return
+    config, workdir, reason = select(values, overrides)
+    from jaxformer import training  # slow to import: after everything that can be refused without it
+
+    log_to_stderr()
+    if values.mode in ("train", "plan"):
+        print(assess(config.data, workdir).table(chosen=config.experiment, reason=reason), flush=True)
+    if values.mode == "predict":
+        with open_lines(values.input) as lines, open_output(values.output) as output:
+            training.predict(config, workdir, lines, output)
+    elif values.mode == "prepare":
+        training.prepare(config)
+    else:
+        getattr(training, values.mode)(config, workdir)
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line; returns the exit code: 0 only when the work was done."""
+    code = 2
+    try:
+        parsed = parse(argv)
+        code = 1
+        run(*parsed)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has gone, as in `run.py --list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        print("run.py: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        if "--debug" in argv:
+            traceback.print_exc()
+        print(f"run.py: {error}", file=sys.stderr)
+        return code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
