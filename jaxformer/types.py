@@ -13,12 +13,12 @@ Legend, used in every signature and docstring of the library:
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
-Array = jax.Array | np.ndarray
+Array = Any
+"""A `np.ndarray` on the host or a `jax.Array` on a device: a union would ask for a cast at every border."""
 
 PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
 """Ids of the special tokens, the same in every vocabulary."""
@@ -38,7 +38,7 @@ class Sequences:
 
     Attributes:
       tokens: int32 [B, S], token ids, 0 where there is padding. Target rows hold the *labels* (ending in the
-        end-of-sentence id); decoder inputs are made from them by `ops.masks.shift_right`.
+        end-of-sentence id); decoder inputs are made from them by `ops.shift_right`.
       positions: int32 [B, S], position within its own sequence, from 0, restarting at every packed sequence.
       segment_ids: int32 [B, S], 1, 2, ... for the packed sequences of a row, 0 for padding.
       weights: float32 [B, S], the weight of each token in losses and counts, 0 for padding.

@@ -1,0 +1,176 @@
+"""The encoder-decoder Transformer (Vaswani et al. 2017), for training on whole rows and for decoding step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxformer.config import ModelConfig
+from jaxformer.nn import DecoderBlock, Embedding, EncoderBlock, KeyValues, Stack, make_norm
+from jaxformer.ops import Mask, dropout, fold_seed, shift_right
+from jaxformer.types import BOS_ID, Batch, Sequences
+
+
+class DecodingContext(NamedTuple):
+    """What decoding needs of the source; shared by the beams of a sentence.
+
+    Attributes:
+      memory: for every decoder layer, the source's keys and values [B, S, K, H].
+      source_lengths: int32 [B].
+    """
+
+    memory: tuple[KeyValues, ...]
+    source_lengths: jax.Array
+
+
+class EncoderDecoder(nnx.Module):
+    """An encoder over the source, and a causal decoder over the target that attends to it.
+
+    Args:
+      config: sizes and kinds.
+      source_vocabulary_size: V of the source.
+      target_vocabulary_size: V of the target; equal to the source's when `config.share_embeddings`.
+      encoder_block, decoder_block: classes with the interface of `EncoderBlock` and `DecoderBlock`, to change a block
+        without changing the library.
+      rngs: of the initialisation, stream `params`.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        source_vocabulary_size: int,
+        target_vocabulary_size: int,
+        encoder_block: Callable[..., nnx.Module] = EncoderBlock,
+        decoder_block: Callable[..., nnx.Module] = DecoderBlock,
+        rngs: nnx.Rngs,
+    ) -> None:
+        if config.share_embeddings and source_vocabulary_size != target_vocabulary_size:
+            raise ValueError(
+                f"shared embeddings need one vocabulary, got {source_vocabulary_size} and {target_vocabulary_size} "
+                "pieces: set --config.model.share_embeddings=false"
+            )
+        self.config = config
+
+        def embedding(size: int) -> Embedding:
+            return Embedding(
+                size, config.d_model, position=config.position, max_length=config.max_length, rngs=rngs
+            )
+
+        self.target_embedding = embedding(target_vocabulary_size)
+        if not config.share_embeddings:
+            self.source_embedding = embedding(source_vocabulary_size)
+        self.encoder = Stack(
+            lambda rngs: encoder_block(config, rngs=rngs),
+            config.num_encoder_layers,
+            scan=config.scan_layers,
+            rngs=rngs,
+        )
+        self.decoder = Stack(
+            lambda rngs: decoder_block(config, rngs=rngs),
+            config.num_decoder_layers,
+            scan=config.scan_layers,
+            rngs=rngs,
+        )
+        if config.norm_position == "pre":  # a post-norm stack ends normalised
+            self.encoder_norm = make_norm(config.norm, config.d_model, rngs)
+            self.decoder_norm = make_norm(config.norm, config.d_model, rngs)
+        if not config.tie_output:
+            normal = nnx.initializers.normal(config.d_model**-0.5)
+            self.output_table = nnx.Param(normal(rngs.params(), (target_vocabulary_size, config.d_model), jnp.float32))
+
+    def encode(self, source: Sequences, *, seed: jax.Array | None = None) -> jax.Array:
+        """The source rows [B, S] encoded, [B, S, D]. `seed`: uint32 scalar for dropout, None for none."""
+        embedding = self.target_embedding if self.config.share_embeddings else self.source_embedding
+        x = embedding(source.tokens, source.positions)
+        x = dropout(x, self.config.dropout, fold_seed(seed, 0))
+        x = self.encoder(x, source.positions, Mask.segments(source.segment_ids), seed=fold_seed(seed, 1))
+        return self.encoder_norm(x) if self.config.norm_position == "pre" else x
+
+    def decode(
+        self, inputs: Sequences, encoded: jax.Array, source: Sequences, *, seed: jax.Array | None = None
+    ) -> jax.Array:
+        """Decoder outputs [B, T, D] before the output projection.
+
+        Args:
+          inputs: decoder inputs [B, T] (labels shifted right).
+          encoded: what `encode` made of `source`, [B, S, D].
+          source: the source rows, for their segment ids.
+          seed: uint32 scalar for dropout, None for none.
+        """
+        x = self.target_embedding(inputs.tokens, inputs.positions)
+        x = dropout(x, self.config.dropout, fold_seed(seed, 2))
+        mask = Mask(causal=True) & Mask.segments(inputs.segment_ids)
+        cross_mask = Mask.segments(inputs.segment_ids, source.segment_ids)
+        x = self.decoder(x, inputs.positions, encoded, mask, cross_mask, seed=fold_seed(seed, 3))
+        return self.decoder_norm(x) if self.config.norm_position == "pre" else x
+
+    @property
+    def output_kernel(self) -> jax.Array:
+        """[V, D], the output projection: logits are `hidden @ output_kernel.T`."""
+        return self.target_embedding.table[...] if self.config.tie_output else self.output_table[...]
+
+    def logits(self, hidden: jax.Array) -> jax.Array:
+        """[*, D] to float32 logits [*, V]."""
+        return jnp.einsum("...d,vd->...v", hidden, self.output_kernel, preferred_element_type=jnp.float32)
+
+    def hidden(self, batch: Batch, *, seed: jax.Array | None = None) -> jax.Array:
+        """Decoder outputs [B, T, D] under teacher forcing: position t has seen the labels before t."""
+        encoded = self.encode(batch.source, seed=seed)
+        target = batch.target
+        inputs = Sequences(
+            tokens=shift_right(target.tokens, target.positions, BOS_ID),
+            positions=target.positions,
+            segment_ids=target.segment_ids,
+            weights=target.weights,
+        )
+        return self.decode(inputs, encoded, batch.source, seed=seed)
+
+    def __call__(self, batch: Batch, *, seed: jax.Array | None = None) -> jax.Array:
+        """float32 logits [B, T, V] for the labels `batch.target.tokens`."""
+        return self.logits(self.hidden(batch, seed=seed))
+
+    def start_decoding(
+        self, encoded: jax.Array, source: Sequences, *, beam_size: int, max_length: int
+    ) -> tuple[tuple[KeyValues, ...], DecodingContext]:
+        """An empty cache (leaves [B, W, max_length, K, H]) and the context for `decode_step`.
+
+        Args:
+          encoded: [B, S, D].
+          source: the source rows, one sequence in each (not packed).
+          beam_size: W.
+          max_length: positions that the cache holds.
+        """
+        layers = list(self.decoder)
+        batch = encoded.shape[0]
+        cache = tuple(layer.attention.empty_cache(batch, beam_size, max_length, encoded.dtype) for layer in layers)
+        memory = tuple(layer.cross_attention.memory(encoded) for layer in layers)
+        return cache, DecodingContext(memory, (source.segment_ids != 0).sum(axis=1))
+
+    def decode_step(
+        self, tokens: jax.Array, index: jax.Array, cache: tuple[KeyValues, ...], context: DecodingContext
+    ) -> tuple[jax.Array, tuple[KeyValues, ...]]:
+        """One target position of every beam.
+
+        Args:
+          tokens: int32 [B, W], the tokens at position `index` (the first is the beginning-of-sequence id).
+          index: int32 scalar, the position.
+          cache: from `start_decoding` or the step before.
+          context: from `start_decoding`.
+
+        Returns:
+          float32 logits [B, W, V] for position `index + 1`'s input, and the cache.
+        """
+        x = self.target_embedding(tokens, jnp.broadcast_to(index, tokens.shape))
+        cross_mask = Mask(key_lengths=context.source_lengths)
+        new = []
+        for layer, layer_cache, memory in zip(self.decoder, cache, context.memory, strict=True):
+            x, layer_cache = layer.step(x, index, layer_cache, memory, cross_mask)
+            new.append(layer_cache)
+        if self.config.norm_position == "pre":
+            x = self.decoder_norm(x)
+        return self.logits(x), tuple(new)

@@ -1,0 +1,25 @@
+"""Building blocks with parameters (Flax NNX), each usable alone.
+
+Randomness at call time is a `seed` (uint32 scalar, or None for evaluation), never a stateful generator: a block is a
+pure function of its parameters, its inputs and the seed.
+"""
+
+from jaxformer.nn.attention import CrossAttention, KeyValues, SelfAttention
+from jaxformer.nn.blocks import DecoderBlock, EncoderBlock
+from jaxformer.nn.embedding import Embedding
+from jaxformer.nn.feed_forward import FeedForward
+from jaxformer.nn.residual import Residual, make_norm
+from jaxformer.nn.stack import Stack
+
+__all__ = [
+    "CrossAttention",
+    "DecoderBlock",
+    "Embedding",
+    "EncoderBlock",
+    "FeedForward",
+    "KeyValues",
+    "Residual",
+    "SelfAttention",
+    "Stack",
+    "make_norm",
+]

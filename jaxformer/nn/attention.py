@@ -1,0 +1,163 @@
+"""Multi-head attention (Vaswani et al. 2017, section 3.2.2): over one sequence, and from one to another.
+
+Query, key and value projections are fused into one matrix product where they share their input. Kernels start
+Glorot-uniform (Glorot and Bengio 2010, equation 16) as if each projection stood alone, biases at zero.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxformer.ops import Mask, apply_rotary, attention
+
+
+class KeyValues(NamedTuple):
+    """Keys and values, each [B, S, K, H], or [B, W, S, K, H] in a decoding cache of W beams."""
+
+    keys: jax.Array
+    values: jax.Array
+
+
+def _fused_glorot(*widths: int) -> nnx.Initializer:
+    """Glorot-uniform for projections of these widths laid side by side: the fan of each, not of their union."""
+    single = nnx.initializers.glorot_uniform()
+
+    def initialise(key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike = jnp.float32) -> jax.Array:
+        keys = jax.random.split(key, len(widths))
+        parts = [single(k, (shape[0], width), dtype) for k, width in zip(keys, widths, strict=True)]
+        return jnp.concatenate(parts, axis=1)
+
+    return initialise
+
+
+class _MultiHead(nnx.Module):
+    """What both kinds share: sizes, the output projection, and the attention between projected heads."""
+
+    def __init__(
+        self, d_model: int, num_heads: int, *, num_kv_heads: int = 0, dropout: float = 0.0, rngs: nnx.Rngs
+    ) -> None:
+        if d_model % num_heads:
+            raise ValueError(f"num_heads={num_heads} does not divide d_model={d_model}")
+        self.num_heads = num_heads
+        self.num_kv_heads = num_kv_heads or num_heads
+        self.head_size = d_model // num_heads
+        self.dropout = dropout
+        self.output = nnx.Linear(d_model, d_model, kernel_init=nnx.initializers.glorot_uniform(), rngs=rngs)
+
+    def _attend(
+        self, queries: jax.Array, memory: KeyValues, mask: Mask | None, seed: jax.Array | None = None
+    ) -> jax.Array:
+        """[B, T, N, H] queries over [B, S, K, H] memory: the projected result, [B, T, D]."""
+        heads = attention(queries, *memory, mask=mask, dropout=self.dropout, dropout_seed=seed)
+        return self.output(heads.reshape(*heads.shape[:2], -1))
+
+    def _heads(self, x: jax.Array, num_heads: int) -> jax.Array:
+        return x.reshape(*x.shape[:-1], num_heads, self.head_size)
+
+
+class SelfAttention(_MultiHead):
+    """Every position attends to positions of its own sequence.
+
+    Args:
+      d_model: D.
+      num_heads: N, a divisor of D; the head size H is D / N.
+      num_kv_heads: K, a divisor of N; 0 for N.
+      dropout: rate on the attention weights.
+      rotary: rotate queries and keys by their positions.
+      rngs: of the initialisation.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        *,
+        num_kv_heads: int = 0,
+        dropout: float = 0.0,
+        rotary: bool = False,
+        rngs: nnx.Rngs,
+    ) -> None:
+        super().__init__(d_model, num_heads, num_kv_heads=num_kv_heads, dropout=dropout, rngs=rngs)
+        self.rotary = rotary
+        widths = [heads * self.head_size for heads in (num_heads, self.num_kv_heads, self.num_kv_heads)]
+        self.query_key_value = nnx.Linear(d_model, sum(widths), kernel_init=_fused_glorot(*widths), rngs=rngs)
+
+    def _project(self, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, KeyValues]:
+        """[B, T, D] to queries [B, T, N, H] and keys and values [B, T, K, H]."""
+        heads = self._heads(self.query_key_value(x), self.num_heads + 2 * self.num_kv_heads)
+        queries, keys, values = jnp.split(heads, [self.num_heads, self.num_heads + self.num_kv_heads], axis=2)
+        if self.rotary:
+            queries, keys = apply_rotary(queries, positions), apply_rotary(keys, positions)
+        return queries, KeyValues(keys, values)
+
+    def __call__(
+        self, x: jax.Array, positions: jax.Array, mask: Mask | None = None, *, seed: jax.Array | None = None
+    ) -> jax.Array:
+        """[B, T, D] with positions int32 [B, T] to [B, T, D]."""
+        queries, memory = self._project(x, positions)
+        return self._attend(queries, memory, mask, seed)
+
+    def empty_cache(self, batch: int, beam_size: int, length: int, dtype: jax.typing.DTypeLike) -> KeyValues:
+        """A cache [B, W, length, K, H] for `step`."""
+        shape = (batch, beam_size, length, self.num_kv_heads, self.head_size)
+        return KeyValues(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+
+    def step(self, x: jax.Array, index: jax.Array, cache: KeyValues) -> tuple[jax.Array, KeyValues]:
+        """One position of each beam, after the `index` positions in the cache.
+
+        Args:
+          x: [B, W, D].
+          index: int32 scalar, the position.
+          cache: keys and values of the positions before, [B, W, length, K, H].
+
+        Returns:
+          [B, W, D], and the cache with this position written to it.
+        """
+        batch, beams, width = x.shape
+        flat = x.reshape(batch * beams, 1, width)
+        queries, new = self._project(flat, jnp.broadcast_to(index, (batch * beams, 1)))
+        cache = jax.tree.map(
+            lambda old, one: jax.lax.dynamic_update_slice_in_dim(
+                old, one.reshape(batch, beams, 1, *one.shape[2:]).astype(old.dtype), index, axis=2
+            ),
+            cache,
+            new,
+        )
+        memory = jax.tree.map(lambda leaf: leaf.reshape(batch * beams, *leaf.shape[2:]), cache)
+        written = Mask(key_lengths=jnp.broadcast_to(index + 1, (batch * beams,)))
+        return self._attend(queries, memory, written).reshape(x.shape), cache
+
+
+class CrossAttention(_MultiHead):
+    """Every target position attends to the encoded source.
+
+    Args:
+      d_model: D.
+      num_heads: N, a divisor of D.
+      num_kv_heads: K, a divisor of N; 0 for N.
+      dropout: rate on the attention weights.
+      rngs: of the initialisation.
+    """
+
+    def __init__(
+        self, d_model: int, num_heads: int, *, num_kv_heads: int = 0, dropout: float = 0.0, rngs: nnx.Rngs
+    ) -> None:
+        super().__init__(d_model, num_heads, num_kv_heads=num_kv_heads, dropout=dropout, rngs=rngs)
+        self.query = nnx.Linear(d_model, d_model, kernel_init=nnx.initializers.glorot_uniform(), rngs=rngs)
+        width = self.num_kv_heads * self.head_size
+        self.key_value = nnx.Linear(d_model, 2 * width, kernel_init=_fused_glorot(width, width), rngs=rngs)
+
+    def memory(self, encoded: jax.Array) -> KeyValues:
+        """Keys and values [B, S, K, H] of the encoded source [B, S, D]; computed once for all target positions."""
+        keys, values = jnp.split(self._heads(self.key_value(encoded), 2 * self.num_kv_heads), 2, axis=2)
+        return KeyValues(keys, values)
+
+    def __call__(
+        self, x: jax.Array, memory: KeyValues, mask: Mask | None = None, *, seed: jax.Array | None = None
+    ) -> jax.Array:
+        """[B, T, D] over `memory` to [B, T, D]; in decoding, T is the beam: a sentence has one memory."""
+        return self._attend(self._heads(self.query(x), self.num_heads), memory, mask, seed)

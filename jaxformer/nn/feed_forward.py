@@ -1,0 +1,46 @@
+"""The position-wise feed-forward layer (Vaswani et al. 2017, section 3.3) and its gated form."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxformer.ops import dropout
+
+
+class FeedForward(nnx.Module):
+    """Two linear maps with a non-linearity between: D to F to D.
+
+    Args:
+      d_model: D.
+      d_ff: F.
+      activation: `relu`, `gelu` (exact, Hendrycks and Gimpel 2016) or `swiglu` (Shazeer 2020, equation 6: the SiLU of
+        one half gates the other, so the first kernel is [D, 2F]).
+      dropout: rate after the non-linearity.
+      rngs: of the initialisation: Glorot-uniform kernels, zero biases.
+    """
+
+    def __init__(
+        self, d_model: int, d_ff: int, *, activation: str = "relu", dropout: float = 0.0, rngs: nnx.Rngs
+    ) -> None:
+        if activation not in ("relu", "gelu", "swiglu"):
+            raise ValueError(f"activation {activation!r} is not one of relu, gelu, swiglu")
+        self.activation = activation
+        self.dropout = dropout
+        gate = 2 if activation == "swiglu" else 1
+        glorot = nnx.initializers.glorot_uniform()
+        self.expand = nnx.Linear(d_model, gate * d_ff, kernel_init=glorot, rngs=rngs)
+        self.contract = nnx.Linear(d_ff, d_model, kernel_init=glorot, rngs=rngs)
+
+    def __call__(self, x: jax.Array, *, seed: jax.Array | None = None) -> jax.Array:
+        """[*, D] to [*, D]."""
+        hidden = self.expand(x)
+        if self.activation == "relu":
+            hidden = jax.nn.relu(hidden)
+        elif self.activation == "gelu":
+            hidden = jax.nn.gelu(hidden, approximate=False)
+        else:
+            gate, value = jnp.split(hidden, 2, axis=-1)
+            hidden = jax.nn.silu(gate) * value
+        return self.contract(dropout(hidden, self.dropout, seed))

@@ -1,0 +1,19 @@
+"""Array functions without parameters: they know no module, no config and no flag."""
+
+from jaxformer.ops.attention import Mask, attention
+from jaxformer.ops.cross_entropy import cross_entropy, linear_cross_entropy
+from jaxformer.ops.dropout import dropout, fold_seed
+from jaxformer.ops.positions import apply_rotary, sinusoidal_positions
+from jaxformer.ops.shift import shift_right
+
+__all__ = [
+    "Mask",
+    "apply_rotary",
+    "attention",
+    "cross_entropy",
+    "dropout",
+    "fold_seed",
+    "linear_cross_entropy",
+    "shift_right",
+    "sinusoidal_positions",
+]
