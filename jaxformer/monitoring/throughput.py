@@ -1,0 +1,169 @@
+"""How fast a run really is: real tokens per second, padding efficiency, where the wall time went, and peak memory.
+
+Counted on the host from numbers it already has, so measuring never waits for a device. Not for showing or recording
+them (`monitoring.progress`, `monitoring.trackers`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+TRAINING_PHASES = ("data_wait", "step", "other")
+"""Phases that count as training when tokens are divided by seconds; start, compile, evaluation, checkpoint do not."""
+
+
+class PhaseClock:
+    """Divides wall time among named phases: each second belongs to exactly one, so they sum to the wall time.
+
+    A phase entered inside another one pauses it. Time outside every phase is `other`. For one thread.
+
+    Args:
+      clock: seconds that only grow.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter):
+        self._clock = clock
+        self._seconds: dict[str, float] = {"other": 0.0}
+        self._stack = ["other"]
+        self._start = self._mark = clock()
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Gives the time inside the block to `name`: `data_wait`, `step`, `compile`, `evaluation`, `checkpoint`, ..."""
+        self._settle()
+        self._stack.append(name)
+        try:
+            yield
+        finally:
+            self._settle()
+            self._stack.pop()
+
+    def _settle(self) -> None:
+        now = self._clock()
+        current = self._stack[-1]
+        self._seconds[current] = self._seconds.get(current, 0.0) + now - self._mark
+        self._mark = now
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds of each phase so far; they sum to `wall`."""
+        self._settle()
+        return dict(self._seconds)
+
+    def wall(self) -> float:
+        """Seconds since the clock was made."""
+        self._settle()
+        return self._mark - self._start
+
+    def goodput(self) -> float:
+        """The share of the wall time spent in training steps, 0 to 1."""
+        wall = self.wall()
+        return self._seconds.get("step", 0.0) / wall if wall > 0 else 0.0
+
+
+@dataclasses.dataclass
+class _Counts:
+    steps: int = 0
+    source_tokens: int = 0
+    target_tokens: int = 0
+    slots: int = 0
+
+    def add(self, steps: int, source_tokens: int, target_tokens: int, slots: int) -> None:
+        self.steps += steps
+        self.source_tokens += source_tokens
+        self.target_tokens += target_tokens
+        self.slots += slots
+
+    def rates(self, seconds: float) -> dict[str, float]:
+        real = self.source_tokens + self.target_tokens
+        per_second = 1.0 / seconds if seconds > 0 else 0.0
+        return {
+            "throughput/source_tokens_per_second": self.source_tokens * per_second,
+            "throughput/target_tokens_per_second": self.target_tokens * per_second,
+            "throughput/tokens_per_second": real * per_second,
+            "throughput/steps_per_second": self.steps * per_second,
+            "throughput/padding_efficiency": real / self.slots if self.slots else 0.0,
+        }
+
+
+class Throughput:
+    """Counts real tokens and divides them by training time, for the last window and for the whole run.
+
+    Args:
+      phases: the clock of the run; only its `TRAINING_PHASES` count as time.
+    """
+
+    def __init__(self, phases: PhaseClock):
+        self._phases = phases
+        self._window, self._total = _Counts(), _Counts()
+        self._window_start = self._total_start = self._training_seconds()
+
+    def _training_seconds(self) -> float:
+        seconds = self._phases.seconds()
+        return sum(seconds.get(phase, 0.0) for phase in TRAINING_PHASES)
+
+    def update(self, *, source_tokens: int, target_tokens: int, slots: int, steps: int = 1) -> None:
+        """Adds a step: its real tokens on each side, and the token slots of both sides together, padding included."""
+        for counts in (self._window, self._total):
+            counts.add(steps, int(source_tokens), int(target_tokens), int(slots))
+
+    def window(self) -> dict[str, float]:
+        """Rates since the last call of `window`, and memory now; starts a new window."""
+        now = self._training_seconds()
+        rates = self._window.rates(now - self._window_start)
+        self._window, self._window_start = _Counts(), now
+        return {**rates, **memory_metrics()}
+
+    def total(self) -> dict[str, float]:
+        """Rates of the whole run, seconds of each phase, goodput and peak memory."""
+        rates = self._total.rates(self._training_seconds() - self._total_start)
+        phases = {f"seconds/{name}": seconds for name, seconds in self._phases.seconds().items()}
+        return {
+            **rates,
+            **phases,
+            "seconds/wall": self._phases.wall(),
+            "throughput/goodput": self._phases.goodput(),
+            **memory_metrics(),
+        }
+
+
+def host_memory() -> int:
+    """Bytes of memory this process holds now."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def host_peak_memory() -> int:
+    """The most bytes of memory this process ever held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
+
+
+def device_peak_memory() -> int:
+    """The most bytes ever allocated on any device of this process; 0 where the backend does not say (CPU)."""
+    import jax
+
+    return max((int(_stats(device).get("peak_bytes_in_use", 0)) for device in jax.local_devices()), default=0)
+
+
+def _stats(device: Any) -> dict[str, Any]:
+    try:
+        return device.memory_stats() or {}
+    except Exception:  # backends without statistics refuse in different ways
+        return {}
+
+
+def memory_metrics() -> dict[str, float]:
+    """Memory in bytes, under the names that trackers record; the device's only where the backend says."""
+    device = device_peak_memory()
+    return {
+        "memory/host": float(host_memory()),
+        "memory/host_peak": float(host_peak_memory()),
+        **({"memory/device_peak": float(device)} if device else {}),
+    }
