@@ -1,0 +1,98 @@
+"""One optimizer step as a pure function, and the compiled form of it that the loop calls.
+
+The gradient is that of the *sum* of the losses over every micro-batch and device, divided once by the global weight:
+accumulating and sharding change nothing but rounding. (A mean of micro-batch means weighs tokens unequally; see
+transformers#34191.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxformer.training.state import TrainState
+from jaxformer.types import Batch, Mean
+
+Metrics = dict[str, Mean]
+LossFunction = Callable[[Any, Batch, jax.Array], tuple[Mean, Metrics]]
+"""`(params, batch, dropout seed) -> (loss, metrics)`, all of them undivided sums."""
+
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+
+
+def _sum_of_gradients(
+    loss_function: LossFunction, params: Any, batch: Batch, seeds: jax.Array
+) -> tuple[Any, jax.Array, Metrics]:
+    """Gradient of the summed loss, total weight, and metrics, over micro-batches stacked as [A, B / A, ...]."""
+
+    def micro(batch: Batch, seed: jax.Array) -> tuple[Any, jax.Array, Metrics]:
+        def summed(params: Any) -> tuple[jax.Array, tuple[jax.Array, Metrics]]:
+            loss, metrics = loss_function(params, batch, seed)
+            return loss.sum, (loss.weight, metrics)
+
+        gradient, (weight, metrics) = jax.grad(summed, has_aux=True)(params)
+        return gradient, weight, metrics
+
+    if seeds.shape[0] == 1:
+        return micro(jax.tree.map(lambda x: x[0], batch), seeds[0])
+    zeros = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+        jax.eval_shape(micro, jax.tree.map(lambda x: x[0], batch), seeds[0]),
+    )
+
+    def body(total: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, micro(*part)), None
+
+    return jax.lax.scan(body, zeros, (batch, seeds))[0]
+
+
+def _split(batch: Batch, parts: int) -> Batch:
+    """[B, ...] to [A, B / A, ...], rows dealt in turn, so that each micro-batch takes rows from every device."""
+    return jax.tree.map(lambda x: jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1), batch)
+
+
+def _moving_average(ema: Any, params: Any, decay: float, step: jax.Array) -> Any:
+    """`decay * ema + (1 - decay) * params`, with a smaller decay at first so that the start is soon forgotten."""
+    rate = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda average, value: average + (1.0 - rate) * (value - average), ema, params)
+
+
+def make_train_step(
+    loss_function: LossFunction,
+    optimizer: optax.GradientTransformation,
+    *,
+    accumulate: int = 1,
+    ema_decay: float = 0.0,
+) -> TrainStep:
+    """The compiled step `(state, batch) -> (state, metrics)`; the state passed in is donated.
+
+    Args:
+      loss_function: gives sums; called once for each micro-batch.
+      optimizer: turns the mean gradient into an update.
+      accumulate: A, micro-batches in a step; must divide the rows of every batch.
+      ema_decay: of the moving average, where the state keeps one.
+
+    Returns:
+      A jitted function. Its metrics are those of the loss function, summed, and `grad_norm`, the global norm of the
+      mean gradient before clipping.
+    """
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        seeds = jax.random.bits(jax.random.fold_in(state.key, state.step), (accumulate,), jnp.uint32)
+        gradient, weight, metrics = _sum_of_gradients(
+            loss_function, state.params, _split(batch, accumulate), seeds
+        )
+        gradient = jax.tree.map(lambda g: g / jnp.maximum(weight, 1e-9), gradient)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = state.ema
+        if ema is not None:
+            ema = _moving_average(ema, params, ema_decay, state.step)
+        metrics = metrics | {"grad_norm": Mean(optax.global_norm(gradient), jnp.ones(()))}
+        return TrainState(state.step + 1, params, ema, opt_state, state.key), metrics
+
+    return jax.jit(step, donate_argnums=0)
