@@ -195,6 +195,12 @@ class Checkpoints:
                 "run the training command again, which falls back to the one before"
             ) from error
 
+    def delete(self, step: int) -> None:
+        """Removes one checkpoint, if it is there."""
+        if step in self.steps():
+            self._manager.delete(step)
+        self._scores.pop(step, None)
+
     def wait(self) -> None:
         """Returns when everything is on disk.
 

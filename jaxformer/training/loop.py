@@ -1,0 +1,222 @@
+"""The training loop: its order, and the values that only the host knows.
+
+    [evaluation, checkpoint if due] -> next batch -> step -> hooks -> again, until the last step
+
+Restoring comes before it and the final evaluation after it, both in `entry`. The loop runs ahead of the device by a few
+steps: metrics are fetched once they are old enough to be finished, so that the device never waits for the host. Not for
+what happens on the way: that is `hooks`.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+
+from jaxformer.monitoring.throughput import TRAINING_PHASES, PhaseClock, Throughput
+from jaxformer.training.feed import DeviceFeed
+from jaxformer.training.interruption import Interrupted, Interruption
+from jaxformer.training.state import TrainState
+from jaxformer.training.step import TrainStep
+from jaxformer.types import Batch, Mean
+
+LAG = 2
+"""Steps the host may be ahead of the newest metrics it has seen."""
+
+
+@dataclasses.dataclass
+class Progress:
+    """What a run knows besides its `TrainState`; saved with every checkpoint as JSON, whose floats come back exactly.
+
+    Attributes:
+      step: steps taken.
+      iterator: the data iterator's state after them.
+      window: sums and weights of every metric since the last record of the log.
+      tokens: real target tokens trained on so far.
+      evaluated: the step of the last validation, 0 for none.
+      scores: what that validation found.
+      best: the best value of the watched metric so far; None before the first.
+      best_step: where that was.
+      stale: validations since then.
+      stopped: why training ended before its last step; empty while it has not.
+      seconds: of training so far, with waiting for data, without compiling, evaluation and checkpoints.
+    """
+
+    step: int = 0
+    iterator: dict[str, int] = dataclasses.field(default_factory=dict)
+    window: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    tokens: int = 0
+    evaluated: int = 0
+    scores: dict[str, float] = dataclasses.field(default_factory=dict)
+    best: float | None = None
+    best_step: int = 0
+    stale: int = 0
+    stopped: str = ""
+    seconds: float = 0.0
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Progress:
+        """From what `dataclasses.asdict` made; other entries are left alone."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in names})
+
+    def add(self, metrics: Mapping[str, Mean]) -> None:
+        """Adds one step's metrics, which are on the host, to the window."""
+        for name, mean in metrics.items():
+            total = self.window.setdefault(name, [0.0, 0.0])
+            total[0] += float(mean.sum)
+            total[1] += float(mean.weight)
+
+    def take_window(self) -> dict[str, float]:
+        """The means over the window, which then begins anew."""
+        means = {name: total / weight if weight else float("nan") for name, (total, weight) in self.window.items()}
+        self.window = {}
+        return means
+
+
+class StepHook(Protocol):
+    """Called after every `every`-th step, and after the last, as soon as that step's metrics are known."""
+
+    every: int
+
+    def __call__(self, step: int, metrics: Mapping[str, Mean], progress: Progress) -> None:
+        """Sees the metrics of `step`; `progress.window` ends with it, the rest of `progress` may be ahead."""
+
+
+class BoundaryHook(Protocol):
+    """Called between two steps, when it is due and everything before is known."""
+
+    every: int
+    phase: str
+
+    def due(self, loop: Loop) -> bool:
+        """Whether it wants to be called now; must be cheap."""
+
+    def __call__(self, loop: Loop) -> None:
+        """Acts on `loop.state` and `loop.progress`."""
+
+
+class Saver(Protocol):
+    """What the loop calls when it must stop: saves unless this very step has been saved."""
+
+    def save(self, loop: Loop) -> None:
+        """Saves the state and the progress of `loop`, and returns when that is safe."""
+
+
+class Loop:
+    """Steps until `num_steps`, an early stop, or an interruption.
+
+    Args:
+      step: the jitted step; the state it is given is donated.
+      state: to start from, at `progress.step`.
+      progress: to start from; changed in place.
+      feed: batches from `progress.iterator` on.
+      num_steps: the last step.
+      step_hooks: see `StepHook`.
+      boundary_hooks: see `BoundaryHook`, in the order in which they are asked.
+      interruption: asked between two steps.
+      saver: called before `Interrupted` is raised.
+      phases: divides the wall time.
+      throughput: counts tokens.
+    """
+
+    def __init__(
+        self,
+        step: TrainStep,
+        state: TrainState,
+        progress: Progress,
+        feed: DeviceFeed,
+        *,
+        num_steps: int,
+        step_hooks: Sequence[StepHook] = (),
+        boundary_hooks: Sequence[BoundaryHook] = (),
+        interruption: Interruption | None = None,
+        saver: Saver | None = None,
+        phases: PhaseClock | None = None,
+        throughput: Throughput | None = None,
+    ) -> None:
+        self.state, self.progress, self.num_steps = state, progress, num_steps
+        self._step, self._feed = step, feed
+        self._step_hooks, self._boundary_hooks = step_hooks, boundary_hooks
+        self._interruption, self._saver = interruption, saver
+        self._pending: collections.deque[tuple[int, Any, dict[str, int]]] = collections.deque()
+        self._phases = phases or PhaseClock()
+        self._throughput = throughput or Throughput(self._phases)
+        self._shapes: set[Any] = set()
+        self._seconds_before = progress.seconds
+
+    @property
+    def done(self) -> bool:
+        """Whether there is no further step."""
+        return self.progress.step >= self.num_steps or bool(self.progress.stopped)
+
+    def run(self) -> None:
+        """Runs to the end.
+
+        Raises:
+          Interrupted: if a signal asked for it; the state has been saved.
+        """
+        while True:
+            self._boundary()
+            if self.done:
+                return
+            with self._phases.phase("data_wait"):
+                fed = next(self._feed)
+            with self._phases.phase(self._phase(fed.batch)):
+                with jax.transfer_guard("disallow"):
+                    self.state, metrics = self._step(self.state, fed.batch)
+                self.progress.step += 1
+                self.progress.iterator = fed.iterator
+                jax.tree.map(lambda x: x.copy_to_host_async(), metrics)
+                self._pending.append((self.progress.step, metrics, fed.counts))
+                self.settle(LAG)
+
+    def _phase(self, batch: Batch) -> str:
+        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(batch))
+        known = shapes in self._shapes
+        self._shapes.add(shapes)
+        return "step" if known else "compile"
+
+    def settle(self, lag: int = 0) -> None:
+        """Fetches the metrics of all but the last `lag` steps and shows them to the step hooks."""
+        while len(self._pending) > lag:
+            step, metrics, counts = self._pending.popleft()
+            fetched = jax.device_get(metrics)
+            self.progress.add(fetched)
+            self.progress.tokens += counts["target_tokens"]
+            self._throughput.update(**counts)
+            for hook in self._step_hooks:
+                if step % hook.every == 0 or step == self.num_steps:
+                    hook(step, fetched, self.progress)
+
+    def _boundary(self) -> None:
+        if self._interruption is not None and self._asked_to_stop(self._interruption) and not self.done:
+            self._pause()
+            if self._saver is not None:
+                self._saver.save(self)
+            raise Interrupted(self._interruption.requested, self.progress.step)
+        for hook in self._boundary_hooks:
+            if hook.due(self):
+                self._pause()
+                with self._phases.phase(hook.phase):
+                    hook(self)
+
+    def _pause(self) -> None:
+        with self._phases.phase("step"):
+            self.settle()
+        seconds = self._phases.seconds()
+        self.progress.seconds = self._seconds_before + sum(seconds.get(phase, 0.0) for phase in TRAINING_PHASES)
+
+    def _asked_to_stop(self, interruption: Interruption) -> bool:
+        if jax.process_count() == 1:
+            return interruption.requested != 0
+        # Every process must stop at the same step, whichever got the signal; asking costs a message, hence the 10.
+        if self.progress.step % 10:
+            return False
+        from jax.experimental import multihost_utils
+
+        interruption.requested = int(multihost_utils.process_allgather(interruption.requested).max())
+        return interruption.requested != 0
