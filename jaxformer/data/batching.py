@@ -1,0 +1,141 @@
+"""Plans: which records form which batch of an epoch, a pure function of (seed, epoch), by vectorised numpy.
+
+An epoch is a random order of all records, cut into windows. A window is planned at once (bucketed or packed) when it is
+reached, so planning costs the same memory and the same wait for a corpus of any size, and any batch can be
+found again from (seed, epoch, window, batch). Small corpora are one window. Not for reading tokens: `pipeline.py` does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from jaxformer.config import DataConfig
+from jaxformer.data.bucketing import Shape, WindowPlan, assignment, choose_shapes, histogram, plan_buckets
+from jaxformer.data.packing import pack_shape, plan_packing
+from jaxformer.data.permutation import Permutation
+from jaxformer.data.store import TokenizedDataset
+
+_WINDOW = 1 << 18  # records
+_WINDOW_BATCHES = 256  # a window holds at least about so many batches: what its last batches leave empty is then little
+_WINDOW_PLAN, _EVALUATION = 1, 2  # what randomness is for: keeps streams of one seed apart
+
+
+class Planner:
+    """Plans the batches of a data set.
+
+    Args:
+      variants: segmentations of the same records, one for each epoch in turn.
+      config: `batching`, `batch_tokens`, `num_shapes`, `max_length` and `pack_length` are read.
+      seed: of the order.
+      divisor: rows of every batch are a multiple of it.
+
+    Attributes:
+      shapes: the shapes that batches have, the same in every epoch; cheapest row first.
+      num_windows: how many windows an epoch has.
+
+    Raises:
+      ValueError: no records, a record longer than `max_length` (its number and length), or `batch_tokens` that do not
+        make rows.
+    """
+
+    def __init__(
+        self, variants: Sequence[TokenizedDataset], config: DataConfig, *, seed: int, divisor: int = 1
+    ) -> None:
+        if not len(variants[0]):
+            raise ValueError("there are no records to make batches of")
+        self._variants = variants
+        self._seed = seed
+        self._pack = config.batching == "pack"
+        counts = _counts(variants, config.max_length)
+        if self._pack:
+            self.shapes = [pack_shape(counts, config, divisor)]
+        else:
+            self.shapes = choose_shapes(
+                counts, num_shapes=config.num_shapes, batch_tokens=config.batch_tokens, divisor=divisor
+            )
+            self._table = assignment(self.shapes, counts)
+        size = max(_WINDOW, _WINDOW_BATCHES * max(shape.rows for shape in self.shapes))
+        self.num_windows = -(-len(variants[0]) // size)
+        self._window = -(-len(variants[0]) // self.num_windows)
+
+    def dataset(self, epoch: int) -> TokenizedDataset:
+        """The segmentation that `epoch` reads."""
+        return self._variants[epoch % len(self._variants)]
+
+    def window(self, epoch: int, window: int) -> WindowPlan:
+        """The plan of one window of an epoch."""
+        dataset = self.dataset(epoch)
+        start, stop = window * self._window, min((window + 1) * self._window, len(dataset))
+        records = Permutation(len(dataset), self._seed, epoch)(np.arange(start, stop))
+        key = np.random.SeedSequence((self._seed, epoch, window, _WINDOW_PLAN))
+        random = np.random.Generator(np.random.Philox(key))
+        source, target = dataset.source_lengths[records], dataset.target_lengths[records]
+        dataset.release()
+        if self._pack:
+            return plan_packing(records, source, target, self.shapes[0], shuffle=random)
+        return plan_buckets(records, self._table[source, target], self.shapes, shuffle=random)
+
+
+def _counts(variants: Sequence[TokenizedDataset], max_length: int) -> np.ndarray:
+    """The histogram of lengths over all segmentations, read in slices."""
+    counts: np.ndarray | None = None
+    for dataset in variants:
+        for start in range(0, len(dataset), _WINDOW):
+            source = dataset.source_lengths[start : start + _WINDOW]
+            target = dataset.target_lengths[start : start + _WINDOW]
+            longer = np.maximum(source, target)
+            if longer.max() > max_length:
+                record = int(np.argmax(longer))
+                raise ValueError(
+                    f"record {start + record} has {longer[record]} tokens, more than a row of {max_length}: "
+                    "raise --config.data.max_length or remove the sentence"
+                )
+            counts = histogram(source, target, counts)
+        dataset.release()
+    assert counts is not None
+    return counts
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochPlan:
+    """All batches of one epoch.
+
+    Attributes:
+      windows: the plans, in order.
+      shapes: what the batches' shape numbers mean.
+      efficiency: real tokens over slots, both sides together.
+    """
+
+    windows: tuple[WindowPlan, ...]
+    shapes: tuple[Shape, ...]
+    efficiency: float
+
+    def __len__(self) -> int:
+        return sum(len(window) for window in self.windows)
+
+    def __iter__(self) -> Iterator[tuple[Shape, np.ndarray, np.ndarray]]:
+        """Each batch: its shape, its records, and their rows."""
+        for window in self.windows:
+            for i in range(len(window)):
+                part = slice(window.starts[i], window.starts[i + 1])
+                yield self.shapes[window.shapes[i]], window.records[part], window.rows[part]
+
+
+def plan_epoch(
+    dataset: TokenizedDataset, config: DataConfig, *, seed: int, epoch: int, divisor: int = 1
+) -> EpochPlan:
+    """The whole plan of one epoch, for looking at; training plans window by window."""
+    planner = Planner([dataset], config, seed=seed, divisor=divisor)
+    windows = tuple(planner.window(epoch, window) for window in range(planner.num_windows))
+    tokens = sum(int(part.sum(dtype=np.int64)) for part in (dataset.source_lengths, dataset.target_lengths))
+    slots = sum(count_slots(window, planner.shapes) for window in windows)
+    return EpochPlan(windows, tuple(planner.shapes), tokens / slots)
+
+
+def count_slots(plan: WindowPlan, shapes: Sequence[Shape]) -> int:
+    """Slots of all batches of `plan`, on both sides."""
+    sizes = np.array([shape.rows * shape.row_slots for shape in shapes], np.int64)
+    return int(sizes[plan.shapes].sum())

@@ -1,0 +1,100 @@
+"""The cache folder: entries named by a hash of what they were made from, written whole or not at all.
+
+An entry is a folder. It is built under a temporary name and renamed when complete, so a killed or full-disk run leaves no
+half entry, and a lock makes a second process wait for the first instead of doing the work twice. Not for what is
+inside an entry: `store.py` and `tokenizer.py` know that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+_ADVICE = "choose another folder with --config.data.cache_dir, or free some space"
+
+
+def cache_folder(cache_dir: str = "") -> Path:
+    """`cache_dir`, or the user's cache folder (`$XDG_CACHE_HOME/jaxformer` or `~/.cache/jaxformer`) if empty."""
+    if cache_dir:
+        return Path(cache_dir).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxformer"
+
+
+def digest(value: Mapping[str, Any]) -> str:
+    """A short hash of a JSON-like mapping, the same for equal mappings."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:20]
+
+
+@contextlib.contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Tells errors of writing into `folder` in one sentence that names the folder and the flag; others pass."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+        ours = isinstance(error.filename, str | os.PathLike) and str(error.filename).startswith(str(folder))
+        if full or ours:
+            reason = error.strerror or error
+            raise OSError(f"cannot write the data cache in {folder}: {reason}: {_ADVICE}") from error
+        raise
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Holds the file lock `path`; false where the system or the file system offers no such locks."""
+    with open(path, "a") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+            locked = True
+        except (ImportError, OSError):
+            locked = False  # two processes may then both build: the rename still lets only whole entries appear
+        yield locked
+
+
+def cached(cache_dir: str, name: str, build: Callable[[Path], None]) -> Path:
+    """The folder of the entry `name`, made by `build(empty folder)` if it is not there yet.
+
+    Args:
+      cache_dir: as in `cache_folder`.
+      name: a readable prefix and a `digest` of everything the entry depends on.
+      build: fills the folder that it is given.
+
+    Raises:
+      OSError: the cache folder is not writable or full; the message names the folder and the flag.
+    """
+    folder = cache_folder(cache_dir)
+    entry = folder / name
+    if entry.is_dir():
+        return entry
+    with _explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder / f"{name}.lock") as locked:
+            if not entry.is_dir():
+                for stale in folder.glob(f".{name}.*") if locked else ():  # left by a killed process
+                    shutil.rmtree(stale, ignore_errors=True)
+                temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder))
+                try:
+                    build(temporary)
+                    _publish(temporary, entry)
+                finally:
+                    shutil.rmtree(temporary, ignore_errors=True)
+    return entry
+
+
+def _publish(temporary: Path, entry: Path) -> None:
+    temporary.chmod(0o755)  # mkdtemp makes private folders; a shared cache should be readable
+    try:
+        os.rename(temporary, entry)
+    except OSError:
+        if not entry.is_dir():  # without locks, another process may have been quicker: its entry is as good
+            raise

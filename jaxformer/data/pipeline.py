@@ -1,0 +1,257 @@
+"""Batches for training, read in background threads by Grain, resumable at any batch; and batches for evaluation.
+
+Batch i of an epoch is a pure function of (seed, epoch, i); with several hosts each reads its rows of the same global
+batches. The state of the iterator is three integers, and going to a state costs one window's plan. Not for devices: batches
+are numpy arrays, placed by the trainer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import grain
+import numpy as np
+
+from jaxformer.config import DataConfig
+from jaxformer.data.batching import Planner, count_slots
+from jaxformer.data.bucketing import Shape, WindowPlan, assignment, choose_shapes, histogram, plan_buckets
+from jaxformer.data.store import TokenizedDataset, ranges
+from jaxformer.types import Batch, Sequences
+
+_FOREVER = 1 << 62  # batches; Grain wants a length
+_EVALUATION_SHAPES = 4  # validation is short: compiling more shapes costs more than padding
+
+
+def assemble(
+    dataset: TokenizedDataset, records: np.ndarray, rows: np.ndarray, shape: Shape, num_rows: int
+) -> Batch:
+    """The records as one batch of `num_rows` rows; rows without records have weight 0.
+
+    Args:
+      dataset: where the tokens are.
+      records: record numbers.
+      rows: the row of each, ascending; records of one row are packed in the given order.
+      shape: gives the widths.
+      num_rows: rows of the batch (fewer than `shape.rows` on one of several hosts).
+    """
+    source, source_lengths, target, target_lengths = dataset.fetch(records)
+    first = np.searchsorted(rows, rows, side="left")  # the first record of the same row
+    segment = np.arange(len(rows)) - first + 1
+    return Batch(
+        source=_side(source, source_lengths, rows, first, segment, (num_rows, shape.source_length)),
+        target=_side(target, target_lengths, rows, first, segment, (num_rows, shape.target_length)),
+    )
+
+
+def _side(
+    flat: np.ndarray, lengths: np.ndarray, rows: np.ndarray, first: np.ndarray, segment: np.ndarray, size: tuple[int, int]
+) -> Sequences:
+    before = np.cumsum(lengths, dtype=np.int64) - lengths
+    place = ranges(rows.astype(np.int64) * size[1] + before - before[first], lengths)
+    tokens, positions, segment_ids = (np.zeros(size[0] * size[1], np.int32) for _ in range(3))
+    weights = np.zeros(size[0] * size[1], np.float32)
+    tokens[place] = flat
+    positions[place] = ranges(np.zeros_like(before), lengths)
+    segment_ids[place] = np.repeat(segment, lengths)
+    weights[place] = 1.0
+    return Sequences(*(array.reshape(size) for array in (tokens, positions, segment_ids, weights)))
+
+
+def read_batch(
+    dataset: TokenizedDataset, plan: WindowPlan, number: int, shapes: Sequence[Shape], shard: tuple[int, int]
+) -> Batch:
+    """Batch `number` of `plan`: of its rows, the share of host `shard[0]` of `shard[1]`."""
+    shape = shapes[plan.shapes[number]]
+    part = slice(plan.starts[number], plan.starts[number + 1])
+    records, rows = plan.records[part], plan.rows[part]
+    index, count = shard
+    share = shape.rows // count
+    low, high = np.searchsorted(rows, [index * share, (index + 1) * share])
+    return assemble(dataset, records[low:high], rows[low:high] - index * share, shape, share)
+
+
+class _Place(NamedTuple):
+    """Where a batch stands: batch `batch` of window `window` of `epoch`."""
+
+    epoch: int
+    window: int
+    batch: int
+
+
+class _Placed(NamedTuple):
+    """A batch and the place of the one after it."""
+
+    batch: Batch
+    following: _Place
+
+
+class _Batches:
+    """The batches from a place on, by number: the random-access source that Grain's threads read.
+
+    Keeps the windows being read and plans the next one ahead, in a thread.
+    """
+
+    def __init__(self, planner: Planner, start: _Place, shard: tuple[int, int]) -> None:
+        self._planner = planner
+        self._shard = shard
+        self._lock = threading.Lock()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="plan-batches")
+        plan = planner.window(start.epoch, start.window)
+        if not 0 <= start.batch <= len(plan):
+            raise ValueError(f"batch {start.batch} of window {start.window} does not exist: it has {len(plan)} batches")
+        # (number of the window's batch 0, epoch, window, plan), oldest first
+        self._windows: list[tuple[int, int, int, WindowPlan]] = [(-start.batch, start.epoch, start.window, plan)]
+        self._ahead = self._plan_ahead()
+
+    def _following_window(self) -> tuple[int, int]:
+        _, epoch, window, _ = self._windows[-1]
+        return (epoch, window + 1) if window + 1 < self._planner.num_windows else (epoch + 1, 0)
+
+    def _plan_ahead(self) -> Future[WindowPlan]:
+        return self._executor.submit(self._planner.window, *self._following_window())
+
+    def _find(self, number: int) -> tuple[int, int, int, WindowPlan]:
+        with self._lock:
+            while number >= self._windows[-1][0] + len(self._windows[-1][3]):
+                zero, _, _, plan = self._windows[-1]
+                plan_after = self._ahead.result()
+                self._windows.append((zero + len(plan), *self._following_window(), plan_after))
+                del self._windows[:-3]  # threads may still read the window before
+                self._ahead = self._plan_ahead()
+            return next(window for window in reversed(self._windows) if window[0] <= number)
+
+    def __len__(self) -> int:
+        return _FOREVER
+
+    def __getitem__(self, number: int) -> _Placed:
+        zero, epoch, window, plan = self._find(number)
+        dataset = self._planner.dataset(epoch)
+        batch = read_batch(dataset, plan, number - zero, self._planner.shapes, self._shard)
+        return _Placed(batch, _Place(epoch, window, number - zero + 1))
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+class BatchPipeline(Iterator[Batch]):
+    """Training batches without end, epoch after epoch.
+
+    Args:
+      dataset: what to read: a data set, or several segmentations of it (`PreparedData.variants`), one an epoch.
+      config: how batches are made and read.
+      seed: of the order of records and batches.
+      shard_index, shard_count: this host and how many there are; each gets equally many rows of every batch.
+      divisor: rows of a global batch are a multiple of it (data shards times accumulation).
+
+    Attributes:
+      shapes: shapes of global batches; all that ever come.
+      efficiency: real tokens over slots on both sides, of the first window of epoch 0.
+      batches_per_epoch: batches in epoch 0, from its first window; epochs may differ by a few.
+
+    Raises:
+      ValueError: see `Planner`; or hosts that do not divide the rows.
+    """
+
+    def __init__(
+        self,
+        dataset: TokenizedDataset | Sequence[TokenizedDataset],
+        config: DataConfig,
+        *,
+        seed: int,
+        shard_index: int = 0,
+        shard_count: int = 1,
+        divisor: int = 1,
+    ) -> None:
+        if not 0 <= shard_index < shard_count:
+            raise ValueError(f"shard_index={shard_index} must be at least 0 and less than shard_count={shard_count}")
+        variants = [dataset] if isinstance(dataset, TokenizedDataset) else list(dataset)
+        self._planner = Planner(variants, config, seed=seed, divisor=int(np.lcm(divisor, shard_count)))
+        self._shard = (shard_index, shard_count)
+        self._options = grain.ReadOptions(num_threads=config.num_threads, prefetch_buffer_size=config.prefetch)
+        self.shapes = tuple(self._planner.shapes)
+        first = self._planner.window(0, 0)
+        self.efficiency = self._efficiency(first)
+        self.batches_per_epoch = len(first) * self._planner.num_windows
+        self._place = _Place(0, 0, 0)
+        self._batches: _Batches | None = None
+        self._closed = False
+
+    def _efficiency(self, plan: WindowPlan) -> float:
+        dataset = self._planner.dataset(0)
+        tokens = dataset.source_lengths[plan.records].sum(dtype=np.int64)
+        tokens += dataset.target_lengths[plan.records].sum(dtype=np.int64)
+        return float(tokens / count_slots(plan, self.shapes))
+
+    def _start(self) -> None:
+        self._batches = _Batches(self._planner, self._place, self._shard)
+        self._iterator = iter(grain.MapDataset.source(self._batches).to_iter_dataset(self._options))
+
+    def __next__(self) -> Batch:
+        if self._closed:
+            raise ValueError("this pipeline is closed")
+        if self._batches is None:
+            self._start()
+        placed = next(self._iterator)
+        self._place = placed.following
+        return placed.batch
+
+    def get_state(self) -> dict[str, int]:
+        """Where the next batch stands: `epoch`, `window`, `batch`; batches read ahead do not count."""
+        return self._place._asdict()
+
+    def set_state(self, state: Mapping[str, int]) -> None:
+        """Goes to a place that `get_state` gave: the next batch is the one that would have come then."""
+        self._stop()
+        self._place = _Place(**{name: int(state[name]) for name in _Place._fields})
+
+    def _stop(self) -> None:
+        if self._batches is not None:
+            self._iterator.close()
+            self._batches.close()
+            self._batches = None
+
+    def close(self) -> None:
+        """Ends the background threads."""
+        self._stop()
+        self._closed = True
+
+    def __enter__(self) -> BatchPipeline:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def evaluation_batches(
+    dataset: TokenizedDataset,
+    config: DataConfig,
+    *,
+    shard_index: int = 0,
+    shard_count: int = 1,
+    divisor: int = 1,
+) -> Iterator[Batch]:
+    """Every record of `dataset` once, one pair a row, in batches of a few fixed shapes; rows to spare have weight 0.
+
+    Records come shape by shape, in their order within each: the same batches every time.
+
+    Args:
+      dataset: tokenised evaluation pairs (`prepare.tokenize`).
+      config: `batch_tokens` and `num_shapes` (of which at most 4 are used) are read.
+      shard_index, shard_count, divisor: as for `BatchPipeline`.
+
+    Raises:
+      ValueError: `batch_tokens` does not hold `divisor` rows of the longest record.
+    """
+    divisor = int(np.lcm(divisor, shard_count))
+    counts = histogram(dataset.source_lengths, dataset.target_lengths)
+    shapes = choose_shapes(
+        counts, num_shapes=min(config.num_shapes, _EVALUATION_SHAPES), batch_tokens=config.batch_tokens, divisor=divisor
+    )
+    shape_of = assignment(shapes, counts)[dataset.source_lengths, dataset.target_lengths]
+    needed = -(-np.bincount(shape_of, minlength=len(shapes)).max() // divisor) * divisor
+    shapes = [shape._replace(rows=min(shape.rows, int(needed))) for shape in shapes]
+    plan = plan_buckets(np.arange(len(dataset)), shape_of, shapes, shuffle=None)
+    return (read_batch(dataset, plan, number, shapes, (shard_index, shard_count)) for number in range(len(plan)))

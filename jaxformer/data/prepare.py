@@ -1,0 +1,280 @@
+"""From raw sentence pairs to what training reads: clean, learn the vocabulary, tokenise, cache.
+
+`prepare` reads the training split in chunks spread over processes and writes the tokens straight to disk, so neither
+time per pair nor memory grows with the corpus. Everything is cached by a hash of its inputs and settings: the second
+call only opens files. Not for batches: `batching.py` and `pipeline.py` start from here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import sentencepiece
+from absl import logging
+
+from jaxformer.config import DataConfig
+from jaxformer.data import cache
+from jaxformer.data.cleaning import Cleaner, CleaningReport
+from jaxformer.data.sources import Source, open_splits
+from jaxformer.data.store import ArrayFile, DatasetWriter, TokenizedDataset, first_occurrences, select, token_dtype
+from jaxformer.data.tokenizer import Tokenizer, train_tokenizer
+from jaxformer.data.workers import available_cores, ordered_map
+from jaxformer.types import EOS_ID, Pair
+
+_FORMAT = 1  # of cache entries: raise it when their content changes for the same key
+_CHUNK = 4096  # pairs that a worker takes at once
+_PARALLEL_FROM = 40_000  # pairs: for fewer, starting processes costs more than they save
+_VOCABULARY_PAIRS = 250_000  # pairs that the vocabulary is learnt from: a sample, spread over the corpus
+_MAX_VARIANTS = 16
+_VARIANT_PAIRS = 4_000_000  # about as many sampled segmentations are stored when subword sampling is on
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedData:
+    """A data set ready for training.
+
+    Attributes:
+      tokenizer: text to tokens and back.
+      train: tokenised training pairs: the plain segmentation.
+      variants: with subword sampling, random segmentations of the same records, one for each epoch in turn; else
+        `train` alone.
+      validation, test: normalised raw pairs, every line of the split; None where there is no such split.
+      report: the cleaning table of the training split.
+      cache_path: where the tokens lie.
+    """
+
+    tokenizer: Tokenizer
+    train: TokenizedDataset
+    variants: tuple[TokenizedDataset, ...]
+    validation: list[Pair] | None
+    test: list[Pair] | None
+    report: str
+    cache_path: Path
+
+
+def prepare(config: DataConfig) -> PreparedData:
+    """Opens the splits of `config`, and cleans, learns, tokenises and caches what is not in the cache yet.
+
+    Raises:
+      ValueError: text that cannot be used (with file and line, or the cleaning table), or a vocabulary that is too
+        large for it.
+      OSError: a file that cannot be read, or a cache folder that cannot be written.
+    """
+    splits = open_splits(config)
+    train = splits["train"]
+    evaluation = {name: _evaluation_pairs(name, splits.get(name), config) for name in ("validation", "test")}
+    tokenizer = _cached_tokenizer(train, config)
+    folder = _cached_train(train, config, tokenizer)
+    report = (folder / "cleaning.txt").read_text()
+    logging.info("cleaning of the training split:\n%s", report)
+    variants = tuple(TokenizedDataset.open(path) for path in sorted(folder.glob("sampled-*")))
+    plain = TokenizedDataset.open(folder / "plain")
+    return PreparedData(
+        tokenizer=tokenizer,
+        train=plain,
+        variants=variants or (plain,),
+        validation=evaluation["validation"],
+        test=evaluation["test"],
+        report=report,
+        cache_path=folder,
+    )
+
+
+def tokenize(pairs: list[Pair], tokenizer: Tokenizer, *, max_length: int) -> TokenizedDataset:
+    """An evaluation split as tokens, in memory, for its loss; every pair is kept.
+
+    A side longer than `max_length` tokens is cut there, and their number is logged: scores of translations do not
+    depend on this, only the loss does.
+    """
+    source = tokenizer.encode_source([pair.source for pair in pairs])
+    target = tokenizer.encode_target([pair.target for pair in pairs])
+    cut = sum(max(len(s), len(t)) > max_length for s, t in zip(source, target, strict=True))
+    if cut:
+        logging.warning("%d of %d evaluation pairs are cut to %d tokens for their loss", cut, len(pairs), max_length)
+    sides = [[ids if len(ids) <= max_length else [*ids[: max_length - 1], EOS_ID] for ids in side]
+             for side in (source, target)]  # fmt: skip
+    return TokenizedDataset.from_lists(*sides)
+
+
+def _evaluation_pairs(name: str, source: Source | None, config: DataConfig) -> list[Pair] | None:
+    if source is None:
+        return None
+    cleaner = Cleaner(config)
+    pairs = [cleaner.normalize_pair(pair) for start in _starts(source) for pair in source.read(start, start + _CHUNK)]
+    if not any(pair.source and pair.target for pair in pairs):
+        raise ValueError(f"the {name} split has no usable pair:\n{cleaner.report.table()}")
+    return pairs
+
+
+def _starts(source: Source) -> range:
+    return range(0, len(source), _CHUNK)
+
+
+def _processes(source: Source) -> int:
+    return available_cores() if len(source) >= _PARALLEL_FROM else 1
+
+
+# The vocabulary: learnt from a sample that is spread evenly over the corpus.
+
+
+def _cached_tokenizer(train: Source, config: DataConfig) -> Tokenizer:
+    settings = ("tokenizer", "vocabulary_size", "joint_vocabulary", "byte_fallback", "normalization", "max_length_ratio")
+    key = _key(train, config, *settings)
+
+    def build(folder: Path) -> None:
+        start = time.monotonic()
+        pairs = list(_sample(train, config))
+        if not pairs:
+            raise _no_usable_pair(train, config)
+        train_tokenizer(pairs, config).save(folder / "tokenizer.model")
+        logging.info("learnt the vocabulary from %d pairs in %.1f s", len(pairs), time.monotonic() - start)
+
+    return Tokenizer.load(cache.cached(config.cache_dir, f"tokenizer-{key}", build))
+
+
+def _key(train: Source, config: DataConfig, *settings: str) -> str:
+    return cache.digest(
+        {
+            "format": _FORMAT,
+            "sentencepiece": sentencepiece.__version__,
+            "records": train.fingerprint(),
+            **{setting: getattr(config, setting) for setting in settings},
+        }
+    )
+
+
+def _sample(train: Source, config: DataConfig) -> Iterator[Pair]:
+    starts = _starts(train)
+    wanted = max(1, -(-_VOCABULARY_PAIRS // _CHUNK))
+    if len(starts) > wanted:
+        chosen = [starts[i * len(starts) // wanted] for i in range(wanted)]
+    else:
+        chosen = list(starts)
+    work = functools.partial(_clean_chunk, train, config)
+    for pairs, _ in ordered_map(work, chosen, processes=_processes(train)):
+        yield from pairs
+
+
+def _clean_chunk(train: Source, config: DataConfig, start: int) -> tuple[list[Pair], CleaningReport]:
+    cleaner = Cleaner(config)
+    return cleaner.clean(train.read(start, start + _CHUNK)), cleaner.report
+
+
+def _no_usable_pair(train: Source, config: DataConfig) -> ValueError:
+    total = CleaningReport()
+    for start in _starts(train):
+        total.add(_clean_chunk(train, config, start)[1])
+    return ValueError(f"the training split has no usable pair:\n{total.table()}")
+
+
+# The tokens.
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chunk:
+    """What a worker makes of some raw pairs: for each segmentation, tokens and both sides' lengths; hashes; counts."""
+
+    segmentations: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+    hashes: np.ndarray
+    report: CleaningReport
+
+
+def _cached_train(train: Source, config: DataConfig, tokenizer: Tokenizer) -> Path:
+    settings = ("normalization", "max_length_ratio", "max_length", "deduplicate", "subword_sampling")
+    key = _key(train, config, *settings)
+    name = f"pairs-{cache.digest({'key': key, 'tokenizer': tokenizer.digest})}"
+    return cache.cached(config.cache_dir, name, functools.partial(_build_train, train, config, tokenizer))
+
+
+def _build_train(train: Source, config: DataConfig, tokenizer: Tokenizer, folder: Path) -> None:
+    start = time.monotonic()
+    variants = min(_MAX_VARIANTS, max(4, _VARIANT_PAIRS // max(1, len(train)))) if config.subword_sampling else 0
+    names = ["plain"] + [f"sampled-{variant:02d}" for variant in range(variants)]
+    dtype = token_dtype(max(tokenizer.source_vocabulary_size, tokenizer.target_vocabulary_size))
+    writers = [DatasetWriter(folder / name, dtype) for name in names]
+    hashes, report = ArrayFile(folder / "hashes.npy", np.dtype(np.uint64)), CleaningReport()
+    work = functools.partial(_tokenize_chunk, train, config, tokenizer, variants, dtype)
+    for chunk in ordered_map(work, _starts(train), processes=_processes(train)):
+        for writer, segmentation in zip(writers, chunk.segmentations, strict=True):
+            writer.append(*segmentation)
+        hashes.append(chunk.hashes)
+        report.add(chunk.report)
+    hashes.close()
+    for writer in writers:
+        writer.close()
+    if config.deduplicate:
+        keep = first_occurrences(folder / "hashes.npy")
+        report.duplicates += int((~keep).sum())
+        for name in names:
+            select(folder / name, keep)
+    (folder / "hashes.npy").unlink()
+    if not report.kept:
+        raise ValueError(f"the training split has no usable pair:\n{report.table()}")
+    (folder / "cleaning.txt").write_text(report.table())
+    seconds = time.monotonic() - start
+    logging.info("tokenised %d pairs in %.1f s (%.0f pairs/s)", report.read, seconds, report.read / seconds)
+
+
+def _tokenize_chunk(
+    train: Source, config: DataConfig, tokenizer: Tokenizer, variants: int, dtype: np.dtype, start: int
+) -> _Chunk:
+    cleaner = Cleaner(config)
+    pairs = cleaner.clean(train.read(start, start + _CHUNK))
+    source = tokenizer.encode_source([pair.source for pair in pairs])
+    target = tokenizer.encode_target([pair.target for pair in pairs])
+    fits = [max(len(s), len(t)) <= config.max_length for s, t in zip(source, target, strict=True)]
+    cleaner.report.too_long += len(fits) - sum(fits)
+    pairs, source, target = (_only(values, fits) for values in (pairs, source, target))
+    segmentations = [_flat(source, target, dtype)]
+    for variant in range(variants):
+        seed = variant * 1_000_003 + start // _CHUNK
+        sampled = _sampled(tokenizer, pairs, config.subword_sampling, seed)
+        # A sampled segmentation that would not fit gives way to the plain one, which does.
+        both = [
+            (s, t) if max(len(s), len(t)) <= config.max_length else plain
+            for s, t, plain in zip(*sampled, zip(source, target), strict=True)
+        ]
+        segmentations.append(_flat([s for s, _ in both], [t for _, t in both], dtype))
+    return _Chunk(segmentations, np.array([_hash(pair) for pair in pairs], np.uint64), cleaner.report)
+
+
+def _only(values: list, keep: list[bool]) -> list:
+    return [value for value, kept in zip(values, keep, strict=True) if kept]
+
+
+def _hash(pair: Pair) -> int:
+    """64 bits of a pair: among a hundred million pairs, two different ones agree with a chance of 1 in 3,700."""
+    text = f"{pair.source}\0{pair.target}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+
+def _flat(
+    source: list[list[int]], target: list[list[int]], dtype: np.dtype
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tokens of all records one after another, source before target, and the lengths of the sides."""
+    tokens = np.fromiter((i for pair in zip(source, target) for side in pair for i in side), dtype)
+    return tokens, np.array([len(s) for s in source], np.int32), np.array([len(t) for t in target], np.int32)
+
+
+def _sampled(tokenizer: Tokenizer, pairs: list[Pair], strength: float, seed: int) -> tuple[list, list]:
+    """Random segmentations that depend on the arguments alone.
+
+    sentencepiece draws from a generator of the thread: in a thread of its own, seeded first, nothing else draws from it.
+    """
+    result: list[tuple[list, list]] = []
+
+    def work() -> None:
+        sentencepiece.set_random_generator_seed(seed)
+        result.append(tokenizer.sample(pairs, strength))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    return result[0]

@@ -1,0 +1,191 @@
+"""Subword tokenisation by sentencepiece: text to token ids and back, one vocabulary or one for each language.
+
+Ids are pad 0, unk 1, bos 2, eos 3 in every vocabulary; encoded sequences end in eos. sentencepiece normalises nothing here
+(`cleaning.py` has done it), so decoding gives back the encoded text exactly; only `U+2581`, its own mark for a
+space, comes back as a space. Not for caching: `prepare.py` trains once and keeps the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import sentencepiece
+
+from jaxformer.config import DataConfig
+from jaxformer.types import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Pair
+
+_SEPARATE = b"jaxformer separate vocabularies\n"  # first bytes of a file that holds two models
+
+
+class Tokenizer:
+    """One sentencepiece model for both languages, or one for each.
+
+    Args:
+      source_model: serialised sentencepiece model of the source language.
+      target_model: of the target language; the same bytes for a joint vocabulary.
+    """
+
+    def __init__(self, source_model: bytes, target_model: bytes) -> None:
+        self._models = (source_model, target_model)
+        self._source = sentencepiece.SentencePieceProcessor(model_proto=source_model)
+        self._target = (
+            self._source if self.joint else sentencepiece.SentencePieceProcessor(model_proto=target_model)
+        )
+
+    def __reduce__(self) -> tuple[type[Tokenizer], tuple[bytes, bytes]]:
+        return (Tokenizer, self._models)
+
+    @property
+    def joint(self) -> bool:
+        """Whether both languages share one vocabulary."""
+        return self._models[0] == self._models[1]
+
+    @property
+    def source_vocabulary_size(self) -> int:
+        """Pieces of the source vocabulary, special tokens included."""
+        return self._source.get_piece_size()
+
+    @property
+    def target_vocabulary_size(self) -> int:
+        """Pieces of the target vocabulary, special tokens included."""
+        return self._target.get_piece_size()
+
+    @property
+    def digest(self) -> str:
+        """A short hash of the model: equal for tokenizers that encode alike."""
+        return hashlib.sha256(self._models[0] + b"|" + self._models[1]).hexdigest()[:20]
+
+    def encode_source(self, texts: Sequence[str], *, num_threads: int = 1) -> list[list[int]]:
+        """Token ids of source sentences, each ending in eos."""
+        return self._source.encode(list(texts), add_eos=True, num_threads=num_threads) if texts else []
+
+    def encode_target(self, texts: Sequence[str], *, num_threads: int = 1) -> list[list[int]]:
+        """Token ids of target sentences, each ending in eos."""
+        return self._target.encode(list(texts), add_eos=True, num_threads=num_threads) if texts else []
+
+    def decode_source(self, ids: Sequence[int]) -> str:
+        """The source text of `ids`, special tokens dropped."""
+        return self._decode(self._source, ids)
+
+    def decode_target(self, ids: Sequence[int]) -> str:
+        """The target text of `ids`, special tokens dropped."""
+        return self._decode(self._target, ids)
+
+    @staticmethod
+    def _decode(model: sentencepiece.SentencePieceProcessor, ids: Sequence[int]) -> str:
+        return model.decode([int(i) for i in ids if i not in (PAD_ID, BOS_ID, EOS_ID)])
+
+    def sample(self, pairs: Sequence[Pair], strength: float) -> tuple[list[list[int]], list[list[int]]]:
+        """Random segmentations of both sides (subword regularisation), each ending in eos.
+
+        Args:
+          pairs: the text.
+          strength: the BPE dropout rate (Provilkov et al. 2020), or the smoothing alpha of unigram (Kudo 2018).
+
+        Randomness is sentencepiece's own generator of the calling thread (`sentencepiece.set_random_generator_seed`).
+        """
+        sides = []
+        for model, texts in ((self._source, [p.source for p in pairs]), (self._target, [p.target for p in pairs])):
+            sides.append(
+                [model.encode(text, add_eos=True, enable_sampling=True, alpha=strength, nbest_size=-1) for text in texts]
+            )
+        return sides[0], sides[1]
+
+    def save(self, path: str | Path) -> None:
+        """Writes the tokenizer to one file; with a joint vocabulary it is a plain sentencepiece model."""
+        if self.joint:
+            Path(path).write_bytes(self._models[0])
+        else:
+            sizes = json.dumps([len(model) for model in self._models]).encode() + b"\n"
+            Path(path).write_bytes(_SEPARATE + sizes + self._models[0] + self._models[1])
+
+    @classmethod
+    def load(cls, path: str | Path) -> Tokenizer:
+        """The tokenizer that `save` wrote to `path`, or a plain sentencepiece model; a folder means its `tokenizer.model`.
+
+        Raises:
+          FileNotFoundError: there is no such file.
+          ValueError: it is no tokenizer, or one with other special ids.
+        """
+        path = Path(path)
+        path = path / "tokenizer.model" if path.is_dir() else path
+        if not path.is_file():
+            raise FileNotFoundError(f"no tokenizer at {path}: was this folder written by a training run?")
+        data = path.read_bytes()
+        source = target = data
+        if data.startswith(_SEPARATE):
+            header, _, rest = data.removeprefix(_SEPARATE).partition(b"\n")
+            split, _ = json.loads(header)
+            source, target = rest[:split], rest[split:]
+        try:
+            tokenizer = cls(source, target)
+        except RuntimeError as error:
+            raise ValueError(f"{path} is damaged or no sentencepiece model: {error}") from None
+        for model in (tokenizer._source, tokenizer._target):
+            ids = (model.pad_id(), model.unk_id(), model.bos_id(), model.eos_id())
+            if ids != (PAD_ID, UNK_ID, BOS_ID, EOS_ID):
+                raise ValueError(f"{path} numbers pad, unk, bos, eos as {ids}; jaxformer needs 0, 1, 2, 3")
+        return tokenizer
+
+
+def train_tokenizer(pairs: Iterable[Pair], config: DataConfig) -> Tokenizer:
+    """A tokenizer learnt from cleaned text; the same text and settings give the same tokenizer.
+
+    Args:
+      pairs: sentence pairs; a sample of some hundred thousand is as good as millions.
+      config: `tokenizer`, `vocabulary_size`, `joint_vocabulary` and `byte_fallback` are read.
+
+    Raises:
+      ValueError: the text does not allow a vocabulary of that size (with the size that it allows).
+    """
+    pairs = list(pairs)
+    if config.joint_vocabulary:
+        model = _train((text for pair in pairs for text in pair), config)
+        return Tokenizer(model, model)
+    return Tokenizer(_train((p.source for p in pairs), config), _train((p.target for p in pairs), config))
+
+
+def _train(texts: Iterator[str], config: DataConfig) -> bytes:
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=texts,
+            model_writer=model,
+            model_type=config.tokenizer,
+            vocab_size=config.vocabulary_size,
+            byte_fallback=config.byte_fallback,
+            character_coverage=0.9995 if config.byte_fallback else 1.0,
+            pad_id=PAD_ID,
+            unk_id=UNK_ID,
+            bos_id=BOS_ID,
+            eos_id=EOS_ID,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            max_sentence_length=1 << 16,
+            num_threads=2,  # a constant: the sums of unigram training depend on it
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise _vocabulary_error(str(error), config.vocabulary_size) from None
+    return model.getvalue()
+
+
+def _vocabulary_error(message: str, size: int) -> ValueError:
+    """sentencepiece's refusal in words that say what to change."""
+    largest = re.search(r"value <= (\d+)", message)
+    smallest = re.search(r"smaller than required_chars\. \d+ vs (\d+)", message)
+    if largest:
+        advice = f"larger than this text allows: lower --config.data.vocabulary_size to {largest[1]} or less"
+    elif smallest:
+        advice = (
+            f"too small for the single characters and special tokens of this text ({smallest[1]}): "
+            f"raise --config.data.vocabulary_size above {smallest[1]}"
+        )
+    else:
+        return ValueError(f"sentencepiece could not learn a vocabulary of {size} pieces: {message}")
+    return ValueError(f"data.vocabulary_size={size} is {advice}")

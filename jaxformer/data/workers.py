@@ -1,0 +1,81 @@
+"""Work spread over processes, in order and in bounded memory, safely from any program.
+
+Workers are spawned, never forked (JAX has threads), and do not import the program's main module, so a script without a
+`__main__` guard, a notebook or standard input may start them. Not for batches in training: those are read by threads
+(`pipeline.py`).
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import multiprocessing
+import os
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+_MAX_WORKERS = 8
+_state: dict[str, Any] = {}  # of a worker process: what `_initialize` gave it
+_main_lock = threading.Lock()
+
+
+def available_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _without_main_module() -> Iterator[None]:
+    """Hides the main module while a process is spawned: workers need only what they import themselves."""
+    with _main_lock:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
+
+
+def _initialize(function: Callable[[Any], Any]) -> None:
+    _state["function"] = function
+
+
+def _call(item: Any) -> Any:
+    return _state["function"](item)
+
+
+def ordered_map(function: Callable[[_T], _R], items: Iterable[_T], *, processes: int) -> Iterator[_R]:
+    """`map(function, items)` over worker processes, results in order, few of them in flight.
+
+    Args:
+      function: sent once to each worker (so it may carry a tokenizer); importable by name.
+      items: small things that say what to do.
+      processes: how many workers; with fewer than 2 the work is done here.
+
+    Raises:
+      Whatever `function` raises, for the first item that fails.
+    """
+    if processes < 2:
+        yield from map(function, items)
+        return
+    context = multiprocessing.get_context("spawn")
+    processes = min(processes, _MAX_WORKERS)
+    executor = ProcessPoolExecutor(processes, mp_context=context, initializer=_initialize, initargs=(function,))
+    pending: collections.deque[Any] = collections.deque()
+    try:
+        for item in items:
+            with _without_main_module():
+                pending.append(executor.submit(_call, item))
+            if len(pending) > 2 * processes:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
