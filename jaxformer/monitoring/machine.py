@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxformer.config import DataConfig
+from jaxformer.data.cache import cache_folder
 
 WMT14 = "wmt14_translate/de-en"
 _GIB = 1024**3
@@ -96,7 +97,7 @@ def assess(data: DataConfig, workdir: str | os.PathLike[str]) -> Machine:
     devices = jax.local_devices()
     stats = _memory_stats(devices[0]) or {}
     total_memory, usable_memory = memory()
-    cache = cache_folder(data)
+    cache = cache_folder(data.cache_dir)
     wmt = prepared_folder(WMT14, data.path if data.source == "tfds" else "")
     return Machine(
         platform=devices[0].platform,
@@ -146,13 +147,6 @@ def prepared_folder(name: str, data_dir: str = "") -> Path | None:
         if (version / "dataset_info.json").exists() and any(version.glob("*.array_record*")):
             return version
     return None
-
-
-def cache_folder(data: DataConfig) -> Path:
-    """Where prepared data is kept: `data.cache_dir`, or the user's cache folder."""
-    if data.cache_dir:
-        return Path(data.cache_dir).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxformer"
 
 
 def free_disk(path: str | os.PathLike[str]) -> int:

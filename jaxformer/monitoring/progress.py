@@ -9,9 +9,10 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import TextIO
+from typing import Any, TextIO
 
 from jaxformer.monitoring import console
+from jaxformer.monitoring.throughput import host_memory
 
 _BAR = 12
 
@@ -20,7 +21,7 @@ class Progress:
     """The progress of a run of `total` steps, on standard error.
 
     On a terminal the line is redrawn in place, at most ten times a second; log messages clear it first. Elsewhere, or
-    when not `enabled`, `report` writes a plain line and `update` nothing.
+    when not `enabled`, `log` writes a plain line and `update` nothing. It is also a tracker (`monitoring.trackers`).
 
     Args:
       total: steps of the whole run.
@@ -59,38 +60,31 @@ class Progress:
         if self.live and now - self._drawn_at >= 0.1:
             self._draw(now)
 
-    def report(self, step: int, values: Mapping[str, float]) -> None:
-        """Takes new metrics (`train/loss`, `throughput/tokens_per_second`, ...) and shows them."""
-        self._values.update(values)
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Takes new metrics and shows them: those of training in the progress line, others in a line of their own."""
+        self._values.update({name: value for name, value in metrics.items() if name in _SHOWN})
         self.update(step)
+        scores = [f"{name} {value:.4g}" for name, value in metrics.items() if _is_score(name, value)]
+        if scores:
+            self._write(f"step {step:,}: {', '.join(scores)}")
         if self.live:
             self._draw(self._clock())
-            return
+        elif not scores:
+            self._write(self.line())
+
+    def _write(self, text: str) -> None:
+        self.clear()
         with console.lock:
-            self._stream.write(self.line() + "\n")
+            self._stream.write(text + "\n")
             self._stream.flush()
 
     def line(self) -> str:
         """The line as text, without a bar."""
-        return "  ".join([f"step {self._step:,}/{self._total:,}", *self._parts()])
-
-    def _parts(self) -> list[str]:
-        shown = {
-            "train/loss": "loss {:.3f}",
-            "throughput/padding_efficiency": "padding efficiency {:.2f}",
-        }
-        values = self._values
-        parts = [text.format(values[name]) for name, text in shown.items() if name in values]
-        if "throughput/tokens_per_second" in values:
-            parts.insert(min(1, len(parts)), f"{_short(values['throughput/tokens_per_second'])} tokens/s")
-        if "memory/host" in values:
-            parts.append(f"memory {values['memory/host'] / 1024**3:.1f} GiB")
-        if "memory/device_peak" in values:
-            parts.append(f"device {values['memory/device_peak'] / 1024**3:.1f} GiB")
         remaining = self.remaining()
-        if remaining is not None:
-            parts.append(f"ETA {duration(remaining)}")
-        return parts
+        eta = [] if remaining is None else [f"ETA {duration(remaining)}"]
+        metrics = [_SHOWN[name](self._values[name]) for name in _SHOWN if name in self._values]
+        memory = f"memory {host_memory() / 1024**3:.1f} GiB"
+        return "  ".join([f"step {self._step:,}/{self._total:,}", *eta, *metrics, memory])
 
     def remaining(self) -> float | None:
         """Seconds until the last step at the mean speed of this process so far; None until two steps are done."""
@@ -101,10 +95,12 @@ class Progress:
 
     def _draw(self, now: float) -> None:
         done = min(_BAR, _BAR * self._step // max(1, self._total))
-        bar = f"[{'#' * done}{'.' * (_BAR - done)}]"
+        bar = f"[{'#' * done}{'.' * (_BAR - done)}] "
         width = shutil.get_terminal_size().columns - 1  # the last column would wrap on some terminals
+        line = self.line()
+        line = bar + line if len(bar + line) <= width else line[:width]
         with console.lock:
-            self._stream.write(f"\r\x1b[2K{f'{bar} {self.line()}'[:width]}")
+            self._stream.write(f"\r\x1b[2K{line}")
             self._stream.flush()
         self._drawn_at, self._shown = now, True
 
@@ -116,6 +112,9 @@ class Progress:
                 self._stream.flush()
             self._shown = False
 
+    def sync(self) -> None:
+        """Does nothing: there is nothing to keep."""
+
     def close(self) -> None:
         """Removes the live line for good."""
         self.clear()
@@ -124,8 +123,20 @@ class Progress:
             self.live = False
 
 
+def _is_score(name: str, value: Any) -> bool:
+    return not name.startswith(("train/", "memory/", "seconds/")) and isinstance(value, (int, float))
+
+
 def _short(number: float) -> str:
     return f"{number / 1000:.1f}k" if number >= 1000 else f"{number:.0f}"
+
+
+_SHOWN: dict[str, Callable[[float], str]] = {
+    "train/loss": "loss {:.3f}".format,
+    "train/tokens_per_second": lambda value: f"{_short(value)} tok/s",
+    "train/padding_efficiency": "padding efficiency {:.2f}".format,
+    "memory/device_peak": lambda value: f"device {value / 1024**3:.1f} GiB",
+}
 
 
 def duration(seconds: float) -> str:

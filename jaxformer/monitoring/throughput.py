@@ -83,11 +83,11 @@ class _Counts:
         real = self.source_tokens + self.target_tokens
         per_second = 1.0 / seconds if seconds > 0 else 0.0
         return {
-            "throughput/source_tokens_per_second": self.source_tokens * per_second,
-            "throughput/target_tokens_per_second": self.target_tokens * per_second,
-            "throughput/tokens_per_second": real * per_second,
-            "throughput/steps_per_second": self.steps * per_second,
-            "throughput/padding_efficiency": real / self.slots if self.slots else 0.0,
+            "train/source_tokens_per_second": self.source_tokens * per_second,
+            "train/target_tokens_per_second": self.target_tokens * per_second,
+            "train/tokens_per_second": real * per_second,
+            "train/steps_per_second": self.steps * per_second,
+            "train/padding_efficiency": real / self.slots if self.slots else 0.0,
         }
 
 
@@ -127,7 +127,7 @@ class Throughput:
             **rates,
             **phases,
             "seconds/wall": self._phases.wall(),
-            "throughput/goodput": self._phases.goodput(),
+            "train/goodput": self._phases.goodput(),
             **memory_metrics(),
         }
 

@@ -1,0 +1,164 @@
+"""The configuration: every check has a message that helps, and every field is read somewhere."""
+
+import ast
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import jaxformer
+from jaxformer.config import Config, from_dict, nearest, replace, to_dict
+from jaxformer.config_reference import fields
+
+PACKAGE = Path(jaxformer.__file__).parent
+
+REFUSED = [
+    ({"precision": "fp61"}, "precision='fp61' is not known: choose one of bf16, fp32"),
+    ({"model.d_model": 0}, "model.d_model must be greater than 0, got 0"),
+    ({"model.d_ff": -1}, "model.d_ff must be greater than 0"),
+    ({"model.num_heads": 0}, "model.num_heads must be greater than 0"),
+    ({"model.num_heads": 7}, "model.num_heads=7 does not divide model.d_model=512"),
+    ({"model.num_kv_heads": -1}, "model.num_kv_heads must be 0 or greater"),
+    ({"model.num_kv_heads": 3}, "model.num_kv_heads=3 does not divide model.num_heads=8"),
+    ({"model.num_encoder_layers": 0}, "model.num_encoder_layers must be greater than 0"),
+    ({"model.num_decoder_layers": 0}, "model.num_decoder_layers must be greater than 0"),
+    ({"model.activation": "gleu"}, "Did you mean 'gelu'"),
+    ({"model.norm": "layer"}, "model.norm='layer' is not known"),
+    ({"model.norm_position": "sandwich"}, "model.norm_position='sandwich' is not known"),
+    ({"model.position": "rotery"}, "Did you mean 'rotary'"),
+    ({"model.position": "rotary", "model.d_model": 24}, "model.position=rotary needs an even head size"),
+    ({"model.dropout": 1.0}, "model.dropout must be at least 0 and less than 1, got 1.0"),
+    ({"model.attention_dropout": -0.1}, "model.attention_dropout must be at least 0"),
+    ({"model.activation_dropout": 2.0}, "model.activation_dropout must be at least 0"),
+    ({"model.max_length": 0}, "model.max_length must be greater than 0"),
+    ({"model.max_length": 100}, "data.max_length=128 is more than model.max_length=100"),
+    ({"data.joint_vocabulary": False}, "model.share_embeddings=true needs one vocabulary"),
+    ({"data.source": "file"}, "Did you mean 'files'"),
+    ({"data.tokenizer": "wordpiece"}, "data.tokenizer='wordpiece' is not known"),
+    ({"data.normalization": "nfd"}, "data.normalization='nfd' is not known"),
+    ({"data.batching": "packed"}, "Did you mean 'pack'"),
+    ({"data.vocabulary_size": 0}, "data.vocabulary_size must be greater than 0"),
+    ({"data.num_examples": -1}, "data.num_examples must be 0 or greater"),
+    ({"data.max_length_ratio": -1.0}, "data.max_length_ratio must be 0 or greater"),
+    ({"data.subword_sampling": 1.0}, "data.subword_sampling must be at least 0 and less than 1"),
+    ({"data.batch_tokens": 100}, "data.batch_tokens=100 does not fit the longest row (128 tokens): raise"),
+    ({"data.batching": "pack", "data.pack_length": 64}, "data.pack_length=64 is shorter than data.max_length=128"),
+    ({"data.num_shapes": 0}, "data.num_shapes must be greater than 0"),
+    ({"data.num_threads": 0}, "data.num_threads must be greater than 0"),
+    ({"data.prefetch": 0}, "data.prefetch must be greater than 0"),
+    ({"optimizer.name": "adm"}, "Did you mean 'adam'"),
+    ({"optimizer.schedule": "cosin"}, "Did you mean 'cosine'"),
+    ({"optimizer.learning_rate": 0.0}, "optimizer.learning_rate must be greater than 0"),
+    ({"optimizer.eps": 0.0}, "optimizer.eps must be greater than 0"),
+    ({"optimizer.warmup_steps": -1}, "optimizer.warmup_steps must be 0 or greater"),
+    ({"optimizer.b1": 1.0}, "optimizer.b1 must be at least 0 and less than 1"),
+    ({"optimizer.weight_decay": -1.0}, "optimizer.weight_decay must be 0 or greater"),
+    ({"optimizer.clip_norm": -1.0}, "optimizer.clip_norm must be 0 or greater"),
+    ({"training.num_steps": 0}, "training.num_steps must be greater than 0"),
+    ({"training.log_every": 0}, "training.log_every must be greater than 0"),
+    ({"training.keep_checkpoints": 0}, "training.keep_checkpoints must be greater than 0"),
+    ({"training.eval_every": -1}, "training.eval_every must be 0 or greater"),
+    ({"training.label_smoothing": 1.0}, "training.label_smoothing must be at least 0 and less than 1"),
+    ({"training.best_metric": "bleu"}, "training.best_metric='bleu' is not known"),
+    ({"training.average_checkpoints": 5, "training.ema_decay": 0.9}, "two ways to average parameters"),
+    ({"memory.accumulate": 0}, "memory.accumulate must be greater than 0"),
+    ({"mesh.data": 0}, "mesh.data must be greater than 0"),
+    ({"decoding.method": "bean"}, "Did you mean 'beam'"),
+    ({"decoding.beam_size": 0}, "decoding.beam_size must be greater than 0"),
+    ({"decoding.n_best": 6}, "decoding.n_best=6 is more than decoding.beam_size=5"),
+    ({"decoding.temperature": 0.0}, "decoding.temperature must be greater than 0"),
+    ({"decoding.length_penalty": -1.0}, "decoding.length_penalty must be 0 or greater"),
+    ({"decoding.top_p": 0.0}, "decoding.top_p must be greater than 0 and at most 1"),
+    ({"monitoring.samples": -1}, "monitoring.samples must be 0 or greater"),
+    ({"training.num_step": 5}, "unknown config field 'num_step': choose one of"),
+    ({"trainig.num_steps": 5}, "unknown config field 'trainig': choose one of"),
+    ({"training": 5}, "config section 'training' takes fields, got 5"),
+    ({"training.num_steps": 2.5}, "config field 'num_steps' is of type int, got 2.5"),
+    ({"training.num_steps": True}, "config field 'num_steps' is of type int, got True"),
+    ({"data.reverse": "yes"}, "config field 'reverse' is of type bool, got 'yes'"),
+    ({"model.dropout": True}, "config field 'dropout' is of type float, got True"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), REFUSED, ids=lambda value: str(value)[:60])
+def test_a_bad_value_is_refused_with_its_name_and_what_to_do(changes, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        replace(Config(), changes)
+
+
+def test_the_defaults_are_valid_and_survive_json():
+    config = replace(Config(), {"model": {"dropout": 0.25}, "optimizer.learning_rate": 1 / 3, "data.reverse": True})
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_nested_and_dotted_changes_mean_the_same():
+    nested = replace(Config(), {"training": {"num_steps": 7}, "model": {"d_model": 64}})
+    dotted = replace(Config(), {"training.num_steps": 7, "model.d_model": 64})
+    assert nested == dotted != Config()
+    assert nested.training.num_steps == 7
+
+
+def test_a_whole_number_is_taken_for_a_float_field():
+    value = replace(Config(), {"optimizer.learning_rate": 1}).optimizer.learning_rate
+    assert isinstance(value, float)
+    assert value == 1.0
+
+
+def test_configurations_cannot_be_changed_in_place():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().model.d_model = 3  # type: ignore[misc]
+
+
+def test_fields_that_a_stored_configuration_lacks_keep_their_defaults():
+    assert from_dict({"training": {"num_steps": 3}}).optimizer == Config().optimizer
+
+
+def test_nearest_lists_the_choices_and_hints_only_at_what_is_near():
+    assert nearest("trian", ["train", "plan"]) == "choose one of plan, train. Did you mean 'train'?"
+    assert nearest("xyz", ["train", "plan"]) == "choose one of plan, train."
+
+
+def _section_classes() -> dict[str, str]:
+    sections = {type(getattr(Config(), field.name)).__name__: field.name for field in dataclasses.fields(Config)}
+    return {cls: section for cls, section in sections.items() if cls.endswith("Config")} | {"Config": ""}
+
+
+def _reads(tree: ast.AST) -> set[str]:
+    """Dotted config fields that a module reads.
+
+    `anything.SECTION.field` counts for its section, and so does `name.field` (or `self._name.field`) where `name`, in
+    that module, is annotated with the section's class.
+    """
+    classes = _section_classes()
+    sections_of: dict[str, set[str]] = {}
+    for node in ast.walk(tree):
+        annotation = getattr(node, "annotation", None)
+        if annotation is not None:
+            name = node.arg if isinstance(node, ast.arg) else ast.unparse(node.target)  # type: ignore[attr-defined]
+            found = {section for cls, section in classes.items() if re.search(rf"\b{cls}\b", ast.unparse(annotation))}
+            sections_of.setdefault(name.removeprefix("self."), set()).update(found)
+    reads = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+            owner = ast.unparse(node.value).rpartition(".")[2].lstrip("_")
+            owners = sections_of.get(owner, set()) | ({owner} if owner in classes.values() else set())
+            reads |= {f"{section}.{node.attr}".lstrip(".") for section in owners}
+    return reads
+
+
+def test_every_field_is_read_somewhere():
+    reads: set[str] = set()
+    for path in [*PACKAGE.rglob("*.py"), PACKAGE.parent / "run.py"]:
+        if path.name not in ("config.py", "config_reference.py"):
+            reads |= _reads(ast.parse(path.read_text(encoding="utf-8")))
+    unread = [name for name in fields() if name not in reads]
+    assert not unread, f"declared in jaxformer/config.py and read nowhere: {', '.join(unread)}"
+
+
+def test_the_scan_for_reads_sees_a_section_by_its_name_and_by_its_annotation():
+    tree = ast.parse("def f(data: DataConfig, config: Config):\n    data.seed = 3\n    return config.decoding.seed")
+    assert _reads(tree) & {"data.seed", "decoding.seed", "training.seed"} == {"decoding.seed"}
+    tree = ast.parse("def f(settings: DataConfig):\n    return settings.seed")
+    assert _reads(tree) & {"data.seed", "decoding.seed", "training.seed"} == {"data.seed"}
