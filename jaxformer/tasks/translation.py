@@ -1,0 +1,187 @@
+"""The translation task: the model of a configuration, its loss, and the scores of its translations.
+
+Not for the search (`translator`), for the step or for parameters over time (`training`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxformer.config import Config, DecodingConfig
+from jaxformer.models import EncoderDecoder
+from jaxformer.ops import linear_cross_entropy
+from jaxformer.tasks.translator import TextTokenizer, Translator
+from jaxformer.types import Batch, Mean, Pair
+
+Metrics = dict[str, Mean]
+
+
+class Vocabularies(TextTokenizer, Protocol):
+    """What is needed of `data.tokenizer.Tokenizer`."""
+
+    @property
+    def source_vocabulary_size(self) -> int:
+        """Pieces of the source vocabulary."""
+
+    @property
+    def target_vocabulary_size(self) -> int:
+        """Pieces of the target vocabulary."""
+
+
+class Scores(NamedTuple):
+    """The scores of some translations.
+
+    Attributes:
+      values: `bleu`, `chrf`, `exact_match` and, with tokenised references, `tokenized_bleu`; in per cent.
+      signatures: of each, to be quoted beside it.
+    """
+
+    values: dict[str, float]
+    signatures: dict[str, str]
+
+
+class TranslationTask:
+    """Translation as `config` describes it, with the vocabulary of `tokenizer`.
+
+    The parameters stay outside, as an `nnx.State` of float32 arrays; with `precision=bf16` they are rounded to bfloat16
+    where they are used, which makes every activation bfloat16, while gradients arrive in float32 again.
+    """
+
+    def __init__(self, config: Config, tokenizer: Vocabularies) -> None:
+        self.config = config
+        self.tokenizer = tokenizer
+        abstract = nnx.eval_shape(lambda: self.init_model(nnx.Rngs(0)))
+        self._graph, self._abstract = nnx.split(abstract, nnx.Param)
+        self._dtype = jnp.bfloat16 if config.precision == "bf16" else jnp.float32
+        self._evaluate = jax.jit(lambda params, batch: self.loss(self.model(params), batch, None)[1])
+        self._cast_params = jax.jit(self._cast)
+
+    @property
+    def max_length(self) -> int:
+        """The longest side, in tokens, that the trained model has seen and that it is given."""
+        return min(self.config.model.max_length, self.config.data.max_length)
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers are trained."""
+        return sum(leaf.size for leaf in jax.tree.leaves(self._abstract))
+
+    def init_model(self, rngs: nnx.Rngs) -> EncoderDecoder:
+        """A new network with random parameters in float32."""
+        return EncoderDecoder(
+            self.config.model,
+            source_vocabulary_size=self.tokenizer.source_vocabulary_size,
+            target_vocabulary_size=self.tokenizer.target_vocabulary_size,
+            rngs=rngs,
+        )
+
+    def init_params(self, seed: int) -> nnx.State:
+        """The parameters of a new network."""
+
+        def init(key: jax.Array) -> nnx.State:
+            return nnx.state(self.init_model(nnx.Rngs(key)), nnx.Param)
+
+        return jax.jit(init)(jax.random.key(seed))
+
+    def abstract_params(self, sharding: Any = None) -> nnx.State:
+        """The shapes of `init_params`, placed by `sharding`, without computing anything."""
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), self._abstract)
+
+    def model(self, params: nnx.State) -> EncoderDecoder:
+        """The network with `params`, in the precision of the configuration."""
+        return nnx.merge(self._graph, self._cast(params))
+
+    def _cast(self, params: nnx.State) -> nnx.State:
+        return jax.tree.map(lambda x: x.astype(self._dtype), params)
+
+    def loss(self, model: EncoderDecoder, batch: Batch, seed: jax.Array | None) -> tuple[Mean, Metrics]:
+        """Label-smoothed cross-entropy over the target tokens of `batch`, undivided.
+
+        Args:
+          model: the network.
+          batch: source and labels.
+          seed: uint32 scalar for dropout; None for none.
+
+        Returns:
+          The loss, and `loss`, `nll` (without smoothing) and `accuracy` (of the next token), all weighted by tokens.
+        """
+        target = batch.target
+        sums = linear_cross_entropy(
+            model.hidden(batch, seed=seed),
+            model.output_kernel,
+            jnp.asarray(target.tokens),
+            jnp.asarray(target.weights),
+            label_smoothing=self.config.training.label_smoothing,
+        )
+        weight = jnp.asarray(target.weights).sum()
+        loss = Mean(sums.loss, weight)
+        return loss, {"loss": loss, "nll": Mean(sums.nll, weight), "accuracy": Mean(sums.correct, weight)}
+
+    def loss_function(self, params: nnx.State, batch: Batch, seed: jax.Array) -> tuple[Mean, Metrics]:
+        """`loss` as a function of the parameters, for `training.step`."""
+        return self.loss(self.model(params), batch, seed)
+
+    def evaluate_loss(
+        self, params: nnx.State, batches: Iterable[Batch], place: Callable[[Batch], Batch] = jax.device_put
+    ) -> dict[str, float]:
+        """The means of `loss`, `nll` and `accuracy` over all of `batches`, without dropout; `place` puts it on devices.
+
+        Nothing is fetched before every batch has been handed to the device.
+        """
+        total: Metrics = {}
+        for batch in batches:
+            metrics = self._evaluate(params, place(batch))
+            total = {name: total[name] + mean if total else mean for name, mean in metrics.items()}
+        return {name: mean.value() for name, mean in jax.device_get(total).items()}
+
+    def translator(self, params: nnx.State, decoding: DecodingConfig) -> Translator:
+        """A translator with `params` that searches as `decoding` says."""
+        return Translator(
+            self.model(params),
+            self.tokenizer,
+            decoding,
+            self.max_length,
+            normalization=self.config.data.normalization,
+        )
+
+    def update_translator(self, translator: Translator, params: nnx.State) -> None:
+        """Makes `translator` use `params` from now on; compiles nothing new."""
+        translator.update(self._cast_params(params))
+
+
+def score_translations(
+    hypotheses: Sequence[str], pairs: Sequence[Pair], *, tokenized_references: Sequence[str] | None = None,
+    language: str = "",
+) -> Scores:
+    """Scores `hypotheses` against the targets of `pairs`, line by line.
+
+    Args:
+      hypotheses: one translation for each pair.
+      pairs: the references, as plain text.
+      tokenized_references: the same references tokenised, for `tokenized_bleu`; None to leave that out.
+      language: of the target, for the tokeniser.
+
+    Raises:
+      ValueError: if there are not equally many.
+    """
+    from jaxformer import evaluation
+
+    references = [pair.target for pair in pairs]
+    found = [
+        evaluation.corpus_bleu(hypotheses, references),
+        evaluation.corpus_chrf(hypotheses, references),
+        evaluation.exact_match(hypotheses, references),
+    ]
+    if tokenized_references is not None:
+        found.append(evaluation.tokenized_bleu(hypotheses, tokenized_references, language))
+    return Scores({score.name: score.value for score in found}, {score.name: score.signature for score in found})
+
+
+def prefixed(prefix: str, values: Mapping[str, float]) -> dict[str, float]:
+    """`values` under names such as `validation/bleu`."""
+    return {f"{prefix}/{name}": value for name, value in values.items()}
