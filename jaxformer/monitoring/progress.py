@@ -53,22 +53,26 @@ class Progress:
 
     def update(self, step: int) -> None:
         """Tells that `step` steps are done; cheap enough for every step."""
+        now = self._advance(step)
+        if self.live and now - self._drawn_at >= 0.1:
+            self._draw(now)
+
+    def _advance(self, step: int) -> float:
         self._step = step
         now = self._clock()
         if self._first is None:
             self._first = (step, now)  # after the first step: compilation says nothing about the speed to come
-        if self.live and now - self._drawn_at >= 0.1:
-            self._draw(now)
+        return now
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Takes new metrics and shows them: those of training in the progress line, others in a line of their own."""
         self._values.update({name: value for name, value in metrics.items() if name in _SHOWN})
-        self.update(step)
+        now = self._advance(step)
         scores = [f"{name} {value:.4g}" for name, value in metrics.items() if _is_score(name, value)]
         if scores:
             self._write(f"step {step:,}: {', '.join(scores)}")
         if self.live:
-            self._draw(self._clock())
+            self._draw(now)
         elif not scores:
             self._write(self.line())
 

@@ -1,0 +1,61 @@
+"""The picture shows what was recorded, and exists even when little was."""
+
+import struct
+
+import pytest
+
+from jaxformer.monitoring import report
+from jaxformer.monitoring.durable import DiskError
+
+RECORDS = [
+    {"step": 50, "train/loss": 7.0},
+    {"step": 100, "train/loss": 5.0},
+    {"step": 100, "validation/loss": 5.5, "validation/bleu": 3.0},
+    {"step": 150, "train/loss": float("nan")},
+    {"step": 150, "test/bleu": 4.0},
+]
+
+
+def _size(path):
+    data = path.read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    return struct.unpack(">II", data[16:24])
+
+
+def test_a_series_has_only_records_that_hold_a_finite_value():
+    assert report.series(RECORDS, "train/loss") == ([50, 100], [7.0, 5.0])
+    assert report.series(RECORDS, "validation/bleu") == ([100], [3.0])
+    assert report.series(RECORDS, "none") == ([], [])
+
+
+def test_both_panels_are_drawn_with_labels(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = {}
+
+    def keep(self, path, **options):
+        drawn["figure"] = self
+        original(self, path, **options)
+
+    original = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", keep)
+    path = tmp_path / "report" / "learning_curves.png"
+    report.learning_curves(RECORDS, path, title="wmt:bundled")
+    assert _size(path) == (1200, 480)
+    left, right = drawn["figure"].axes
+    assert (left.get_xlabel(), right.get_xlabel()) == ("step", "step")
+    assert (left.get_ylabel(), right.get_ylabel()) == ("loss (nats per target token)", "score")
+    assert left.get_legend_handles_labels()[1] == ["training", "validation"]
+    assert right.get_legend_handles_labels()[1] == ["validation BLEU", "test BLEU 4.0"]
+    assert [list(line.get_ydata()) for line in left.get_lines()] == [[7.0, 5.0], [5.5]]
+
+
+def test_a_run_without_records_has_a_picture_that_says_so(tmp_path):
+    report.learning_curves([], tmp_path / "empty.png")
+    assert _size(tmp_path / "empty.png") == (1200, 480)
+
+
+def test_an_unwritable_place_is_explained(tmp_path):
+    (tmp_path / "report").write_text("")
+    with pytest.raises(DiskError, match="it is a file, not a folder"):
+        report.learning_curves(RECORDS, tmp_path / "report" / "learning_curves.png")

@@ -1,0 +1,75 @@
+"""Lines in, lines out: by LF, UTF-8, errors by line number, and no half output file."""
+
+import io
+import sys
+
+import pytest
+
+from jaxformer.monitoring.durable import DiskError
+from jaxformer.monitoring.streams import open_lines, open_output
+
+
+def test_lines_end_at_lf_alone_and_empty_ones_stay(tmp_path):
+    path = tmp_path / "in.en"
+    path.write_bytes("\ufeffone\r\n\ntwo\u2028three\x0c\nGröße".encode())
+    with open_lines(str(path)) as lines:
+        assert list(lines) == ["one", "", "two\u2028three\x0c", "Größe"]
+
+
+def test_standard_input_is_read_when_no_path_is_given(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("a\nü\n".encode()), encoding="ascii"))
+    with open_lines("") as lines:
+        assert list(lines) == ["a", "ü"]
+
+
+def test_wrong_encoding_is_refused_by_line(tmp_path):
+    path = tmp_path / "in.en"
+    path.write_bytes(b"fine\nGr\xf6\xdfe\n")
+    with open_lines(str(path)) as lines:
+        assert next(lines) == "fine"
+        with pytest.raises(ValueError, match=r"in\.en, line 2: not UTF-8 .*0xf6.*iconv"):
+            next(lines)
+
+
+def test_a_missing_input_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="cannot read --input="), open_lines(str(tmp_path / "no")):
+        pass
+
+
+def test_output_appears_whole(tmp_path):
+    path = tmp_path / "out.de"
+    with open_output(str(path)) as output:
+        output.write("Größe\n")
+        assert not path.exists()
+    assert path.read_bytes() == "Größe\n".encode()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def _fail_while_writing(path):
+    with open_output(str(path)) as output:
+        output.write("half")
+        raise RuntimeError
+
+
+def test_output_of_before_stays_when_translation_fails(tmp_path):
+    path = tmp_path / "out.de"
+    path.write_text("of before\n")
+    with pytest.raises(RuntimeError):
+        _fail_while_writing(path)
+    assert path.read_text() == "of before\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_unwritable_output_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DiskError, match="cannot write"), open_output(str(tmp_path / "file" / "out.de")):
+        pass
+
+
+def test_standard_output_is_utf8_whatever_the_terminal_says(monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    with open_output("") as output:
+        output.write("Größe\n")
+        output.flush()
+    assert raw.getvalue() == "Größe\n".encode()
