@@ -1,0 +1,171 @@
+"""A workdir belongs to one process at a time and to one configuration for life."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from jaxformer.config import Config, replace
+from jaxformer.monitoring.durable import DiskError
+from jaxformer.training.workdir import Workdir, WorkdirError, differences, evaluation_config
+
+CONFIG = replace(Config(), {"experiment": "wmt:bundled", "data.source": "bundled", "optimizer.learning_rate": 1 / 3})
+
+
+def _claim(path, config=CONFIG):
+    with Workdir(path).claim(config):
+        pass
+
+
+def test_constructing_one_touches_nothing(tmp_path):
+    Workdir(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_new_workdir_holds_the_whole_configuration(tmp_path):
+    with Workdir(tmp_path / "runs" / "new").claim(CONFIG) as workdir:
+        assert workdir.load_config() == CONFIG
+    stored = json.loads((tmp_path / "runs" / "new" / "config.json").read_text())
+    assert stored["optimizer"]["learning_rate"] == 1 / 3
+    assert stored["experiment"] == "wmt:bundled"
+
+
+def test_it_can_be_claimed_again_for_the_same_configuration(tmp_path):
+    _claim(tmp_path)
+    _claim(tmp_path)
+
+
+def test_another_configuration_is_refused_naming_the_fields(tmp_path):
+    _claim(tmp_path)
+    other = replace(CONFIG, {"training.num_steps": 7, "model.activation": "gelu"})
+    with pytest.raises(ValueError, match="another configuration") as caught:
+        _claim(tmp_path, other)
+    text = str(caught.value)
+    assert "  training.num_steps: 10000 -> 7\n" in text
+    assert "  model.activation: 'relu' -> 'gelu'\n" in text
+    assert "learning_rate" not in text
+    assert "choose another --workdir, or give the values that are there" in text
+    assert Workdir(tmp_path).load_config() == CONFIG
+
+
+def test_fields_that_change_no_number_may_differ(tmp_path):
+    _claim(tmp_path)
+    other = replace(CONFIG, {"monitoring.samples": 3, "data.num_threads": 7, "data.prefetch": 9, "data.cache_dir": "x"})
+    _claim(tmp_path, other)
+    assert Workdir(tmp_path).load_config() == other
+
+
+def test_two_runs_in_one_workdir_the_second_is_refused_by_name(tmp_path):
+    program = textwrap.dedent("""
+        import sys
+        from jaxformer.config import Config
+        from jaxformer.training.workdir import Workdir
+        with Workdir(sys.argv[1]).claim(Config()):
+            print("held", flush=True)
+            sys.stdin.read()
+    """)
+    run = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with run:
+        assert run.stdout.readline() == "held\n"
+        with pytest.raises(WorkdirError, match=rf"is in use by process {run.pid} on .*: wait for that run or stop it"):
+            _claim(tmp_path, Config())
+        run.kill()  # the lock vanishes with its process, however that ends
+        run.wait()
+        _claim(tmp_path, Config())
+
+
+def test_the_same_process_is_refused_too_and_the_lock_ends_with_the_block(tmp_path):
+    with Workdir(tmp_path).claim(CONFIG), pytest.raises(WorkdirError, match=f"process {os.getpid()} on"):
+        _claim(tmp_path)
+    _claim(tmp_path)
+
+
+def test_a_missing_workdir_says_how_to_train_and_what_there_is(tmp_path):
+    _claim(tmp_path / "wmt-tiny")
+    with pytest.raises(WorkdirError, match="is not there") as caught:
+        Workdir(tmp_path / "wmt-base").load_config()
+    assert str(tmp_path / "wmt-tiny") in str(caught.value)
+    assert f"python run.py --experiment=NAME --workdir={tmp_path / 'wmt-base'}" in str(caught.value)
+    with pytest.raises(WorkdirError, match=r"holds no config\.json"):
+        Workdir(tmp_path).load_config()
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"training": {"num_stepz": 3}}', '{"training": {"num_steps": "many"}}'])
+def test_a_damaged_configuration_is_refused(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(WorkdirError, match=r"config\.json cannot be used: "):
+        Workdir(tmp_path).load_config()
+
+
+def test_an_unwritable_place_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DiskError, match=r"cannot write .*file.run: a part of the path is a file: choose another"):
+        _claim(tmp_path / "file" / "run")
+    with pytest.raises(DiskError, match="it is a file, not a folder"):
+        _claim(tmp_path / "file")
+
+
+def test_a_full_disk_is_refused_and_the_lock_is_given_back(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(DiskError, match="the disk is full"):
+            _claim(tmp_path)
+    _claim(tmp_path)
+
+
+def test_a_result_marks_a_run_as_finished(tmp_path):
+    workdir = Workdir(tmp_path)
+    assert workdir.result() is None
+    with workdir.claim(CONFIG):
+        workdir.write_result({"test/bleu": 97.125, "test/signature": "nrefs:1"}, train={"tokens_per_second": 1 / 3})
+    found = workdir.result()
+    assert found["metrics"] == {"test/bleu": 97.125, "test/signature": "nrefs:1"}
+    assert found["train"] == {"tokens_per_second": 1 / 3}
+    assert found["environment"]["platform"] == "cpu"
+    assert found["environment"]["versions"]["flax"]
+    assert found["finished"][:2] == "20"
+
+
+def test_a_torn_result_is_no_result(tmp_path):
+    (tmp_path / "result.json").write_text('{"metrics": {')
+    assert Workdir(tmp_path).result() is None
+
+
+def test_differences_are_dotted_and_complete():
+    assert differences(CONFIG, CONFIG) == {}
+    other = replace(CONFIG, {"model.d_model": 256, "precision": "bf16"})
+    assert differences(CONFIG, other) == {"precision": ("fp32", "bf16"), "model.d_model": (512, 256)}
+
+
+def test_evaluation_takes_how_to_decode_and_where_things_are(tmp_path):
+    _claim(tmp_path)
+    overrides = {"decoding.beam_size": 9, "data.path": "elsewhere", "monitoring.samples": 1, "mesh.data": 1}
+    assert evaluation_config(Workdir(tmp_path), overrides) == replace(CONFIG, overrides)
+
+
+@pytest.mark.parametrize("field", ["model.d_model", "training.num_steps", "data.vocabulary_size", "precision"])
+def test_evaluation_refuses_what_would_change_the_trained_model(tmp_path, field):
+    _claim(tmp_path)
+    with pytest.raises(ValueError, match=rf"--config\.{field}=64 cannot be set when evaluating or predicting"):
+        evaluation_config(Workdir(tmp_path), {field: 64})
+
+
+def test_the_files_of_a_workdir_have_the_names_of_the_contract():
+    workdir = Workdir("W")
+    names = [
+        workdir.config, workdir.metrics, workdir.result_file, workdir.checkpoints, workdir.tokenizer,
+        workdir.tensorboard, workdir.predictions, workdir.report,
+    ]
+    assert [os.fspath(name) for name in names] == [
+        "W/config.json", "W/metrics.jsonl", "W/result.json", "W/checkpoints", "W/tokenizer.model",
+        "W/tensorboard", "W/predictions", "W/report",
+    ]
