@@ -52,12 +52,20 @@ class Checkpoints:
       average: how many regular ones stay for averaging.
       period: the regular distance in steps, which makes a checkpoint a regular one.
       best_metric: the metric whose best checkpoint stays as well.
+      read_only: nothing is written or removed: for reading beside a process that trains.
 
     `directory` of a run that was killed may hold an unfinished checkpoint: it is not seen, and removed.
     """
 
     def __init__(
-        self, directory: Path, *, keep: int = 3, average: int = 0, period: int = 0, best_metric: str = ""
+        self,
+        directory: Path,
+        *,
+        keep: int = 3,
+        average: int = 0,
+        period: int = 0,
+        best_metric: str = "",
+        read_only: bool = False,
     ) -> None:
         import orbax.checkpoint as ocp
 
@@ -66,7 +74,10 @@ class Checkpoints:
         self._keep, self._average, self._period = keep, average if average > 1 else 0, period
         self._metric = best_metric
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=self, cleanup_tmp_directories=self.directory.exists(), enable_async_checkpointing=True
+            preservation_policy=self,
+            cleanup_tmp_directories=self.directory.exists() and not read_only,
+            enable_async_checkpointing=True,
+            read_only=read_only,
         )
         try:
             self._manager = ocp.CheckpointManager(self.directory, options=options)

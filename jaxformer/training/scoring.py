@@ -1,0 +1,137 @@
+"""The final evaluation of a run: translate its splits, score them, keep the translations, and say it to a person.
+
+Not for validation on the way (`session`), nor for how a score is computed (`evaluation`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax
+
+from jaxformer.config import Config, DataConfig
+from jaxformer.data.cleaning import Cleaner
+from jaxformer.data.sources import open_splits
+from jaxformer.monitoring.durable import atomic_write
+from jaxformer.tasks.translation import Scores, score_translations
+from jaxformer.tasks.translator import Translator
+from jaxformer.training.workdir import Workdir
+from jaxformer.types import Pair
+
+SPLITS = ("validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """One split, translated and scored.
+
+    Attributes:
+      split: `validation` or `test`.
+      pairs: the text.
+      hypotheses: one a pair.
+      scores: of them.
+      file: where the translations are.
+    """
+
+    split: str
+    pairs: Sequence[Pair]
+    hypotheses: Sequence[str]
+    scores: Scores
+    file: Path
+
+
+def evaluation_splits(config: DataConfig) -> dict[str, list[Pair]]:
+    """The raw validation and test pairs that exist, normalised as in training."""
+    cleaner = Cleaner(config)
+    sources = open_splits(config)
+    return {
+        split: [cleaner.normalize_pair(pair) for pair in sources[split].read(0, len(sources[split]))]
+        for split in SPLITS
+        if split in sources
+    }
+
+
+def read_references(config: DataConfig, test: Sequence[Pair] | None) -> list[str] | None:
+    """The lines of `data.references`, or None when it is not given.
+
+    Raises:
+      FileNotFoundError: if it is not there.
+      ValueError: if there is no test split, or it has another number of lines.
+    """
+    if not config.references:
+        return None
+    path = Path(config.references).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"data.references={config.references} is not a file: give the tokenised reference")
+    try:
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}): convert it first") from None
+    if test is None or len(lines) != len(test):
+        have = "there is no test split" if test is None else f"the test split has {len(test)}"
+        raise ValueError(f"data.references={config.references} has {len(lines)} lines, but {have}: give a matching one")
+    return lines
+
+
+def score_splits(
+    config: Config, workdir: Workdir, translator: Translator, splits: Mapping[str, Sequence[Pair]]
+) -> list[Scored]:
+    """Translates every split with the configured search, scores it, and writes `predictions/SPLIT.LANGUAGE`.
+
+    Raises:
+      ValueError: for references that do not fit.
+      OSError: if the translations cannot be written.
+    """
+    references = read_references(config.data, splits.get("test"))
+    language = config.data.source_language if config.data.reverse else config.data.target_language
+    found = []
+    for split, pairs in splits.items():
+        hypotheses = [translation.text for translation in translator.translate([pair.source for pair in pairs])]
+        scores = score_translations(
+            hypotheses, pairs, tokenized_references=references if split == "test" else None, language=language
+        )
+        file = workdir.predictions / f"{split}.{language}"
+        if jax.process_index() == 0:
+            os.makedirs(workdir.predictions, exist_ok=True)
+            atomic_write(file, "".join(f"{line}\n" for line in hypotheses))
+        found.append(Scored(split, pairs, hypotheses, scores, file))
+    return found
+
+
+def metrics_of(scored: Sequence[Scored]) -> dict[str, float]:
+    """All scores under names such as `test/bleu`."""
+    return {f"{one.split}/{name}": value for one in scored for name, value in one.scores.values.items()}
+
+
+def signatures_of(scored: Sequence[Scored]) -> dict[str, str]:
+    """The signature of every score, under the names of `metrics_of`."""
+    return {f"{one.split}/{name}": text for one in scored for name, text in one.scores.signatures.items()}
+
+
+def score_table(scored: Sequence[Scored]) -> str:
+    """The scores for a person, each with its signature."""
+    rows = [
+        (f"{one.split}/{name}", f"{value:.2f}", f"{len(one.pairs)} sentences", one.scores.signatures[name])
+        for one in scored
+        for name, value in one.scores.values.items()
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)] if rows else []
+    return "\n".join(
+        f"  {row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:<{widths[2]}}  {row[3]}" for row in rows
+    )
+
+
+def sample_table(scored: Sequence[Scored], count: int) -> str:
+    """`count` translations of the last split, evenly spread over it, beside their sources and references."""
+    usable = [index for index, pair in enumerate(scored[-1].pairs) if pair.source] if scored else []
+    count = min(count, len(usable))
+    chosen = [usable[place * len(usable) // count] for place in range(count)]
+    return "\n".join(
+        f"  source       {scored[-1].pairs[index].source}\n"
+        f"  reference    {scored[-1].pairs[index].target}\n"
+        f"  translation  {scored[-1].hypotheses[index]}\n"
+        for index in chosen
+    )
