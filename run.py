@@ -12,10 +12,8 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 import sys
-import traceback
 from typing import Any
 
 from absl import flags
@@ -24,7 +22,7 @@ from ml_collections import config_dict, config_flags
 import experiments
 from jaxformer.config import Config, nearest, replace, to_dict
 from jaxformer.config_reference import check_name, overview, takes
-from jaxformer.monitoring.console import log_to_stderr
+from jaxformer.monitoring.console import exit_code, log_to_stderr
 from jaxformer.monitoring.machine import assess
 from jaxformer.monitoring.streams import open_lines, open_output
 from jaxformer.training.workdir import Workdir, evaluation_config
@@ -51,8 +49,8 @@ def parse(argv: list[str]) -> tuple[flags.FlagValues, dict[str, Any]]:
         if match := re.match(r"--?(?:no)?config(?:\.([^=]*))?(?:=|$)", argument):
             check_name(match[1] or "")
     schema = {name: value for name, value in to_dict(Config()).items() if name != "experiment"}
-    config_flags.DEFINE_config_dict("config", config_dict.ConfigDict(schema), flag_values=values, sys_argv=argv)
     try:
+        config_flags.DEFINE_config_dict("config", config_dict.ConfigDict(schema), flag_values=values, sys_argv=argv)
         extra = values(argv)[1:]
     except flags.UnrecognizedFlagError as error:
         choices = nearest(error.flagname.partition(".")[0], ("config", *TEXT_FLAGS, *SWITCHES))
@@ -70,13 +68,15 @@ def parse(argv: list[str]) -> tuple[flags.FlagValues, dict[str, Any]]:
 
 def select(values: flags.FlagValues, overrides: dict[str, Any]) -> tuple[Config, Workdir, str]:
     """The configuration, the workdir and the reason for the variant: from the experiment, or the run in the workdir."""
-    stored_only, workdir, held, reason = values.mode in ("evaluate", "predict"), Workdir(values.workdir), "", ""
+    stored_only, workdir, stored = values.mode in ("evaluate", "predict"), Workdir(values.workdir), None
     if values.workdir and (stored_only or workdir.config.exists()):
-        held = workdir.load_config().experiment
-        experiments.check_agrees(values.experiment, held)
-    if not (values.workdir and stored_only):
+        stored = workdir.load_config()
+        experiments.check_agrees(values.experiment, stored.experiment)
+    if stored and (stored_only or not values.experiment):
+        config, reason = stored, "the run in the workdir"
+    else:
         machine = functools.partial(assess, Config().data, values.workdir or "runs")
-        config, reason = experiments.select(values.experiment or held, held, machine)
+        config, reason = experiments.select(values.experiment, stored.experiment if stored else "", machine)
         workdir = Workdir(values.workdir or "runs/" + config.experiment.replace(":", "-"))
     return evaluation_config(workdir, overrides) if stored_only else replace(config, overrides), workdir, reason
 
@@ -98,7 +98,8 @@ def run(values: flags.FlagValues, overrides: dict[str, Any]) -> None:
         print(assess(config.data, workdir).table(chosen=config.experiment, reason=reason), flush=True)
     if values.mode == "predict":
         with open_lines(values.input) as lines, open_output(values.output) as output:
-            training.predict(config, workdir, lines, output)
+            interactive = not values.input and sys.stdin.isatty()
+            training.predict(config, workdir, lines, output, interactive=interactive)
     elif values.mode == "prepare":
         training.prepare(config)
     else:
@@ -107,24 +108,7 @@ def run(values: flags.FlagValues, overrides: dict[str, Any]) -> None:
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code: 0 only when the work was done."""
-    code = 2
-    try:
-        parsed = parse(argv)
-        code = 1
-        run(*parsed)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader of our output has gone, as in `run.py --list | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except KeyboardInterrupt:
-        print("run.py: interrupted", file=sys.stderr)
-        return 130
-    except (ValueError, OSError) as error:
-        if "--debug" in argv:
-            traceback.print_exc()
-        print(f"run.py: {error}", file=sys.stderr)
-        return code
-    return 0
+    return exit_code("run.py", lambda: run(*parse(argv)), debug="--debug" in argv)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,18 @@
 """Messages to a person on standard error: this project's own, in one plain form, never through a live progress line.
 
-Not for results, which go to standard output.
+Also the way a program ends: errors that a person can mend become a message and an exit code. Not for results, which go
+to standard output.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import threading
+import traceback
+from collections.abc import Callable
 from typing import Protocol
 
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # the package
@@ -19,6 +23,36 @@ class LiveLine(Protocol):
 
     def clear(self) -> None:
         """Removes the line from the terminal."""
+
+
+def exit_code(program: str, work: Callable[[], None], *, debug: bool = False) -> int:
+    """Does `work` for a person: 0 when it was done, else a message on standard error and another exit code.
+
+    What a person can mend (`ValueError`, `OSError`) is told in its message alone, with a stack trace only to `debug`;
+    anything else is a mistake of ours and passes.
+
+    Args:
+      program: begins the message.
+      work: writes its result to standard output.
+      debug: show stack traces.
+    """
+    try:
+        work()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has gone, as in `run.py --list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except (ValueError, OSError) as error:
+        if debug:
+            traceback.print_exc()
+        # An error of a library that we call was not written for the person: where it arose may be the better hint.
+        ours = "site-packages" not in traceback.extract_tb(error.__traceback__)[-1].filename
+        print(f"{program}: {error}{'' if ours or debug else ' (--debug shows where)'}", file=sys.stderr)
+        return 1
+    return 0
 
 
 lock = threading.RLock()
