@@ -1,0 +1,306 @@
+"""Translating text with a trained encoder-decoder: tokenise, search in batches, decode; and scoring given pairs.
+
+Batches have a small fixed set of shapes, each compiled once, and parameters are arguments of the compiled functions:
+evaluating newer parameters compiles nothing. Not for search (`decoding`) or scores (`evaluation`), nor for training.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from flax import nnx
+
+from jaxformer.config import DataConfig, DecodingConfig
+from jaxformer.data.cleaning import Cleaner
+from jaxformer.data.splitting import split_line
+from jaxformer.decoding import Hypotheses, beam_search, greedy_search, sample
+from jaxformer.models import EncoderDecoder
+from jaxformer.tasks.rows import as_sequences, group_rows, padded
+from jaxformer.types import BOS_ID, EOS_ID, PAD_ID, Batch
+
+
+class TextTokenizer(Protocol):
+    """What is needed of `data.tokenizer.Tokenizer`; encoded rows end in the end-of-sentence id."""
+
+    def encode_source(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of source sentences."""
+
+    def encode_target(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of target sentences."""
+
+    def decode_target(self, ids: Sequence[int]) -> str:
+        """Target text."""
+
+
+class Candidate(NamedTuple):
+    """One hypothesis: its text, its score (normalised by length), its log-probability, and its tokens with the end."""
+
+    text: str
+    score: float
+    log_prob: float
+    tokens: list[int]
+
+
+class Translation(NamedTuple):
+    """The translation of one line.
+
+    Attributes:
+      text: the best hypothesis; empty for an empty line.
+      score: its length-normalised log-probability; for a line translated in parts, the sum over the parts.
+      log_prob: its log-probability, the end of the sentence included; likewise summed.
+      n_best: `config.n_best` candidates, best first (fewer if the search found fewer); none for an empty line.
+    """
+
+    text: str
+    score: float
+    log_prob: float
+    n_best: list[Candidate]
+
+
+class PairScore(NamedTuple):
+    """log P(target | source), the end of the sentence included, and the number of target tokens it sums over."""
+
+    log_prob: float
+    num_tokens: int
+
+
+class _Job(NamedTuple):
+    """One source row to translate."""
+
+    line: int
+    source: list[int]
+    prefix: list[int]
+
+
+class Translator:
+    """Translates lines of text with a model and its tokenizer.
+
+    Args:
+      model: the network; its parameters are read when this is made (see `update`).
+      tokenizer: of the model's vocabulary.
+      config: how to search.
+      max_length: longest row, in tokens, on either side; at most the model's own limit.
+      normalization: Unicode form brought upon the input, as in training: `nfc`, `nfkc` or `none`.
+    """
+
+    def __init__(
+        self,
+        model: EncoderDecoder,
+        tokenizer: TextTokenizer,
+        config: DecodingConfig,
+        max_length: int,
+        *,
+        normalization: str = "nfc",
+    ) -> None:
+        self.config = config
+        self.max_length = max_length
+        self._tokenizer = tokenizer
+        self._cleaner = Cleaner(DataConfig(normalization=normalization))
+        self._graph: Any
+        self._params: Any
+        self._rest: Any
+        self._graph, self._params, self._rest = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]
+        self._search: Any = jax.jit(self._search_rows, static_argnames="longest")
+        self._score: Any = jax.jit(self._score_rows)
+
+    def update(self, params: nnx.State) -> None:
+        """Translates with `params` (as from `nnx.split(model, nnx.Param, ...)`) from now on; compiles nothing."""
+        self._params = params
+
+    @property
+    def num_compilations(self) -> int:
+        """How many shapes have been compiled so far."""
+        return self._search._cache_size() + self._score._cache_size()
+
+    def translate(
+        self, texts: Sequence[str], prefixes: Sequence[str] | None = None, *, first_line: int = 1
+    ) -> list[Translation]:
+        """The translation of every line, in the same order.
+
+        A line longer than the model accepts is translated in parts, with a warning that names it; an empty line gives
+        an empty one. What a line becomes does not depend on the others (with `sample`, on its number).
+
+        Args:
+          texts: one string a line.
+          prefixes: what each translation must begin with; empty where it is free.
+          first_line: number of the first line, for messages and for sampling.
+
+        Raises:
+          ValueError: if there are not as many prefixes as texts, or a prefix does not fit.
+        """
+        if prefixes is not None and len(prefixes) != len(texts):
+            raise ValueError(f"{len(texts)} lines but {len(prefixes)} prefixes: give one for each line, or none at all")
+        jobs = self._jobs(texts, prefixes, first_line)
+        found: list[list[Candidate]] = [[] for _ in jobs]
+        for places, hypotheses in self._run(jobs, with_prefix=prefixes is not None):
+            for row, place in enumerate(places):
+                found[place] = self._candidates(hypotheses, row)
+        parts: list[list[list[Candidate]]] = [[] for _ in texts]
+        for job, candidates in zip(jobs, found, strict=True):
+            parts[job.line - first_line].append(candidates)
+        return [_joined(candidates) for candidates in parts]
+
+    def translate_stream(self, lines: Iterable[str], *, chunk: int = 2000) -> Iterator[str]:
+        """One translation for each line, in order; `chunk` lines are read ahead, so that memory stays bounded."""
+        rest = iter(lines)
+        first_line = 1
+        while texts := list(itertools.islice(rest, chunk)):
+            yield from (translation.text for translation in self.translate(texts, first_line=first_line))
+            first_line += len(texts)
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[PairScore]:
+        """The log-probability of each target given its source, by one full forward pass.
+
+        Raises:
+          ValueError: if a side is longer than the model accepts.
+        """
+        sources = self._tokenizer.encode_source([self._normalize(source) for source, _ in pairs])
+        targets = self._tokenizer.encode_target([self._normalize(target) for _, target in pairs])
+        lengths = [max(len(source), len(target)) for source, target in zip(sources, targets, strict=True)]
+        for number, length in enumerate(lengths, 1):
+            if length > self.max_length:
+                raise ValueError(f"pair {number} has a side of {length} tokens, the model accepts {self.max_length}")
+        scores = np.zeros(len(pairs), np.float32)
+        for places, rows, bucket in group_rows(lengths, self.max_length, self.config.batch_tokens):
+            sides = [padded([side[place] for place in places], rows, bucket) for side in (sources, targets)]
+            found = self._score(self._params, self._rest, *jax.device_put(sides))
+            scores[places] = jax.device_get(found)[: len(places)]
+        return [PairScore(float(score), len(target)) for score, target in zip(scores, targets, strict=True)]
+
+    def _normalize(self, text: str) -> str:
+        return self._cleaner.normalize(text)[0]
+
+    def _jobs(self, texts: Sequence[str], prefixes: Sequence[str] | None, first_line: int) -> list[_Job]:
+        normalized = [self._normalize(text) for text in texts]
+        encoded = self._tokenizer.encode_source(normalized)
+        prefix_tokens = [ids[:-1] for ids in self._tokenizer.encode_target(prefixes)] if prefixes is not None else []
+        jobs = []
+        for i, (text, source) in enumerate(zip(normalized, encoded, strict=True)):
+            if not text.strip():
+                continue
+            sources = [source] if len(source) <= self.max_length else self._parts(text, first_line + i, len(source))
+            for part, ids in enumerate(sources):
+                prefix = prefix_tokens[i] if prefix_tokens and not part else []
+                limit = self._output_limit(len(ids), len(prefix))
+                if len(prefix) >= limit:
+                    raise ValueError(
+                        f"the prefix of line {first_line + i} has {len(prefix)} tokens, but its translation may have "
+                        f"no more than {limit}, the end included: shorten the prefix"
+                    )
+                jobs.append(_Job(first_line + i, ids, prefix))
+        return jobs
+
+    def _parts(self, text: str, line: int, length: int) -> list[list[int]]:
+        encode = self._tokenizer.encode_source
+        parts = encode(split_line(text, lambda part: len(encode([part])[0]) <= self.max_length))
+        logging.warning(
+            "line %d has %d tokens, the model accepts %d: it is translated in %d parts",
+            line, length, self.max_length, len(parts),
+        )
+        return parts
+
+    def _output_limit(self, source_length: int, prefix_length: int) -> int:
+        return min(self.config.max_length or 2 * source_length + 10 + prefix_length, self.max_length)
+
+    def _run(self, jobs: Sequence[_Job], *, with_prefix: bool) -> Iterator[tuple[list[int], Hypotheses]]:
+        """Places in `jobs` and the hypotheses found for them, batch after batch."""
+        lengths = [len(job.source) for job in jobs]
+        for places, rows, bucket in group_rows(lengths, self.max_length, self.config.batch_tokens):
+            batch = [jobs[place] for place in places]
+            longest = self._output_limit(bucket, self.max_length if with_prefix else 0)
+            limits = np.ones(rows, np.int32)
+            limits[: len(batch)] = [self._output_limit(len(job.source), len(job.prefix)) for job in batch]
+            lines = np.zeros(rows, np.int32)
+            lines[: len(batch)] = [job.line for job in batch]
+            prefix = padded([job.prefix for job in batch], rows, longest) if with_prefix else None
+            arguments = jax.device_put((padded([job.source for job in batch], rows, bucket), limits, lines, prefix))
+            yield places, jax.device_get(self._search(self._params, self._rest, *arguments, longest=longest))
+
+    def _search_rows(
+        self,
+        params: nnx.State,
+        rest: Any,
+        tokens: jax.Array,
+        limits: jax.Array,
+        lines: jax.Array,
+        prefix: jax.Array | None,
+        *,
+        longest: int,
+    ) -> Hypotheses:
+        """Compiled: source rows [B, S] to hypotheses [B, n_best]."""
+        config = self.config
+        model = nnx.merge(self._graph, params, rest)
+        source = as_sequences(tokens)
+        width = {"beam": config.beam_size, "greedy": 1, "sample": config.n_best}[config.method]
+        cache, context = model.start_decoding(model.encode(source), source, beam_size=width, max_length=longest)
+
+        def step(tokens: jax.Array, index: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
+            return model.decode_step(tokens, index, cache, context)
+
+        methods: dict[str, Any] = {"beam": beam_search, "greedy": greedy_search, "sample": sample}
+        search = functools.partial(
+            methods[config.method],
+            step,
+            cache,
+            max_length=longest,
+            bos_id=BOS_ID,
+            eos_id=EOS_ID,
+            length_penalty=config.length_penalty,
+            prefix=prefix,
+            max_lengths=limits,
+            suppress=(PAD_ID, BOS_ID),
+        )
+        if config.method == "sample":
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(config.seed), lines)
+            return search(
+                keys=keys, num_samples=width, temperature=config.temperature, top_k=config.top_k, top_p=config.top_p
+            )
+        if config.method == "beam":
+            return search(batch_size=len(tokens), beam_size=width, num_hypotheses=config.n_best)
+        return search(batch_size=len(tokens))
+
+    def _score_rows(self, params: nnx.State, rest: Any, source: jax.Array, target: jax.Array) -> jax.Array:
+        """Compiled: log-probabilities [B] of the target rows [B, T]."""
+        model = nnx.merge(self._graph, params, rest)
+        batch = Batch(as_sequences(source), as_sequences(target))
+
+        def row(hidden: jax.Array, labels: jax.Array, weights: jax.Array) -> jax.Array:
+            log_probs = jax.nn.log_softmax(model.logits(hidden), axis=-1)
+            return (jnp.take_along_axis(log_probs, labels[:, None], axis=-1)[:, 0] * weights).sum()
+
+        # A few rows at a time: the logits of all of them, [B, T, V], would take gigabytes.
+        inputs = (model.hidden(batch), batch.target.tokens, jnp.asarray(batch.target.weights))
+        return jax.lax.map(lambda one: row(*one), inputs, batch_size=8)
+
+    def _candidates(self, hypotheses: Hypotheses, row: int) -> list[Candidate]:
+        found = []
+        for tokens, length, score, log_prob in zip(*(np.asarray(field[row]) for field in hypotheses), strict=True):
+            if length:
+                ids = tokens[:length].tolist()
+                # A byte piece may spell a line end, which would break one line out for each line in.
+                text = " ".join(self._tokenizer.decode_target(ids).splitlines()).strip()
+                found.append(Candidate(text, float(score), float(log_prob), ids))
+        return found
+
+
+def _joined(parts: list[list[Candidate]]) -> Translation:
+    """The translation of one line from the candidates for its parts: the k-th best of each, joined by a space."""
+    if not parts:
+        return Translation("", 0.0, 0.0, [])
+    n_best = [
+        Candidate(
+            text=" ".join(part.text for part in rank if part.text),
+            score=sum(part.score for part in rank),
+            log_prob=sum(part.log_prob for part in rank),
+            tokens=[token for part in rank for token in part.tokens],
+        )
+        for rank in zip(*parts, strict=False)
+    ]
+    return Translation(n_best[0].text, n_best[0].score, n_best[0].log_prob, n_best)
