@@ -1,0 +1,174 @@
+"""Translation sets prepared by TensorFlow Datasets, read from array_record files without TensorFlow.
+
+Reading never downloads: a set that is not prepared is refused with the command that prepares it, which calls
+`download_and_prepare` here. Any set whose records hold one text for each language will do (`*_translate`). Needs the extra
+`jaxformer[tfds]`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from jaxformer.config import DataConfig, nearest
+from jaxformer.types import Pair
+
+_SPLITS = {"train": ("train",), "validation": ("validation", "dev", "valid", "val"), "test": ("test",)}
+
+
+def _tfds() -> ModuleType:
+    try:
+        return importlib.import_module("tensorflow_datasets")
+    except ImportError as error:
+        raise ValueError(
+            f"data.source=tfds needs TensorFlow Datasets ({error}): pip install 'jaxformer[tfds]' (TensorFlow is not needed)"
+        ) from None
+
+
+def data_folder(path: str) -> Path:
+    """`path`, or where TFDS keeps data sets if it is empty: `$TFDS_DATA_DIR` or `~/tensorflow_datasets`."""
+    return Path(path or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+
+
+def prepared_folder(config: DataConfig) -> Path | None:
+    """Where the newest version of the data set lies prepared; None if it does not. Needs no TFDS."""
+    if not config.name:
+        raise ValueError("data.source=tfds needs the name of a set: --config.data.name=wmt14_translate/de-en")
+    versions = [path.parent for path in data_folder(config.path).glob(f"{config.name}/**/dataset_info.json")]
+    return max(versions, key=lambda path: [int(n) if n.isdigit() else 0 for n in path.name.split(".")], default=None)
+
+
+class TfdsSource:
+    """One split of a prepared data set.
+
+    Args:
+      folder: of one version, holding `dataset_info.json`.
+      split: as TFDS names it.
+      languages: keys of source and target text in the records.
+    """
+
+    def __init__(self, folder: Path, split: str, languages: tuple[str, str]) -> None:
+        self._key = (folder, split, languages)
+        self._records: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_key": self._key, "_records": None}  # workers open the files themselves
+
+    def _open(self) -> Any:
+        if self._records is None:
+            folder, split, languages = self._key
+            builder = _tfds().builder_from_directory(str(folder))
+            known = set(builder.info.features.keys())
+            if not known.issuperset(languages):
+                raise ValueError(
+                    f"{folder} has the fields {', '.join(sorted(known))}, not {' and '.join(languages)}: "
+                    "set --config.data.source_language and --config.data.target_language"
+                )
+            try:
+                self._records = builder.as_data_source(split=split)
+            except NotImplementedError as error:
+                raise ValueError(
+                    f"{folder} has no random access ({error}): prepare it as array_record with --mode=prepare"
+                ) from None
+        return self._records
+
+    def __len__(self) -> int:
+        return len(self._open())
+
+    def __getitem__(self, index: int) -> Pair:
+        return self._pair(self._open()[index])
+
+    def read(self, start: int, stop: int) -> list[Pair]:
+        return [self._pair(record) for record in self._open().__getitems__(list(range(start, min(stop, len(self)))))]
+
+    def _pair(self, record: dict[str, Any]) -> Pair:
+        source, target = (record[language] for language in self._key[2])
+        return Pair(_text(source), _text(target))
+
+    def fingerprint(self) -> dict[str, Any]:
+        folder, split, languages = self._key
+        facts = hashlib.sha256((folder / "dataset_info.json").read_bytes()).hexdigest()
+        return {"tfds": str(folder.resolve()), "facts": facts, "split": split, "languages": list(languages)}
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+
+
+def open_splits(config: DataConfig) -> dict[str, Any]:
+    """The splits of the prepared set `config.name`, by our names; validation and test only where they exist.
+
+    Raises:
+      FileNotFoundError: the set is not prepared; says how to prepare it.
+      ValueError: TFDS is not installed, or a named split does not exist.
+    """
+    folder = prepared_folder(config)
+    if folder is None:
+        raise FileNotFoundError(
+            f"{config.name} is not prepared in {data_folder(config.path)}: run the same command with --mode=prepare to "
+            "download it, set --config.data.path to where it is, or use your own text with --config.data.source=files"
+        )
+    present = _tfds().builder_from_directory(str(folder)).info.splits
+    languages = (config.source_language, config.target_language)
+    splits = {}
+    for ours, usual in _SPLITS.items():
+        named = getattr(config, ours)
+        found = [name for name in ((named,) if named else usual) if name.split("[")[0] in present]
+        if found:
+            splits[ours] = TfdsSource(folder, found[0], languages)
+        elif named or ours == "train":
+            raise ValueError(
+                f"{config.name} has no split {named or 'train'!r}: it has {', '.join(sorted(present))}; "
+                f"choose one with --config.data.{ours}"
+            )
+    return splits
+
+
+def download_and_prepare(config: DataConfig) -> Path:
+    """Downloads `config.name` and writes it as array_record files; returns its folder. Only for `--mode=prepare`.
+
+    Raises:
+      OSError: the download failed (the links die from time to time, and some machines have no network).
+      ValueError: there is no such set.
+    """
+    folder = prepared_folder(config)
+    if folder is not None:
+        return folder
+    tfds = _tfds()
+    _register(tfds, config.name)
+    known = [name for name in tfds.list_builders(with_community_datasets=False) if name.endswith("_translate")]
+    if config.name.split("/")[0] not in known:
+        raise ValueError(f"TFDS has no translation set {config.name!r}: {nearest(config.name, known)}")
+    try:
+        builder = tfds.builder(config.name, data_dir=str(data_folder(config.path)))
+    except ValueError as error:
+        raise ValueError(f"TFDS does not know the variant in {config.name!r}: {error}") from None
+    try:
+        builder.download_and_prepare(file_format="array_record")
+    except Exception as error:
+        raise OSError(
+            f"could not prepare {config.name} in {data_folder(config.path)}: {type(error).__name__}: {error}\n"
+            "The download links die from time to time. Local files do as well: put train.en and train.de (plain text, one "
+            "sentence a line, or .gz) and val.*, test.* into a folder, then use --config.data.source=files "
+            "--config.data.path=FOLDER"
+        ) from error
+    return Path(builder.data_dir)
+
+
+def _register(tfds: ModuleType, name: str) -> None:
+    """Imports the module that defines `name`: a plain `tfds.builder` does not find builders in modules not imported."""
+    wanted = name.split("/")[0]
+    package = importlib.import_module("tensorflow_datasets.translate")
+    stems = [wanted.removesuffix("_translate"), *(module.name for module in pkgutil.iter_modules(package.__path__))]
+    for stem in stems:
+        if wanted in tfds.list_builders(with_community_datasets=False):
+            return
+        try:
+            importlib.import_module(f"tensorflow_datasets.translate.{stem}")
+        except ImportError:
+            continue  # another set's missing dependency is not our concern

@@ -1,0 +1,82 @@
+"""Tokens written are the tokens read, in memory or mapped."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxformer.data import store
+from jaxformer.data.store import ArrayFile, DatasetWriter, TokenizedDataset, first_occurrences, ranges, select, token_dtype
+
+RECORDS = [([5, 6, 3], [7, 3]), ([3], [3]), ([9, 9, 9, 3], [60000, 8, 3]), ([11, 3], [12, 13, 14, 3])]
+
+
+def written(folder: Path, dtype: np.dtype) -> Path:
+    writer = DatasetWriter(folder, dtype)
+    for part in (RECORDS[:1], RECORDS[1:]):
+        tokens = np.array([i for record in part for side in record for i in side], dtype)
+        lengths = np.array([[len(side) for side in record] for record in part], np.int32)
+        writer.append(tokens, lengths[:, 0], lengths[:, 1])
+    writer.close()
+    return folder
+
+
+def read(dataset: TokenizedDataset) -> list[tuple[list[int], list[int]]]:
+    return [(source.tolist(), target.tolist()) for source, target in (dataset[i] for i in range(len(dataset)))]
+
+
+@pytest.mark.parametrize("dtype", [np.dtype(np.uint16), np.dtype(np.int32)])
+def test_what_is_written_is_read(tmp_path: Path, dtype: np.dtype) -> None:
+    dataset = TokenizedDataset.open(written(tmp_path / "a", dtype))
+    assert dataset.tokens.dtype == dtype
+    assert read(dataset) == RECORDS
+    source, source_lengths, target, target_lengths = dataset.fetch(np.array([2, 0, 2]))
+    assert source.tolist() == [9, 9, 9, 3, 5, 6, 3, 9, 9, 9, 3]
+    assert target.tolist() == [60000, 8, 3, 7, 3, 60000, 8, 3]
+    assert (source_lengths.tolist(), target_lengths.tolist()) == ([4, 3, 4], [3, 2, 3])
+    assert source.dtype == target.dtype == np.int32
+
+
+def test_records_can_be_fetched_after_pages_were_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_RELEASE_EVERY", 1)
+    dataset = TokenizedDataset.open(written(tmp_path / "a", np.dtype(np.uint16)))
+    for _ in range(3):
+        assert dataset.fetch(np.array([0]))[0].tolist() == [5, 6, 3]
+        assert dataset.source_lengths.tolist() == [3, 1, 4, 2]
+
+
+def test_selection_drops_records_and_keeps_the_others_whole(tmp_path: Path) -> None:
+    select(written(tmp_path / "a", np.dtype(np.uint16)), np.array([False, True, False, True]))
+    assert read(TokenizedDataset.open(tmp_path / "a")) == [RECORDS[1], RECORDS[3]]
+    select(tmp_path / "a", np.array([False, False]))
+    assert len(TokenizedDataset.open(tmp_path / "a")) == 0
+
+
+def test_lists_make_the_same_data_set_in_memory() -> None:
+    dataset = TokenizedDataset.from_lists([s for s, _ in RECORDS], [t for _, t in RECORDS])
+    assert read(dataset) == RECORDS
+    assert len(TokenizedDataset.from_lists([], [])) == 0
+
+
+def test_first_occurrences_whatever_the_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).integers(0, 300, 1000, np.uint64) * np.uint64(2**55 + 1)
+    seen: set[int] = set()
+    expected = [not (value in seen or seen.add(value)) for value in values.tolist()]
+    file = ArrayFile(tmp_path / "a.npy", np.dtype(np.uint64))
+    for part in np.split(values, [10, 10, 700]):
+        file.append(part)
+    file.close()
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), values)
+    for size in (1 << 20, 128, 7):
+        monkeypatch.setattr(store, "_SLICE", size)
+        assert first_occurrences(tmp_path / "a.npy").tolist() == expected
+
+
+def test_ranges() -> None:
+    assert ranges(np.array([5, 0, 7]), np.array([2, 0, 3])).tolist() == [5, 6, 7, 8, 9]
+    assert ranges(np.array([], np.int64), np.array([], np.int32)).tolist() == []
+
+
+def test_the_token_type_is_the_smallest_that_holds_the_vocabulary() -> None:
+    assert token_dtype(1 << 16) == np.uint16
+    assert token_dtype((1 << 16) + 1) == np.int32

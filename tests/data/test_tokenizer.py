@@ -1,0 +1,103 @@
+"""Text to tokens and back, without loss; vocabularies that cannot be."""
+
+import pickle
+import random
+from pathlib import Path
+
+import pytest
+import sentencepiece
+
+from jaxformer.config import DataConfig
+from jaxformer.data.tokenizer import Tokenizer, train_tokenizer
+from jaxformer.types import EOS_ID, Pair
+
+
+def pairs(number: int = 400) -> list[Pair]:
+    rng = random.Random(0)
+    syllables = ("ba", "du", "ko", "mi", "ra", "sen", "tor", "wel", "grü", "schö")
+    words = [["".join(rng.choices(syllables, k=rng.randint(1, 4))) for _ in range(2)] for _ in range(60)]
+    chosen = [rng.choices(words, k=rng.randint(1, 8)) for _ in range(number)]
+    return [Pair(" ".join(w[0] for w in c), " ".join(w[1] for w in c)) for c in chosen]
+
+
+def config(**fields: object) -> DataConfig:
+    return DataConfig(**{"vocabulary_size": 300, **fields})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module", params=[("bpe", True), ("bpe", False), ("unigram", True), ("unigram", False)])
+def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
+    kind, joint = request.param
+    return train_tokenizer(pairs(), config(tokenizer=kind, joint_vocabulary=joint, vocabulary_size=290))
+
+
+def test_round_trip_is_lossless(tokenizer: Tokenizer) -> None:
+    texts = ["house tree", "unseen: Ελλάδα 日本 🙂 ﬁ", "double  space", " leading", "</s> <pad> <s>", "e\u0301", ""]
+    for encode, decode in (
+        (tokenizer.encode_source, tokenizer.decode_source),
+        (tokenizer.encode_target, tokenizer.decode_target),
+    ):
+        ids = encode(texts)
+        assert all(row[-1] == EOS_ID and EOS_ID not in row[:-1] for row in ids)
+        assert [decode(row) for row in ids] == texts
+        assert [decode([2, 2, *row, 0, 0]) for row in ids] == texts
+    assert tokenizer.encode_source([]) == []
+    assert tokenizer.encode_source([""]) == [[EOS_ID]]
+
+
+def test_save_load_and_pickle_keep_the_model(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path / "tokenizer.model")
+    for copy in (
+        Tokenizer.load(tmp_path),
+        Tokenizer.load(tmp_path / "tokenizer.model"),
+        pickle.loads(pickle.dumps(tokenizer)),
+    ):
+        assert copy.digest == tokenizer.digest
+        assert copy.joint == tokenizer.joint
+        assert copy.encode_target(["badu grükomi"]) == tokenizer.encode_target(["badu grükomi"])
+        assert (copy.source_vocabulary_size, copy.target_vocabulary_size) == (290, 290)
+    if tokenizer.joint:  # any other program may read the file
+        plain = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "tokenizer.model"))
+        assert [*plain.encode("house tree"), EOS_ID] == tokenizer.encode_source(["house tree"])[0]
+
+
+def test_training_is_deterministic_and_depends_on_the_text() -> None:
+    first = train_tokenizer(pairs(), config())
+    assert train_tokenizer(pairs(), config()).digest == first.digest
+    assert train_tokenizer(pairs(300), config()).digest != first.digest
+
+
+def test_sampling_varies_segmentations_and_keeps_the_text() -> None:
+    tokenizer = train_tokenizer(pairs(), config())
+    several = pairs(50)
+    plain = tokenizer.encode_source([pair.source for pair in several])
+    source, target = tokenizer.sample(several, 0.3)
+    assert source != plain
+    assert [tokenizer.decode_source(row) for row in source] == [pair.source for pair in several]
+    assert [tokenizer.decode_target(row) for row in target] == [pair.target for pair in several]
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_a_vocabulary_too_large_is_refused_with_the_largest(kind: str) -> None:
+    with pytest.raises(ValueError, match="lower --config.data.vocabulary_size to ([0-9]+) or less") as refused:
+        train_tokenizer(pairs(), config(tokenizer=kind, vocabulary_size=5000))
+    largest = int(str(refused.value).split(" to ")[1].split()[0])
+    assert train_tokenizer(pairs(), config(tokenizer=kind, vocabulary_size=largest)).source_vocabulary_size == largest
+
+
+def test_a_vocabulary_too_small_is_refused_with_the_smallest() -> None:
+    with pytest.raises(ValueError, match="raise --config.data.vocabulary_size above 2[78]"):
+        train_tokenizer(pairs(), config(vocabulary_size=100))
+
+
+def test_files_that_are_no_tokenizer_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no tokenizer at .*tokenizer.model"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "tokenizer.model").write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match="damaged or no sentencepiece model"):
+        Tokenizer.load(tmp_path)
+    lines = [pair.source for pair in pairs()]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_prefix=str(tmp_path / "other"), vocab_size=22, minloglevel=2
+    )
+    with pytest.raises(ValueError, match="numbers pad, unk, bos, eos as"):
+        Tokenizer.load(tmp_path / "other.model")
