@@ -1,0 +1,100 @@
+"""Both forms of the cross-entropy against torch, against each other, and at their edges."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxformer.ops import cross_entropy, linear_cross_entropy
+
+M, D, V = 13, 6, 29
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    hidden = jnp.asarray(rng.normal(size=(M, D)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(V, D)), jnp.float32)
+    labels = jnp.asarray(rng.integers(0, V, M), jnp.int32)
+    weights = jnp.asarray(rng.choice([0.0, 1.0, 2.5], M), jnp.float32)
+    return hidden, kernel, labels, weights
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_plain_form_agrees_with_torch(data, smoothing):
+    torch = pytest.importorskip("torch", reason="torch is the benchmark extra")
+    hidden, kernel, labels, weights = data
+    logits = hidden @ kernel.T
+    each = torch.nn.functional.cross_entropy(
+        torch.tensor(np.asarray(logits)), torch.tensor(np.asarray(labels)).long(),
+        label_smoothing=smoothing, reduction="none",
+    ).numpy()
+    sums = cross_entropy(logits, labels, weights, label_smoothing=smoothing)
+    np.testing.assert_allclose(sums.loss, (each * weights).sum(), rtol=1e-5)
+
+
+def test_uniform_logits_by_hand():
+    labels, weights = jnp.array([[0, 1, 2]]), jnp.array([[1.0, 1.0, 0.0]])
+    sums = cross_entropy(jnp.zeros((1, 3, 4)), labels, weights, label_smoothing=0.3)
+    np.testing.assert_allclose(sums.loss, 2 * np.log(4), rtol=1e-6)  # smoothing cannot change a uniform prediction
+    np.testing.assert_allclose(sums.nll, 2 * np.log(4), rtol=1e-6)
+    sums = cross_entropy(jnp.array([[2.0, 0.0]]), jnp.array([0]), jnp.ones(1), label_smoothing=0.2)
+    normaliser = np.log(np.exp(2) + 1)
+    np.testing.assert_allclose(sums.loss, 0.9 * (normaliser - 2) + 0.1 * normaliser, rtol=1e-6)
+    np.testing.assert_allclose(sums.correct, 1.0)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 13, 512])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_fused_form_equals_the_plain_one_in_value_and_gradient(data, smoothing, chunk):
+    hidden, kernel, labels, weights = data
+
+    def plain(hidden, kernel):
+        return cross_entropy(hidden @ kernel.T, labels, weights, label_smoothing=smoothing)
+
+    def fused(hidden, kernel):
+        return linear_cross_entropy(hidden, kernel, labels, weights, label_smoothing=smoothing, chunk=chunk)
+
+    for ours, expected in zip(fused(hidden, kernel), plain(hidden, kernel), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5)
+    ours = jax.grad(lambda *x: 3.0 * fused(*x).loss, (0, 1))(hidden, kernel)
+    expected = jax.grad(lambda *x: 3.0 * plain(*x).loss, (0, 1))(hidden, kernel)
+    for a, b in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    value = jax.value_and_grad(lambda h: fused(h, kernel).loss)(hidden)[0]  # the value on the way to a gradient
+    np.testing.assert_allclose(value, plain(hidden, kernel).loss, rtol=1e-5)
+
+
+def test_fused_form_never_holds_all_logits():
+    shapes = [jax.ShapeDtypeStruct(s, d) for s, d in
+              [((1024, 8), jnp.float32), ((500, 8), jnp.float32), ((1024,), jnp.int32), ((1024,), jnp.float32)]]
+    step = jax.jit(jax.grad(lambda h, k, y, w: linear_cross_entropy(h, k, y, w, chunk=64).loss, (0, 1)))
+    text = step.lower(*shapes).compile().as_text()
+    assert "f32[64,500]" in text
+    assert "[1024,500]" not in text
+    assert "[16,64,500]" not in text
+
+
+def test_tokens_without_weight_count_for_nothing_even_when_infinite(data):
+    hidden, kernel, labels, weights = data
+    weights = weights.at[0].set(0.0)
+    logits = hidden @ kernel.T
+    poisoned = logits.at[0].set(-jnp.inf).at[0, 0].set(jnp.inf)
+    np.testing.assert_allclose(
+        cross_entropy(poisoned, labels, weights).loss, cross_entropy(logits, labels, weights).loss, rtol=1e-6
+    )
+
+
+def test_large_logits_do_not_overflow():
+    logits = jnp.array([[1e4, -1e4, 0.0]])
+    sums = cross_entropy(logits, jnp.array([1]), jnp.ones(1))
+    np.testing.assert_allclose(sums.loss, 2e4, rtol=1e-6)
+
+
+def test_bfloat16_inputs_keep_float32_sums(data):
+    hidden, kernel, labels, weights = data
+    sums = linear_cross_entropy(hidden.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16), labels, weights)
+    assert sums.loss.dtype == jnp.float32
+    np.testing.assert_allclose(sums.loss, cross_entropy(hidden @ kernel.T, labels, weights).loss, rtol=0.02)

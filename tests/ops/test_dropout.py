@@ -1,0 +1,76 @@
+"""The hashed dropout: rate, scale, independence, gradient, determinism."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxformer.ops import dropout, fold_seed
+from jaxformer.ops.dropout import keep_mask
+
+N = 1 << 18
+
+
+def _mask(seed, rate=0.5, shape=(512, 512)):
+    return np.asarray(keep_mask(jnp.uint32(seed), shape, rate))
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.1, 0.3, 0.5, 0.9])
+def test_rate_within_five_standard_deviations(rate):
+    for seed in range(5):
+        dropped = 1 - _mask(seed, rate).mean()
+        assert abs(dropped - rate) < 5 * np.sqrt(rate * (1 - rate) / N)
+
+
+def _correlation(a, b):
+    return abs(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+
+
+def test_masks_are_independent_across_places_seeds_and_sites():
+    bound = 5 / np.sqrt(N)
+    mask = _mask(7)
+    for shift in (1, 2, 16, 511):
+        assert _correlation(mask.ravel()[:-shift], mask.ravel()[shift:]) < bound  # along the rows
+        assert _correlation(mask[:-shift], mask[shift:]) < 5 / np.sqrt((512 - shift) * 512)  # across rows
+    assert _correlation(mask, _mask(8)) < bound
+    sites = [_mask(int(fold_seed(jnp.uint32(7), site))) for site in range(4)]
+    for i, a in enumerate(sites):
+        assert _correlation(a, mask) < bound
+        for b in sites[:i]:
+            assert _correlation(a, b) < bound
+
+
+def test_seeds_of_many_places_are_all_different():
+    seeds = {int(s) for step in range(4) for s in jax.vmap(lambda i, step=step: fold_seed(jnp.uint32(step), i))(
+        jnp.arange(2000))}
+    assert len(seeds) == 8000
+
+
+def test_survivors_are_scaled_and_the_gradient_uses_the_same_mask():
+    x = jnp.linspace(1.0, 2.0, 1000)
+    out, pullback = jax.vjp(lambda x: dropout(x, 0.2, jnp.uint32(3)), x)
+    kept = out != 0
+    np.testing.assert_allclose(out[kept], x[kept] / 0.8, rtol=1e-6)
+    np.testing.assert_allclose(pullback(jnp.ones_like(x))[0], jnp.where(kept, 1.25, 0.0), rtol=1e-6)
+
+
+def test_no_seed_or_rate_zero_returns_the_input():
+    x = jnp.ones(3)
+    assert dropout(x, 0.5, None) is x
+    assert dropout(x, 0.0, jnp.uint32(1)) is x
+    assert fold_seed(None, 3) is None
+
+
+def test_the_mask_does_not_depend_on_sharding():
+    # Sharding by XLA splits the computation of an array, never its meaning; here the split is made by hand.
+    whole = _mask(5, 0.3, (8, 64))
+    np.testing.assert_array_equal(whole, jax.jit(lambda: keep_mask(jnp.uint32(5), (8, 64), 0.3))())
+    np.testing.assert_array_equal(whole[:4], _mask(5, 0.3, (4, 64)))  # row-major counters: the first rows agree
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5])
+def test_impossible_rates_are_refused(rate):
+    with pytest.raises(ValueError, match="dropout rate must be at least 0"):
+        dropout(jnp.ones(3), rate, jnp.uint32(0))
