@@ -147,9 +147,9 @@ def prepare(config: Config) -> None:
     from jaxformer.data.prepare import prepare as prepare_data
 
     if config.data.source == "tfds":
-        from jaxformer.data import tfds
+        from jaxformer.data.tfds import download_and_prepare
 
-        tfds.download(config.data)
+        download_and_prepare(config.data)
     prepared = prepare_data(config.data)
     print(f"{prepared.report}\n{len(prepared.train):,} training pairs, ready in {prepared.cache_path}", flush=True)
 

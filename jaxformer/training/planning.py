@@ -1,0 +1,143 @@
+"""`--mode=plan`: what a run would do and need, each number with where it comes from.
+
+The step is compiled for its largest batch, which tells its memory exactly, but nothing is run and no data is read. Not
+for the facts about the machine (`monitoring.machine`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxformer.config import Config
+from jaxformer.monitoring.machine import usable_cores
+from jaxformer.monitoring.progress import duration
+from jaxformer.parallel.mesh import batch_sharding, make_mesh, replicated
+from jaxformer.tasks.translation import TranslationTask
+from jaxformer.training.leaves import leaf_names
+from jaxformer.training.optimizer import make_optimizer
+from jaxformer.training.state import create_state
+from jaxformer.training.step import make_train_step
+from jaxformer.training.workdir import Workdir
+from jaxformer.types import Batch, Sequences
+
+_CPU_RATE = 45e9
+"""FLOP/s of one core in training: measured on two cores (`FACTS`: 13,000 tokens/s of the `tiny` shape)."""
+
+_PEAKS = {"H200": 790e12, "H100": 790e12, "A100": 312e12}
+"""bf16 FLOP/s of matrix products; 30 % of it is what published training runs of this model reach."""
+
+
+class _Sizes:
+    """The vocabulary that the configuration asks for, in place of a tokenizer that does not exist yet."""
+
+    def __init__(self, config: Config) -> None:
+        self.source_vocabulary_size = self.target_vocabulary_size = config.data.vocabulary_size
+
+
+def describe_plan(config: Config, workdir: Workdir) -> str:
+    """The plan as a table for a person.
+
+    Raises:
+      ValueError: for devices or batch sizes that do not fit together.
+    """
+    mesh = make_mesh(config.mesh)
+    task = TranslationTask(config, _Sizes(config))  # type: ignore[arg-type]
+    rows, length = _largest_batch(config, mesh.size * config.memory.accumulate)
+    training, slots = config.training, rows * length
+    lines = [
+        ("run", _run_state(workdir)),
+        ("mesh", f"data={mesh.size} ({mesh.devices.flat[0].device_kind}), {jax.process_count()} process(es)"),
+        ("model", f"{task.num_parameters:,} parameters, {config.data.vocabulary_size:,} pieces, {config.precision}"),
+        (
+            "batch",
+            f"{config.data.batch_tokens:,} slots a side, {config.data.batching}; the longest rows: {rows} of {length} "
+            f"tokens, in {config.memory.accumulate} micro-batch(es)",
+        ),
+        ("steps", f"{training.num_steps:,}, about {training.num_steps * slots:,} target slots"),
+        ("memory", _memory(config, task, mesh, rows, length)),
+        ("time", _time(config, task, mesh, slots)),
+        ("evaluation", f"every {training.eval_every:,} steps, greedy; at the end {_search(config)}"),
+        (
+            "checkpoints",
+            f"every {training.checkpoint_every:,} steps or {training.checkpoint_minutes:g} minutes; the newest "
+            f"{training.keep_checkpoints} and the best by {training.best_metric} stay",
+        ),
+        ("workdir", str(workdir.path)),
+    ]
+    return "\n".join(f"{name:<12} {text}" for name, text in lines)
+
+
+def _run_state(workdir: Workdir) -> str:
+    if workdir.result() is not None:
+        return "finished: training again would do nothing"
+    steps = [int(entry.name) for entry in workdir.checkpoints.glob("*") if entry.name.isdigit()]
+    return f"continues after step {max(steps):,}" if steps else "new"
+
+
+def _search(config: Config) -> str:
+    decoding = config.decoding
+    return f"beam {decoding.beam_size}" if decoding.method == "beam" else decoding.method
+
+
+def _largest_batch(config: Config, divisor: int) -> tuple[int, int]:
+    data = config.data
+    length = (data.pack_length or data.max_length) if data.batching == "pack" else data.max_length
+    rows = data.batch_tokens // length // divisor * divisor
+    if not rows:
+        raise ValueError(
+            f"data.batch_tokens={data.batch_tokens} does not hold {divisor} rows of {length} tokens, one for each "
+            f"device and micro-batch: raise --config.data.batch_tokens to {divisor * length} or more"
+        )
+    return rows, length
+
+
+def _memory(config: Config, task: TranslationTask, mesh: Any, rows: int, length: int) -> str:
+    optimizer = make_optimizer(config.optimizer, config.training.num_steps)
+    ema = config.training.ema_decay > 0
+    state = jax.eval_shape(lambda p: create_state(p, optimizer, seed=0, ema=ema), task.abstract_params())
+    place = replicated(mesh)
+    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), state)
+    side = Sequences(
+        *(
+            jax.ShapeDtypeStruct((rows, length), dtype, sharding=batch_sharding(mesh))
+            for dtype in (np.int32, np.int32, np.int32, np.float32)
+        )
+    )
+    step: Any = make_train_step(
+        task.loss_function, optimizer, accumulate=config.memory.accumulate, ema_decay=config.training.ema_decay
+    )
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state) if leaf.dtype.itemsize)
+    found = step.lower(state, Batch(side, side)).compile().memory_analysis()
+    if found is None:
+        return f"{_size(held)} of state on each device; the backend does not tell more"
+    return (
+        f"{_size(held + found.temp_size_in_bytes)} on each device: {_size(held)} of state (parameters, "
+        f"optimizer{', moving average' if ema else ''}) and {_size(found.temp_size_in_bytes)} during a step "
+        "(compiled, not guessed)"
+    )
+
+
+def _time(config: Config, task: TranslationTask, mesh: Any, slots: int) -> str:
+    kind = mesh.devices.flat[0].device_kind
+    peak = next((rate for name, rate in _PEAKS.items() if name in kind), 0.0)
+    if mesh.devices.flat[0].platform == "cpu":
+        rate, why = _CPU_RATE * usable_cores(), f"{usable_cores()} cores at {_CPU_RATE / 1e9:.0f} GFLOP/s each"
+    elif peak:
+        share = 0.3 if config.precision == "bf16" else 0.1
+        rate, why = share * peak * mesh.size, f"{share:.0%} of the peak of {mesh.size} x {kind}"
+    else:
+        return f"unknown: the speed of {kind} is not on record; the progress line will tell"
+    # A multiplication and an addition for each weight a token meets, once forward and twice backward (Kaplan et al.
+    # 2020, section 2.1); embeddings are looked up, the output projection is not.
+    weights = {name: leaf.size for name, leaf in leaf_names(task.abstract_params()).items() if leaf.ndim >= 2}
+    met = sum(size for name, size in weights.items() if name.startswith(("encoder.", "decoder.")))
+    met += config.data.vocabulary_size * config.model.d_model
+    seconds = config.training.num_steps * 6.0 * met * slots / rate
+    return f"about {duration(seconds)} of training, from {6 * met * slots / 1e9:,.0f} GFLOP a step and {why}"
+
+
+def _size(size: float) -> str:
+    return f"{size / 1024**3:.1f} GiB" if size >= 1024**3 else f"{size / 1024**2:.0f} MiB"
