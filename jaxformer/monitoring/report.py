@@ -19,7 +19,7 @@ _SCORES = {
     "validation/exact_match": ("validation exact match", "#8172B3"),
     "validation/chrf": ("validation chrF", "#55A868"),
 }
-_FINAL = {"test/bleu": "test BLEU", "test/exact_match": "test exact match"}
+_FINAL = {"test/bleu": ("test BLEU", "#C44E52"), "test/exact_match": ("test exact match", "#8172B3")}
 
 
 def learning_curves(records: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], *, title: str = "") -> None:
@@ -45,10 +45,10 @@ def learning_curves(records: Sequence[Mapping[str, Any]], path: str | os.PathLik
     if losses:
         # The first losses would flatten the rest of the curve: the axis ends a little above a typical early value.
         left.set_ylim(top=min(max(losses), 3.5 * sorted(losses)[len(losses) // 2]) * 1.05)
-    for name, label in _FINAL.items():
+    for name, (label, color) in _FINAL.items():
         steps, values = series(records, name)
         if steps:
-            right.plot(steps[-1:], values[-1:], marker="*", markersize=12, color="#C44E52", linestyle="none",
+            right.plot(steps[-1:], values[-1:], marker="*", markersize=12, color=color, linestyle="none",
                        label=f"{label} {values[-1]:.1f}")
     for axes in (left, right):
         if axes.get_legend_handles_labels()[0]:
