@@ -5,6 +5,7 @@ Only drawing: the numbers come from the training loop. Not for records (`monitor
 
 from __future__ import annotations
 
+import collections
 import shutil
 import sys
 import time
@@ -45,6 +46,7 @@ class Progress:
         self._total, self._step = total, start
         self._values: dict[str, float] = {}
         self._first: tuple[int, float] | None = None
+        self._speeds: collections.deque[float] = collections.deque(maxlen=10)
         self._drawn_at = float("-inf")
         self._shown = False
         self.live = enabled and self._stream.isatty()
@@ -68,6 +70,8 @@ class Progress:
         """Takes new metrics and shows them: those of training in the progress line, others in a line of their own."""
         self._values.update({name: value for name, value in metrics.items() if name in _SHOWN})
         now = self._advance(step)
+        if metrics.get("train/steps_per_second", 0) > 0:
+            self._speeds.append(float(metrics["train/steps_per_second"]))
         scores = [f"{name} {value:.4g}" for name, value in metrics.items() if _is_score(name, value)]
         if scores:
             self._write(f"step {step:,}: {', '.join(scores)}")
@@ -91,7 +95,13 @@ class Progress:
         return "  ".join([f"step {self._step:,}/{self._total:,}", *eta, *metrics, memory])
 
     def remaining(self) -> float | None:
-        """Seconds until the last step at the mean speed of this process so far; None until two steps are done."""
+        """Seconds of training until the last step; None while nothing is known.
+
+        At the measured speed of the last windows, which leaves out compilation and evaluation; before there is one, at
+        the mean speed of this process since its first step.
+        """
+        if self._speeds:
+            return (self._total - self._step) * len(self._speeds) / sum(self._speeds)
         if self._first is None or self._step <= self._first[0]:
             return None
         per_step = (self._clock() - self._first[1]) / (self._step - self._first[0])

@@ -48,6 +48,17 @@ def test_where_there_is_no_terminal_each_log_is_a_plain_line():
     assert "\x1b" not in line
 
 
+def test_the_estimate_leaves_out_what_the_measured_speed_leaves_out():
+    stream, clock = io.StringIO(), Clock()
+    progress = Progress(1000, stream=stream, clock=clock)
+    progress.update(1)
+    clock.now = 500.0  # compiling
+    for step, speed in ((100, 4.0), (200, 6.0)):
+        progress.log(step, {"train/steps_per_second": speed})
+    # 800 steps at a mean of 5 a second.
+    assert progress.remaining() == 160.0
+
+
 def test_scores_get_a_line_of_their_own():
     stream = io.StringIO()
     progress = Progress(1000, stream=stream)
