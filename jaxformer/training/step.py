@@ -92,7 +92,7 @@ def make_train_step(
         ema = state.ema
         if ema is not None:
             ema = _moving_average(ema, params, ema_decay, state.step)
-        metrics = metrics | {"grad_norm": Mean(optax.global_norm(gradient), jnp.ones(()))}
+        metrics = metrics | {"grad_norm": Mean(optax.tree.norm(gradient), jnp.ones(()))}
         return TrainState(state.step + 1, params, ema, opt_state, state.key), metrics
 
     return jax.jit(step, donate_argnums=0)
