@@ -18,6 +18,7 @@ from typing import Any
 import jax
 
 from jaxformer.training import leaves as leaves_lib
+from jaxformer.training import quiet
 from jaxformer.training.state import TrainState
 
 _LOGGER = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class Checkpoints:
     ) -> None:
         import orbax.checkpoint as ocp
 
-        logging.getLogger("absl").addFilter(_not_orbax_chatter)
+        logging.getLogger("absl").addFilter(quiet.not_orbax_chatter)
         self.directory = Path(directory).absolute()
         self._keep, self._average, self._period = keep, average if average > 1 else 0, period
         self._metric = best_metric
@@ -155,6 +156,8 @@ class Checkpoints:
           CheckpointError: if there are checkpoints, but every one is damaged.
         """
         reasons = []
+        if self.steps():
+            quiet.ignore_reads_that_outlive_a_failure()
         for step in reversed(self.steps()):
             try:
                 return self._restore(step, template)
@@ -287,7 +290,3 @@ class Checkpoints:
 
 class _OtherShape(Exception):
     """A checkpoint of another model."""
-
-
-def _not_orbax_chatter(record: logging.LogRecord) -> bool:
-    return "orbax" not in record.pathname or record.levelno >= logging.ERROR
