@@ -20,7 +20,6 @@ from jaxformer.data.store import TokenizedDataset
 
 _WINDOW = 1 << 18  # records
 _WINDOW_BATCHES = 256  # a window holds at least about so many batches: what its last batches leave empty is then little
-_WINDOW_PLAN, _EVALUATION = 1, 2  # what randomness is for: keeps streams of one seed apart
 
 
 class Planner:
@@ -69,9 +68,12 @@ class Planner:
         """The plan of one window of an epoch."""
         dataset = self.dataset(epoch)
         start, stop = window * self._window, min((window + 1) * self._window, len(dataset))
-        records = Permutation(len(dataset), self._seed, epoch)(np.arange(start, stop))
-        key = np.random.SeedSequence((self._seed, epoch, window, _WINDOW_PLAN))
+        records = np.arange(start, stop)
+        if self.num_windows > 1:
+            records = Permutation(len(dataset), self._seed, epoch)(records)
+        key = np.random.SeedSequence((self._seed, epoch, window))
         random = np.random.Generator(np.random.Philox(key))
+        records = random.permutation(records)
         source, target = dataset.source_lengths[records], dataset.target_lengths[records]
         dataset.release()
         if self._pack:

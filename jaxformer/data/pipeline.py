@@ -94,8 +94,9 @@ class _Batches:
     Keeps the windows being read and plans the next one ahead, in a thread.
     """
 
-    def __init__(self, planner: Planner, start: _Place, shard: tuple[int, int]) -> None:
+    def __init__(self, planner: Planner, start: _Place, shard: tuple[int, int], prefetch: int) -> None:
         self._planner = planner
+        self._behind = prefetch  # how far requests lie apart at most
         self._shard = shard
         self._lock = threading.Lock()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="plan-batches")
@@ -119,7 +120,8 @@ class _Batches:
                 zero, _, _, plan = self._windows[-1]
                 plan_after = self._ahead.result()
                 self._windows.append((zero + len(plan), *self._following_window(), plan_after))
-                del self._windows[:-3]  # threads may still read the window before
+                while len(self._windows) > 1 and self._windows[1][0] <= number - self._behind:
+                    del self._windows[0]  # no thread still reads it
                 self._ahead = self._plan_ahead()
             return next(window for window in reversed(self._windows) if window[0] <= number)
 
@@ -186,7 +188,7 @@ class BatchPipeline(Iterator[Batch]):
         return float(tokens / count_slots(plan, self.shapes))
 
     def _start(self) -> None:
-        self._batches = _Batches(self._planner, self._place, self._shard)
+        self._batches = _Batches(self._planner, self._place, self._shard, self._options.prefetch_buffer_size)
         self._iterator = iter(grain.MapDataset.source(self._batches).to_iter_dataset(self._options))
 
     def __next__(self) -> Batch:
@@ -235,7 +237,7 @@ def evaluation_batches(
 ) -> Iterator[Batch]:
     """Every record of `dataset` once, one pair a row, in batches of a few fixed shapes; rows to spare have weight 0.
 
-    Records come shape by shape, in their order within each: the same batches every time.
+    Records come shape by shape, short before long: the same batches every time.
 
     Args:
       dataset: tokenised evaluation pairs (`prepare.tokenize`).

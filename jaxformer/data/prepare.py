@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -106,15 +107,22 @@ def tokenize(pairs: list[Pair], tokenizer: Tokenizer, *, max_length: int) -> Tok
 def _evaluation_pairs(name: str, source: Source | None, config: DataConfig) -> list[Pair] | None:
     if source is None:
         return None
-    cleaner = Cleaner(config)
-    pairs = [cleaner.normalize_pair(pair) for start in _starts(source) for pair in source.read(start, start + _CHUNK)]
-    if not any(pair.source and pair.target for pair in pairs):
-        raise ValueError(f"the {name} split has no usable pair:\n{cleaner.report.table()}")
-    return pairs
+
+    def build(folder: Path) -> None:
+        cleaner = Cleaner(config)
+        chunks = (source.read(span.start, span.stop) for span in _spans(source))
+        pairs = [cleaner.normalize_pair(pair) for chunk in chunks for pair in chunk]
+        if not any(pair.source and pair.target for pair in pairs):
+            raise ValueError(f"the {name} split has no usable pair:\n{cleaner.report.table()}")
+        (folder / "pairs.json").write_text(json.dumps(pairs, ensure_ascii=False), encoding="utf-8")
+
+    entry = cache.cached(config.cache_dir, f"{name}-{_key(source, config, 'normalization')}", build)
+    return [Pair(*pair) for pair in json.loads((entry / "pairs.json").read_text(encoding="utf-8"))]
 
 
-def _starts(source: Source) -> range:
-    return range(0, len(source), _CHUNK)
+def _spans(source: Source) -> list[range]:
+    """The record numbers of `source` in chunks."""
+    return [range(start, min(start + _CHUNK, len(source))) for start in range(0, len(source), _CHUNK)]
 
 
 def _processes(source: Source) -> int:
@@ -139,38 +147,36 @@ def _cached_tokenizer(train: Source, config: DataConfig) -> Tokenizer:
     return Tokenizer.load(cache.cached(config.cache_dir, f"tokenizer-{key}", build))
 
 
-def _key(train: Source, config: DataConfig, *settings: str) -> str:
+def _key(source: Source, config: DataConfig, *settings: str) -> str:
     return cache.digest(
         {
             "format": _FORMAT,
             "sentencepiece": sentencepiece.__version__,
-            "records": train.fingerprint(),
+            "records": source.fingerprint(),
             **{setting: getattr(config, setting) for setting in settings},
         }
     )
 
 
 def _sample(train: Source, config: DataConfig) -> Iterator[Pair]:
-    starts = _starts(train)
+    spans = _spans(train)
     wanted = max(1, -(-_VOCABULARY_PAIRS // _CHUNK))
-    if len(starts) > wanted:
-        chosen = [starts[i * len(starts) // wanted] for i in range(wanted)]
-    else:
-        chosen = list(starts)
+    if len(spans) > wanted:
+        spans = [spans[i * len(spans) // wanted] for i in range(wanted)]
     work = functools.partial(_clean_chunk, train, config)
-    for pairs, _ in ordered_map(work, chosen, processes=_processes(train)):
+    for pairs, _ in ordered_map(work, spans, processes=_processes(train)):
         yield from pairs
 
 
-def _clean_chunk(train: Source, config: DataConfig, start: int) -> tuple[list[Pair], CleaningReport]:
+def _clean_chunk(train: Source, config: DataConfig, span: range) -> tuple[list[Pair], CleaningReport]:
     cleaner = Cleaner(config)
-    return cleaner.clean(train.read(start, start + _CHUNK)), cleaner.report
+    return cleaner.clean(train.read(span.start, span.stop)), cleaner.report
 
 
 def _no_usable_pair(train: Source, config: DataConfig) -> ValueError:
     total = CleaningReport()
-    for start in _starts(train):
-        total.add(_clean_chunk(train, config, start)[1])
+    for span in _spans(train):
+        total.add(_clean_chunk(train, config, span)[1])
     return ValueError(f"the training split has no usable pair:\n{total.table()}")
 
 
@@ -201,7 +207,7 @@ def _build_train(train: Source, config: DataConfig, tokenizer: Tokenizer, folder
     writers = [DatasetWriter(folder / name, dtype) for name in names]
     hashes, report = ArrayFile(folder / "hashes.npy", np.dtype(np.uint64)), CleaningReport()
     work = functools.partial(_tokenize_chunk, train, config, tokenizer, variants, dtype)
-    for chunk in ordered_map(work, _starts(train), processes=_processes(train)):
+    for chunk in ordered_map(work, _spans(train), processes=_processes(train)):
         for writer, segmentation in zip(writers, chunk.segmentations, strict=True):
             writer.append(*segmentation)
         hashes.append(chunk.hashes)
@@ -223,10 +229,10 @@ def _build_train(train: Source, config: DataConfig, tokenizer: Tokenizer, folder
 
 
 def _tokenize_chunk(
-    train: Source, config: DataConfig, tokenizer: Tokenizer, variants: int, dtype: np.dtype, start: int
+    train: Source, config: DataConfig, tokenizer: Tokenizer, variants: int, dtype: np.dtype, span: range
 ) -> _Chunk:
     cleaner = Cleaner(config)
-    pairs = cleaner.clean(train.read(start, start + _CHUNK))
+    pairs = cleaner.clean(train.read(span.start, span.stop))
     source = tokenizer.encode_source([pair.source for pair in pairs])
     target = tokenizer.encode_target([pair.target for pair in pairs])
     fits = [max(len(s), len(t)) <= config.max_length for s, t in zip(source, target, strict=True)]
@@ -234,7 +240,7 @@ def _tokenize_chunk(
     pairs, source, target = (_only(values, fits) for values in (pairs, source, target))
     segmentations = [_flat(source, target, dtype)]
     for variant in range(variants):
-        seed = variant * 1_000_003 + start // _CHUNK
+        seed = (variant * 1_000_003 + span.start) % (1 << 31)
         sampled = _sampled(tokenizer, pairs, config.subword_sampling, seed)
         # A sampled segmentation that would not fit gives way to the plain one, which does.
         both = [

@@ -19,10 +19,6 @@ from jaxformer.types import Pair
 VALIDATION_NAMES = ("val", "valid", "validation", "dev")
 """File stems under which a validation split is looked for, in this order."""
 
-BUNDLED_TRAIN_PAIRS = 100_000
-BUNDLED_EVALUATION_PAIRS = 1_000
-"""Sizes of the bundled corpus: of its training split if `num_examples` is 0, and of its other splits."""
-
 
 class Source(Protocol):
     """Sentence pairs by number."""
@@ -185,9 +181,9 @@ def open_splits(config: DataConfig) -> dict[str, Source]:
         splits = tfds.open_splits(config)
     else:
         splits = {
-            "train": BundledSource("train", config.num_examples or BUNDLED_TRAIN_PAIRS, config.seed),
-            "validation": BundledSource("validation", BUNDLED_EVALUATION_PAIRS, config.seed),
-            "test": BundledSource("test", BUNDLED_EVALUATION_PAIRS, config.seed),
+            "train": BundledSource("train", config.num_examples, config.seed),
+            "validation": BundledSource("validation", 0, config.seed),  # 0: the corpus' own size
+            "test": BundledSource("test", 0, config.seed),
         }
     limits = {"train": config.num_examples}
     return {

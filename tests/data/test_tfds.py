@@ -1,0 +1,128 @@
+"""Sets in the layout of TFDS, read without TensorFlow; sets that are not there."""
+
+import pickle
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxformer.config import DataConfig
+from jaxformer.data import tfds
+from jaxformer.data.prepare import prepare
+from jaxformer.data.sources import open_splits
+from jaxformer.types import Pair
+from tests.data.test_tokenizer import pairs
+
+NEEDS_TFDS = "tensorflow_datasets is the extra `tfds`"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder holding `tiny_translate/de-en`, written by TFDS itself."""
+    library = pytest.importorskip("tensorflow_datasets", reason=NEEDS_TFDS)
+
+    class TinyTranslate(library.core.GeneratorBasedBuilder):
+        VERSION = library.core.Version("1.0.0")
+        BUILDER_CONFIGS = [library.core.BuilderConfig(name="de-en")]
+
+        def _info(self) -> object:
+            features = library.features.Translation(languages=("de", "en"))
+            return library.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, _: object) -> dict:
+            return {"train": self._generate_examples(400), "validation": self._generate_examples(5)}
+
+        def _generate_examples(self, number: int) -> object:
+            for i, pair in enumerate(pairs(number)):
+                yield i, {"en": pair.source, "de": pair.target}
+
+    root = tmp_path_factory.mktemp("tfds")
+    builder = TinyTranslate(config="de-en", data_dir=str(root), file_format="array_record")
+    builder.download_and_prepare()
+    return root
+
+
+def config(folder: Path, **fields: object) -> DataConfig:
+    values = {"source": "tfds", "path": str(folder), "name": "tiny_translate/de-en", "vocabulary_size": 300, **fields}
+    return DataConfig(**values)  # type: ignore[arg-type]
+
+
+def test_records_are_those_that_were_written(folder: Path) -> None:
+    splits = open_splits(config(folder))
+    assert {name: len(source) for name, source in splits.items()} == {"train": 400, "validation": 5}
+    train = pickle.loads(pickle.dumps(splits["train"]))
+    assert sorted(train.read(0, 1000)) == sorted(pairs(400))  # TFDS shuffles what it writes
+    assert train[7] == train.read(7, 8)[0]
+    assert "tensorflow" not in sys.modules
+
+
+def test_reverse_limits_and_preparation_work_as_for_files(folder: Path, tmp_path: Path) -> None:
+    forward = open_splits(config(folder))["train"]
+    backward = open_splits(config(folder, reverse=True, num_examples=3))["train"]
+    assert backward.read(0, 9) == [Pair(pair.target, pair.source) for pair in forward.read(0, 3)]
+    data = prepare(config(folder, cache_dir=str(tmp_path)))
+    assert len(data.train) == len(set(pairs(400)))
+    assert data.validation is not None and len(data.validation) == 5 and data.test is None
+
+
+def test_splits_are_named_by_hand(folder: Path) -> None:
+    assert len(open_splits(config(folder, test="validation"))["test"]) == 5
+    with pytest.raises(ValueError, match="no split 'nope': it has train, validation; choose one with --config.data.test"):
+        open_splits(config(folder, test="nope"))
+
+
+def test_other_languages_are_refused_with_those_there_are(folder: Path) -> None:
+    with pytest.raises(ValueError, match="has the fields de, en, not en and fr"):
+        len(open_splits(config(folder, target_language="fr"))["train"])
+
+
+def test_preparing_what_is_prepared_does_nothing(folder: Path) -> None:
+    assert tfds.download_and_prepare(config(folder)) == folder / "tiny_translate/de-en/1.0.0"
+
+
+def test_a_set_that_is_not_prepared_is_refused_with_the_way(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="wmt14_translate/de-en is not prepared in .*--mode=prepare.*source=files"):
+        open_splits(config(tmp_path, name="wmt14_translate/de-en"))
+    with pytest.raises(ValueError, match="--config.data.name="):
+        open_splits(config(tmp_path, name=""))
+
+
+def test_the_newest_version_is_taken(tmp_path: Path) -> None:
+    for version in ("1.0.0", "10.0.0", "9.1.0"):
+        (tmp_path / "a_translate/de-en" / version).mkdir(parents=True)
+        (tmp_path / "a_translate/de-en" / version / "dataset_info.json").write_text("{}")
+    found = tfds.prepared_folder(config(tmp_path, name="a_translate/de-en"))
+    assert found == tmp_path / "a_translate/de-en/10.0.0"
+
+
+def test_the_usual_folder_is_that_of_tfds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    assert tfds.data_folder("") == tmp_path / "tensorflow_datasets"
+    monkeypatch.setenv("TFDS_DATA_DIR", "/data")
+    assert tfds.data_folder("") == Path("/data")
+
+
+def test_without_the_extra_the_way_to_install_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(ValueError, match=r"pip install 'jaxformer\[tfds\]'"):
+        tfds._tfds()
+
+
+def test_unknown_sets_and_variants_are_refused_with_the_nearest(tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow_datasets", reason=NEEDS_TFDS)
+    with pytest.raises(ValueError, match="no translation set 'wmt41_translate/de-en'.*Did you mean 'wmt1"):
+        tfds.download_and_prepare(config(tmp_path, name="wmt41_translate/de-en"))
+    with pytest.raises(ValueError, match="does not know the variant in 'wmt14_translate/xx-en'"):
+        tfds.download_and_prepare(config(tmp_path, name="wmt14_translate/xx-en"))
+
+
+def test_a_failed_download_says_that_local_files_do_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = pytest.importorskip("tensorflow_datasets", reason=NEEDS_TFDS)
+
+    def fail(*_: object, **__: object) -> None:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(library.core.DatasetBuilder, "download_and_prepare", fail)
+    with pytest.raises(OSError, match=r"could not prepare wmt14_translate/de-en(.|\n)*no route to host(.|\n)*source=files"):
+        tfds.download_and_prepare(config(tmp_path, name="wmt14_translate/de-en"))
