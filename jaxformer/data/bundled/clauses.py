@@ -297,6 +297,7 @@ def _goal(draw: Draw, verb: Verb) -> Text:
     return NOTHING
 
 
+_LIVING_ROOM = adverbials.PLACES["living room"]
 _MEDIAL_PLACES = frozenset({"accusative", "intransitive", "dative", "prepositional", "ditransitive", "posture"})
 
 
@@ -315,7 +316,7 @@ def _circumstances(
     if place and verb.places and verb.frame in _MEDIAL_PLACES:
         posture = verb.frame == "posture"
         if posture or draw.chance(28 if verb.objects else 50):
-            at_home = not posture and verb.frame == "intransitive" and draw.chance(8)
+            at_home = verb.frame == "intransitive" and _LIVING_ROOM in verb.places and draw.chance(12)
             where = adverbials.AT_HOME if at_home else adverbials.place(draw, draw.pick(verb.places), toward=False)
     return company, manner, where
 

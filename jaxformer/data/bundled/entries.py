@@ -114,6 +114,14 @@ def places() -> list[PlaceEntry]:
     return [PlaceEntry(noun, (where, to), (wo, wohin)) for noun, where, to, wo, wohin in rows(lexicon.PLACES)]
 
 
+def count() -> int:
+    """How many lexical entries there are: words with a translation, names and numerals not counted twice."""
+    tables = [lexicon.CITIES, lexicon.MONTHS, lexicon.WEEKDAYS, lexicon.FREQUENCIES, lexicon.UNITS]
+    phrases = sum(1 for table in (*tables, *lexicon.TIMES.values()) for _ in rows(table))
+    names = sum(len(table.split()) for table in (*lexicon.NAMES.values(), lexicon.SURNAMES))
+    return len(nouns()) + len(verbs()) + len(adjectives()) + phrases + names
+
+
 def _english_plural(noun: str) -> str:
     if noun in lexicon.ENGLISH_PLURALS:
         return lexicon.ENGLISH_PLURALS[noun]

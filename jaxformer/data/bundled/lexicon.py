@@ -52,9 +52,10 @@ NOUNS = {
         omelette Omelett n Omeletts""",
     "text": """
         book Buch n Bücher;           letter Brief m Briefe;         newspaper Zeitung f Zeitungen
-        magazine Zeitschrift f Zeitschriften; novel Roman m Romane;  poem Gedicht n Gedichte
-        story Geschichte f Geschichten; report Bericht m Berichte;   article Artikel m Artikel
+        magazine Zeitschrift f Zeitschriften; novel Roman m Romane;  report Bericht m Berichte
         postcard Postkarte f Postkarten""",
+    "tale": """
+        story Geschichte f Geschichten; poem Gedicht n Gedichte;     article Artikel m Artikel""",
     "clothes": """
         coat Mantel m Mäntel;         shirt Hemd n Hemden;           dress Kleid n Kleider
         hat Hut m Hüte;               jacket Jacke f Jacken;         skirt Rock m Röcke
@@ -184,7 +185,8 @@ ADJECTIVES_OF = {
     "wild": "old young big strong hungry dangerous wild",
     "food": "fresh ripe sweet delicious small big cheap",
     "dish": "warm cold delicious fresh cheap",
-    "text": "interesting boring exciting long short thick thin new old important German English French",
+    "text": "interesting boring exciting thick thin new old important German English French",
+    "tale": "interesting boring exciting long short new old German English French",
     "clothes": COLOURS + " new old expensive cheap warm elegant beautiful dark",
     "vehicle": COLOURS + " new old fast slow expensive cheap heavy modern",
     "transport": "new old fast slow modern empty full",
@@ -203,7 +205,10 @@ ADJECTIVES_OF = {
     "weather": "",
     "instrument": "",
 }
-UNSUITABLE = {"old": "child boy girl", "modern": "garden forest lake beach park village", "new": "forest lake beach"}
+UNSUITABLE = {
+    "old": "child boy girl", "modern": "garden forest lake beach park village", "new": "forest lake beach",
+    "young": "mother father grandmother grandfather", "thick": "postcard", "thin": "postcard",
+}
 """Exceptions to the above: nouns that an adjective of their kind does not suit."""
 NEVER_PREDICATED = "German English French"
 STATES = "tired ill hungry happy sad"
@@ -250,8 +255,8 @@ VERBS = {
     "accusative": """
         eat ate eaten | essen isst aß gegessen | food eatable dish | eat
         drink drank drunk | trinken trinkt trank getrunken | drink | eat
-        read read read | lesen liest las gelesen | text | any
-        write wrote written | schreiben schreibt schrieb geschrieben | text | any
+        read read read | lesen liest las gelesen | text tale | any
+        write wrote written | schreiben schreibt schrieb geschrieben | letter novel report postcard tale | any
         buy bought bought | kaufen kauft kaufte gekauft | food eatable text clothes vehicle furniture thing | shop
         sell sold sold | verkaufen verkauft verkaufte verkauft | vehicle machine furniture clothes food | shop
         see saw seen | sehen sieht sah gesehen | person animal wild vehicle building | outside
@@ -279,7 +284,7 @@ VERBS = {
         answer | beantworten beantwortet beantwortete beantwortet | question letter | none
         solve | lösen löst löste gelöst | problem exercise | none
         discuss | besprechen bespricht besprach besprochen | plan problem idea report question | work
-        translate | übersetzen übersetzt übersetzte übersetzt | text sentence | none
+        translate | übersetzen übersetzt übersetzte übersetzt | text tale sentence | none
         order | bestellen bestellt bestellte bestellt | dish drink sausage omelette cake | restaurant
         draw drew drawn | zeichnen zeichnet zeichnete gezeichnet | building animal flower map | outside
         hide hid hidden | verstecken versteckt versteckte versteckt | thing text | home
@@ -305,7 +310,7 @@ VERBS = {
         prepare | vor+bereiten bereitet bereitete vorbereitet | lesson party journey breakfast exam meeting | none
         cancel cancelled cancelled | ab+sagen sagt sagte abgesagt | concert wedding party meeting journey | none
         wake woke woken +up | auf+wecken weckt weckte aufgeweckt | person family dog | none
-        read read read +aloud | vor+lesen liest las vorgelesen | text | room
+        read read read +aloud | vor+lesen liest las vorgelesen | text tale | room
     """,
     "dative": """
         help | helfen hilft half geholfen | person family | any
@@ -328,7 +333,7 @@ VERBS = {
     "prepositional": """
         wait for | warten wartet wartete gewartet | person family transport taxi | public | auf acc
         think thought thought of | denken denkt dachte gedacht | person family journey exam wedding | none | an acc
-        talk about | sprechen spricht sprach gesprochen | text event problem plan person | any | über acc
+        talk about | sprechen spricht sprach gesprochen | text tale event problem plan person | any | über acc
         laugh at | lachen lacht lachte gelacht | story picture poem monkey | any | über acc
         dream of | träumen träumt träumte geträumt | house castle journey car horse wedding boat | none | von dat
         play with | spielen spielt spielte gespielt | animal ball child | outside | mit dat
@@ -387,9 +392,9 @@ VERBS = {
         love | lieben liebt liebte geliebt | animal family person | none
         need | brauchen braucht brauchte gebraucht | thing clothes vehicle machine furniture | none
         have had had | haben hat hatte gehabt | thing clothes vehicle furniture animal machine | none
-        like | mögen mag mochte gemocht | person family text site building animal eatable | none
+        like | mögen mag mochte gemocht | person family text tale site building animal eatable | none
         hate | hassen hasst hasste gehasst | noise heat cold rain snow | none
-        understand understood understood | verstehen versteht verstand verstanden | task text person | none
+        understand understood understood | verstehen versteht verstand verstanden | task text tale person | none
     """,
 }
 
@@ -398,7 +403,6 @@ MONTHS = """January Januar 31; February Februar 28; March März 31; April April 
     December Dezember 31"""
 WEEKDAYS = """Monday Montag; Tuesday Dienstag; Wednesday Mittwoch; Thursday Donnerstag; Friday Freitag
     Saturday Samstag; Sunday Sonntag"""
-SEASONS = "spring Frühling; summer Sommer; autumn Herbst; winter Winter"
 
 FREQUENCIES = "often oft; always immer; never nie; sometimes manchmal; rarely selten; usually meistens"
 TIMES = {
@@ -422,7 +426,7 @@ MANNERS = {
 LIKED = """eat drink read bake play photograph draw paint sing dance swim cook hike sleep go travel fly study work
     have_breakfast watch_television go_shopping go_for_a_walk"""
 """Verbs of "likes to", German `gern`."""
-MENTAL = frozenset({"look forward", "dream", "think", "complain", "smile", "cry"})
+MENTAL = frozenset({"look forward", "dream", "think", "complain", "smile", "cry", "fall asleep"})
 """Verbs that no one has to, wants to or is allowed to."""
 EVENTS = frozenset({"move", "rent", "sign", "return", "cancel"})
 """Verbs that do not happen every day."""

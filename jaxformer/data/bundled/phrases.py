@@ -144,11 +144,12 @@ VOCATIVES = tuple(
 
 _MASS = frozenset(lexicon.MASS_NOUNS)
 _OWNED = frozenset(
-    ("family", "thing", "clothes", "vehicle", "furniture", "animal", "text", "machine", "dishes", "container")
+    ("family", "thing", "clothes", "vehicle", "furniture", "animal", "text", "tale", "machine", "dishes", "container")
 )
 _COUNTED = frozenset(["food", "text", "furniture", "animal", "thing", "dishes", "container", "building", "person"])
 _SINGULAR = (THE, THE, THE, THE, A, A, A, A, THIS)
 _PLURAL = (THE, THE, THE, BARE, BARE, BARE, THESE, SOME, SOME, MANY, ALL, SEVERAL)
+_PLURAL_PERSONS = (THE, THE, THE, THESE, SOME, MANY, ALL, SEVERAL)
 _ADJECTIVE_PERCENT, _PLURAL_PERCENT, _GENITIVE_PERCENT, _POSSESSIVE_PERCENT = 30, 22, 7, 20
 
 
@@ -190,7 +191,8 @@ def noun_phrase(
     elif known:
         determiner = draw.pick((THE, THE, THE, THESE if plural else THIS))
     elif plural:
-        determiner = draw.pick(NUMBERS if kind in _COUNTED and draw.chance(20) else _PLURAL)
+        ways = _PLURAL_PERSONS if kind == "person" else _PLURAL
+        determiner = draw.pick(NUMBERS if kind in _COUNTED and draw.chance(20) else ways)
     else:
         determiner = draw.pick(_SINGULAR)
     if negated and (determiner is ALL or not determiner.definite):
