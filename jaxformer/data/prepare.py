@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from absl import logging
 from jaxformer.config import DataConfig
 from jaxformer.data import cache
 from jaxformer.data.cleaning import Cleaner, CleaningReport
+from jaxformer.data.sampling import SubwordSampler
 from jaxformer.data.sources import Source, open_splits
 from jaxformer.data.store import ArrayFile, DatasetWriter, TokenizedDataset, first_occurrences, select, token_dtype
 from jaxformer.data.tokenizer import Tokenizer, train_tokenizer
@@ -33,8 +33,8 @@ _FORMAT = 1  # of cache entries: raise it when their content changes for the sam
 _CHUNK = 4096  # pairs that a worker takes at once
 _PARALLEL_FROM = 40_000  # pairs: for fewer, starting processes costs more than they save
 _VOCABULARY_PAIRS = 250_000  # pairs that the vocabulary is learnt from: a sample, spread over the corpus
-_MAX_VARIANTS = 16
-_VARIANT_PAIRS = 4_000_000  # about as many sampled segmentations are stored when subword sampling is on
+_MAX_VARIANTS = 16  # random segmentations of each pair that are stored when subword sampling is on,
+_VARIANT_PAIRS = 4_000_000  # and fewer, but at least 4, where they would be more than this in all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +206,7 @@ def _build_train(train: Source, config: DataConfig, tokenizer: Tokenizer, folder
     dtype = token_dtype(max(tokenizer.source_vocabulary_size, tokenizer.target_vocabulary_size))
     writers = [DatasetWriter(folder / name, dtype) for name in names]
     hashes, report = ArrayFile(folder / "hashes.npy", np.dtype(np.uint64)), CleaningReport()
-    work = functools.partial(_tokenize_chunk, train, config, tokenizer, variants, dtype)
+    work = _TokenizeChunk(train, config, tokenizer, variants)
     for chunk in ordered_map(work, _spans(train), processes=_processes(train)):
         for writer, segmentation in zip(writers, chunk.segmentations, strict=True):
             writer.append(*segmentation)
@@ -228,27 +228,39 @@ def _build_train(train: Source, config: DataConfig, tokenizer: Tokenizer, folder
     logging.info("tokenised %d pairs in %.1f s (%.0f pairs/s)", report.read, seconds, report.read / seconds)
 
 
-def _tokenize_chunk(
-    train: Source, config: DataConfig, tokenizer: Tokenizer, variants: int, dtype: np.dtype, span: range
-) -> _Chunk:
-    cleaner = Cleaner(config)
-    pairs = cleaner.clean(train.read(span.start, span.stop))
-    source = tokenizer.encode_source([pair.source for pair in pairs])
-    target = tokenizer.encode_target([pair.target for pair in pairs])
-    fits = [max(len(s), len(t)) <= config.max_length for s, t in zip(source, target, strict=True)]
-    cleaner.report.too_long += len(fits) - sum(fits)
-    pairs, source, target = (_only(values, fits) for values in (pairs, source, target))
-    segmentations = [_flat(source, target, dtype)]
-    for variant in range(variants):
-        seed = (variant * 1_000_003 + span.start) % (1 << 31)
-        sampled = _sampled(tokenizer, pairs, config.subword_sampling, seed)
-        # A sampled segmentation that would not fit gives way to the plain one, which does.
-        both = [
-            (s, t) if max(len(s), len(t)) <= config.max_length else plain
-            for s, t, plain in zip(*sampled, zip(source, target), strict=True)
-        ]
-        segmentations.append(_flat([s for s, _ in both], [t for _, t in both], dtype))
-    return _Chunk(segmentations, np.array([_hash(pair) for pair in pairs], np.uint64), cleaner.report)
+class _TokenizeChunk:
+    """What a worker does to a chunk; made once for each worker, so that samplers keep what they have drawn."""
+
+    def __init__(self, train: Source, config: DataConfig, tokenizer: Tokenizer, variants: int) -> None:
+        self._train, self._config, self._tokenizer, self._variants = train, config, tokenizer, variants
+        self._dtype = token_dtype(max(tokenizer.source_vocabulary_size, tokenizer.target_vocabulary_size))
+        self._samplers: tuple[SubwordSampler, SubwordSampler] | None = None
+
+    def __call__(self, span: range) -> _Chunk:
+        cleaner = Cleaner(self._config)
+        limit = self._config.max_length
+        pairs = cleaner.clean(self._train.read(span.start, span.stop))
+        source = self._tokenizer.encode_source([pair.source for pair in pairs])
+        target = self._tokenizer.encode_target([pair.target for pair in pairs])
+        fits = [max(len(s), len(t)) <= limit for s, t in zip(source, target, strict=True)]
+        cleaner.report.too_long += len(fits) - sum(fits)
+        pairs, source, target = (_only(values, fits) for values in (pairs, source, target))
+        segmentations = [_flat(source, target, self._dtype)]
+        for variant in range(self._variants):
+            sampled = self._sample(pairs, variant, span.start)
+            # A sampled segmentation that would not fit gives way to the plain one, which does.
+            both = [
+                (s, t) if max(len(s), len(t)) <= limit else plain
+                for s, t, plain in zip(*sampled, zip(source, target), strict=True)
+            ]
+            segmentations.append(_flat([s for s, _ in both], [t for _, t in both], self._dtype))
+        return _Chunk(segmentations, np.array([_hash(pair) for pair in pairs], np.uint64), cleaner.report)
+
+    def _sample(self, pairs: list[Pair], *seed: int) -> tuple[list[list[int]], list[list[int]]]:
+        if self._samplers is None:
+            self._samplers = self._tokenizer.samplers(self._config.tokenizer, self._config.subword_sampling)
+        source, target = self._samplers
+        return source.encode([p.source for p in pairs], 0, *seed), target.encode([p.target for p in pairs], 1, *seed)
 
 
 def _only(values: list, keep: list[bool]) -> list:
@@ -267,20 +279,3 @@ def _flat(
     """Tokens of all records one after another, source before target, and the lengths of the sides."""
     tokens = np.fromiter((i for pair in zip(source, target) for side in pair for i in side), dtype)
     return tokens, np.array([len(s) for s in source], np.int32), np.array([len(t) for t in target], np.int32)
-
-
-def _sampled(tokenizer: Tokenizer, pairs: list[Pair], strength: float, seed: int) -> tuple[list, list]:
-    """Random segmentations that depend on the arguments alone.
-
-    sentencepiece draws from a generator of the thread: in a thread of its own, seeded first, nothing else draws from it.
-    """
-    result: list[tuple[list, list]] = []
-
-    def work() -> None:
-        sentencepiece.set_random_generator_seed(seed)
-        result.append(tokenizer.sample(pairs, strength))
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    return result[0]

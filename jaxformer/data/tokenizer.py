@@ -17,6 +17,7 @@ from pathlib import Path
 import sentencepiece
 
 from jaxformer.config import DataConfig
+from jaxformer.data.sampling import SubwordSampler
 from jaxformer.types import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Pair
 
 _SEPARATE = b"jaxformer separate vocabularies\n"  # first bytes of a file that holds two models
@@ -80,21 +81,9 @@ class Tokenizer:
     def _decode(model: sentencepiece.SentencePieceProcessor, ids: Sequence[int]) -> str:
         return model.decode([int(i) for i in ids if i not in (PAD_ID, BOS_ID, EOS_ID)])
 
-    def sample(self, pairs: Sequence[Pair], strength: float) -> tuple[list[list[int]], list[list[int]]]:
-        """Random segmentations of both sides (subword regularisation), each ending in eos.
-
-        Args:
-          pairs: the text.
-          strength: the BPE dropout rate (Provilkov et al. 2020), or the smoothing alpha of unigram (Kudo 2018).
-
-        Randomness is sentencepiece's own generator of the calling thread (`sentencepiece.set_random_generator_seed`).
-        """
-        sides = []
-        for model, texts in ((self._source, [p.source for p in pairs]), (self._target, [p.target for p in pairs])):
-            sides.append(
-                [model.encode(text, add_eos=True, enable_sampling=True, alpha=strength, nbest_size=-1) for text in texts]
-            )
-        return sides[0], sides[1]
+    def samplers(self, kind: str, strength: float) -> tuple[SubwordSampler, SubwordSampler]:
+        """Sources of random segmentations for both sides; see `SubwordSampler`."""
+        return SubwordSampler(self._source, kind, strength), SubwordSampler(self._target, kind, strength)
 
     def save(self, path: str | Path) -> None:
         """Writes the tokenizer to one file; with a joint vocabulary it is a plain sentencepiece model."""

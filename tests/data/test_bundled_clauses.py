@@ -70,7 +70,8 @@ def test_english_negation_and_do_support() -> None:
 
 
 def drawn(
-    verb: verbs.Verb, mode: int, subject: Subject = ANNA, *, count: int = 300, question: bool = False, negation: int = 13
+    verb: verbs.Verb, mode: int, subject: Subject = ANNA, *, count: int = 300, question: bool = False,
+    negation: int = 13,
 ) -> list[Clause]:
     return [
         clauses.clause(Draw(b"%d" % i), subject, verb, mode, question=question, negation=negation) for i in range(count)

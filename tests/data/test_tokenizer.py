@@ -66,16 +66,6 @@ def test_training_is_deterministic_and_depends_on_the_text() -> None:
     assert train_tokenizer(pairs(300), config()).digest != first.digest
 
 
-def test_sampling_varies_segmentations_and_keeps_the_text() -> None:
-    tokenizer = train_tokenizer(pairs(), config())
-    several = pairs(50)
-    plain = tokenizer.encode_source([pair.source for pair in several])
-    source, target = tokenizer.sample(several, 0.3)
-    assert source != plain
-    assert [tokenizer.decode_source(row) for row in source] == [pair.source for pair in several]
-    assert [tokenizer.decode_target(row) for row in target] == [pair.target for pair in several]
-
-
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
 def test_a_vocabulary_too_large_is_refused_with_the_largest(kind: str) -> None:
     with pytest.raises(ValueError, match="lower --config.data.vocabulary_size to ([0-9]+) or less") as refused:
