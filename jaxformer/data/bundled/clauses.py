@@ -37,7 +37,7 @@ class Clause:
       subject: who.
       group: the verb in its mode.
       negated: whether English says "not" (German may say `kein` inside an object instead).
-      adverb: English adverb before the verb ("often", "already"); the German one is part of `middle`.
+      adverb: English adverb before the verb ("often", "already"); the German one is part of `late`.
       tail: English objects and adverbials after the verb, without the time.
       time: when, in both languages; empty parts if unsaid.
       pronoun: German object pronouns, which stand first in the middle.
@@ -261,9 +261,7 @@ def _object(
             return name, name, True, False
     # "On no picture" and "to no singer" are possible but stilted.
     known = verb.known_object or (negated and verb.frame in ("dative", "prepositional"))
-    phrase = phrases.noun_phrase(
-        draw, noun, case, subject.person, negated, verb.one_object, known
-    )
+    phrase = phrases.noun_phrase(draw, noun, case, subject.person, negated, verb.one_object, known)
     return phrase.english, phrase.german, phrase.definite, False
 
 
@@ -352,15 +350,10 @@ def animal_clause(draw: Draw) -> Clause:
     return result
 
 
-def person_clause(
-    draw: Draw, subject: Subject | None = None, verb: Verb | None = None, *, mode: int | None = None,
-    question: bool = False,
-) -> Clause:
-    """A person doing something; whatever is not given is drawn."""
+def person_clause(draw: Draw, verb: Verb | None = None, mode: int | None = None) -> Clause:
+    """A person doing something, or in a state; a verb or mode that is not given is drawn."""
     if verb is None:
-        verb = draw.pick(verbs.STATES) if mode is None and draw.chance(9) else draw.pick(verbs.EVERYDAY)
-    if subject is None:
-        subject = phrases.person_subject(draw)
+        verb = draw.pick(verbs.STATES if draw.chance(9) else verbs.EVERYDAY)
     if mode is None:
         mode = choose_mode(draw, verb)
-    return clause(draw, subject, verb, mode, question=question)
+    return clause(draw, phrases.person_subject(draw), verb, mode)
