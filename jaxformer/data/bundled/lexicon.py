@@ -208,6 +208,7 @@ ADJECTIVES_OF = {
 UNSUITABLE = {
     "old": "child boy girl", "modern": "garden forest lake beach park village", "new": "forest lake beach",
     "young": "mother father grandmother grandfather", "thick": "postcard", "thin": "postcard",
+    "ripe": "egg cake roll sausage pancake potato carrot", "sweet": "egg potato sausage tomato carrot",
 }
 """Exceptions to the above: nouns that an adjective of their kind does not suit."""
 NEVER_PREDICATED = "German English French"
