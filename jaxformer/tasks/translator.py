@@ -103,10 +103,8 @@ class Translator:
         self.max_length = max_length
         self._tokenizer = tokenizer
         self._cleaner = Cleaner(DataConfig(normalization=normalization))
-        self._graph: Any
-        self._params: Any
-        self._rest: Any
-        self._graph, self._params, self._rest = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]
+        split: Any = nnx.split(model, nnx.Param, ...)
+        self._graph, self._params, self._rest = split
         self._search: Any = jax.jit(self._search_rows, static_argnames="longest")
         self._score: Any = jax.jit(self._score_rows)
 
@@ -259,9 +257,8 @@ class Translator:
         )
         if config.method == "sample":
             keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(config.seed), lines)
-            return search(
-                keys=keys, num_samples=width, temperature=config.temperature, top_k=config.top_k, top_p=config.top_p
-            )
+            reshaping = {"temperature": config.temperature, "top_k": config.top_k, "top_p": config.top_p}
+            return search(keys=keys, num_samples=width, **reshaping)
         if config.method == "beam":
             return search(batch_size=len(tokens), beam_size=width, num_hypotheses=config.n_best)
         return search(batch_size=len(tokens))
@@ -294,13 +291,9 @@ def _joined(parts: list[list[Candidate]]) -> Translation:
     """The translation of one line from the candidates for its parts: the k-th best of each, joined by a space."""
     if not parts:
         return Translation("", 0.0, 0.0, [])
-    n_best = [
-        Candidate(
-            text=" ".join(part.text for part in rank if part.text),
-            score=sum(part.score for part in rank),
-            log_prob=sum(part.log_prob for part in rank),
-            tokens=[token for part in rank for token in part.tokens],
-        )
-        for rank in zip(*parts, strict=False)
-    ]
+    n_best = []
+    for rank in zip(*parts, strict=False):
+        texts, scores, log_probs, tokens = zip(*rank, strict=True)
+        text = " ".join(filter(None, texts))
+        n_best.append(Candidate(text, sum(scores), sum(log_probs), list(itertools.chain(*tokens))))
     return Translation(n_best[0].text, n_best[0].score, n_best[0].log_prob, n_best)
