@@ -1,4 +1,4 @@
-"""The task that the training tests learn: reverse a few digits; and a configuration small enough to train in seconds."""
+"""What the training tests learn: to reverse a few digits, with a model small enough to train in seconds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from jaxformer.config import Config, replace
 
 
 def write_corpus(folder: Path, train: int = 4000, held_back: int = 64) -> Path:
-    """Writes `train`, `val` and `test` of disjoint digit strings and their reversals; returns `folder`."""
+    """Writes `train`, `val` and `test` of disjoint digit strings and their reversals; returns `folder`.
+
+    With `held_back=0` there is neither `val` nor `test`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     numbers, seen = random.Random(0), set()
     for split, count in (("train", train), ("val", held_back), ("test", held_back)):
@@ -21,13 +24,13 @@ def write_corpus(folder: Path, train: int = 4000, held_back: int = 64) -> Path:
                 seen.add(text)
                 sides[0].append(text)
                 sides[1].append(" ".join(reversed(digits)))
-        for suffix, lines in zip(("en", "de"), sides, strict=True):
+        for suffix, lines in zip(("en", "de"), sides, strict=True) if count else ():
             (folder / f"{split}.{suffix}").write_text("".join(f"{line}\n" for line in lines))
     return folder
 
 
 def config(data: Path, **changes: Any) -> Config:
-    """A model of 22,000 parameters with dropout, on the corpus in `data`, with the dotted `changes` (`__` for a dot)."""
+    """A model of 22,000 parameters with dropout, on the corpus in `data`; `__` is a dot in `changes`."""
     base: dict[str, Any] = {
         "experiment": "reversal",
         "model": {

@@ -185,7 +185,7 @@ def test_the_moving_average_is_what_is_evaluated(open_in):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match="cannot write a checkpoint to .*file/checkpoints"):
+    with pytest.raises(CheckpointError, match=r"cannot write a checkpoint to .*file/checkpoints"):
         Checkpoints(tmp_path / "file" / "checkpoints")
 
 

@@ -1,0 +1,212 @@
+"""The entry points, end to end: a model that learns to reverse digits, and what a person does with its workdir."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+
+from jaxformer import training
+from jaxformer.config import Config, replace
+from jaxformer.monitoring.trackers import read_metrics
+from jaxformer.training.checkpoint import Checkpoints
+from jaxformer.training.hooks import TrainingDiverged
+from jaxformer.training.scoring import read_references
+from jaxformer.training.workdir import Workdir
+from jaxformer.types import Pair
+from tests.training import reversal
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compilation_cache():
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)  # `train` has set it for the process
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[Config, Workdir, dict[str, Any]]:
+    """A run of 800 steps."""
+    folder = tmp_path_factory.mktemp("reversal")
+    config = reversal.config(
+        reversal.write_corpus(folder / "data"),
+        training__num_steps=800,
+        training__log_every=100,
+        training__eval_every=400,
+        training__checkpoint_every=400,
+        training__eval_examples=16,
+        monitoring__tensorboard=True,
+    )
+    workdir = Workdir(folder / "run")
+    return config, workdir, training.train(config, workdir)
+
+
+def test_it_learns_to_reverse_digits(trained):
+    metrics = trained[2]["metrics"]
+    assert metrics["test/exact_match"] >= 70.0
+    assert metrics["test/bleu"] >= 80.0
+    assert metrics["validation/exact_match"] >= 70.0
+
+
+def test_the_workdir_holds_what_the_design_promises(trained):
+    config, workdir, result = trained
+    assert workdir.load_config() == config
+    assert json.loads((workdir.path / "result.json").read_text())["metrics"] == result["metrics"]
+    assert result["signatures"]["test/bleu"].startswith("nrefs:1|case:mixed")
+    assert result["step"] == 800
+    assert result["environment"]["versions"]["jax"] == jax.__version__
+    assert (workdir.path / "report" / "learning-curve.png").read_bytes().startswith(b"\x89PNG")
+    assert list((workdir.path / "tensorboard").iterdir())
+    assert len((workdir.path / "predictions" / "test.de").read_text().splitlines()) == 64
+    records = read_metrics(workdir.metrics)
+    assert [record["step"] for record in records if "train/loss" in record] == list(range(100, 900, 100))
+    assert [record["step"] for record in records if "validation/bleu" in record] == [400, 800]
+    assert records[-1]["test/bleu"] == result["metrics"]["test/bleu"]
+    assert records[0]["train/loss"] > records[-2].get("train/loss", 0.0)
+
+
+def test_a_finished_run_says_so_and_does_nothing(trained, capsys):
+    config, workdir, result = trained
+    before = {file: file.stat().st_mtime_ns for file in workdir.path.rglob("*") if file.suffix in (".json", ".jsonl")}
+    again = training.train(config, workdir)
+    out = capsys.readouterr().out
+    assert again["metrics"] == result["metrics"]
+    assert "is finished (800 steps); nothing to do" in out
+    assert "--mode=predict" in out
+    assert workdir.metrics.stat().st_mtime_ns == before[workdir.metrics]
+
+
+def test_another_configuration_is_refused_naming_the_field(trained):
+    config, workdir, _ = trained
+    with pytest.raises(ValueError, match=r"model.d_ff: 64 -> 128"):
+        training.train(replace(config, {"model.d_ff": 128}), workdir)
+
+
+def test_evaluate_finds_the_scores_again_from_the_workdir(trained, capsys):
+    config, workdir, result = trained
+    scores = training.evaluate(config, workdir)
+    wanted = {name: value for name, value in result["metrics"].items() if name in scores}
+    assert scores == wanted
+    assert len(scores) == 6
+    assert "test/bleu" in capsys.readouterr().out
+
+
+def test_predict_answers_line_by_line_in_order(trained):
+    config, workdir, _ = trained
+    output = io.StringIO()
+    training.predict(config, str(workdir.path), iter(["1 2 3", "", "4 5", "   ", "9 8 7"]), output)
+    assert output.getvalue().split("\n") == ["3 2 1", "", "5 4", "", "7 8 9", ""]
+
+
+def test_predict_prompts_a_person_and_answers_at_once(trained, capsys):
+    config, workdir, _ = trained
+    output, seen = io.StringIO(), []
+
+    def typed():
+        for line in ("1 2 3", "4 5"):
+            seen.append(output.getvalue())
+            yield line
+
+    training.predict(config, workdir, typed(), output, interactive=True)
+    assert seen == ["", "3 2 1\n"], "the answer must be there before the next line is asked for"
+    assert capsys.readouterr().err == "en> en> en> \n"
+
+
+def test_predict_without_a_run_says_what_is_missing(trained, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"tokenizer.model is not there: .* holds no trained run"):
+        training.predict(trained[0], tmp_path, iter([]), io.StringIO())
+
+
+def test_a_model_of_another_shape_is_refused_naming_the_leaf(trained, tmp_path):
+    config, workdir, _ = trained
+    with pytest.raises(ValueError, match=r"ema\.decoder\S*\.kernel has shape \(64, 32\) there and .*128, 32\) here"):
+        training.predict(replace(config, {"model.d_ff": 128}), workdir, iter(["1"]), io.StringIO())
+
+
+def test_divergence_is_an_error_for_a_person_and_the_run_is_not_finished(trained, tmp_path):
+    config = replace(
+        trained[0],
+        {"optimizer.learning_rate": 1e30, "optimizer.name": "sgd", "optimizer.warmup_steps": 0,
+         "training.eval_every": 0, "monitoring.tensorboard": False},
+    )  # fmt: skip
+    with pytest.raises(TrainingDiverged, match=r"training diverged: (loss|grad_norm) is (nan|inf) at step \d+ "):
+        training.train(config, tmp_path / "run")
+    assert Workdir(tmp_path / "run").result() is None
+
+
+def test_a_run_refused_before_it_began_does_not_bind_its_workdir(trained, tmp_path):
+    config = replace(trained[0], {"data.path": str(tmp_path / "nowhere")})
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        training.train(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_early_stopping_without_validation_is_refused(trained, tmp_path):
+    config = replace(trained[0], {"training.early_stopping": 2, "training.eval_every": 0})
+    with pytest.raises(ValueError, match=r"early_stopping=2 needs a validation split"):
+        training.train(config, tmp_path / "run")
+
+
+def test_changed_training_text_is_refused(trained, tmp_path):
+    config, workdir, _ = trained
+    other = tmp_path / "run"
+    other.mkdir()
+    (other / "tokenizer.model").write_bytes(workdir.tokenizer.read_bytes())
+    changed = replace(config, {"data.vocabulary_size": 19, "data.cache_dir": str(tmp_path / "cache")})
+    with pytest.raises(ValueError, match="the training text has changed"):
+        training.train(changed, other)
+
+
+def test_references_must_fit_the_test_split(tmp_path):
+    path = tmp_path / "tokenised.de"
+    path.write_text("ein haus .\nein hund .\n")
+    data = replace(Config().data, {"references": str(path)})
+    assert read_references(data, [Pair("a", "b")] * 2) == ["ein haus .", "ein hund ."]
+    with pytest.raises(ValueError, match="has 2 lines, but the test split has 3"):
+        read_references(data, [Pair("a", "b")] * 3)
+    with pytest.raises(FileNotFoundError, match="is not a file"):
+        read_references(replace(data, {"references": str(tmp_path / "none")}), None)
+
+
+def test_prepare_prints_the_cleaning_table(trained, capsys):
+    training.prepare(trained[0])
+    out = capsys.readouterr().out
+    assert "pairs kept" in out
+    assert "4,000 training pairs, ready in" in out
+
+
+def test_plan_runs_nothing_and_tells_memory_and_state(trained, tmp_path, capsys):
+    config, workdir, _ = trained
+    training.plan(config, workdir)
+    done = capsys.readouterr().out
+    training.plan(config, tmp_path / "new")
+    new = capsys.readouterr().out
+    assert "finished: training again would do nothing" in done
+    assert "run          new" in new
+    assert "MiB during a step (compiled, not guessed)" in new
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_mean_of_the_last_checkpoints_is_evaluated(trained, tmp_path, caplog):
+    """Two checkpoints, averaged by hand."""
+    from jaxformer.training.averaging import select_params
+    from jaxformer.training.leaves import leaf_names
+    from jaxformer.training.optimizer import make_optimizer
+    from jaxformer.training.state import create_state
+
+    config = replace(trained[0].training, {"ema_decay": 0.0, "average_checkpoints": 2, "checkpoint_every": 10})
+    optimizer = make_optimizer(trained[0].optimizer, 10)
+    checkpoints = Checkpoints(Path(tmp_path), average=2, period=10)
+    for step, value in ((10, 1.0), (20, 2.0), (25, 100.0), (30, 5.0)):
+        state = create_state({"w": jax.numpy.full(3, value)}, optimizer, seed=0, ema=False)
+        checkpoints.save(step, state, {})
+    checkpoints.wait()
+    with caplog.at_level(logging.INFO):
+        params, described = select_params(checkpoints, config, state.params)
+    checkpoints.close()
+    assert leaf_names(params)["w"].tolist() == [3.5, 3.5, 3.5]
+    assert described == "the mean of the checkpoints of steps 20, 30"
