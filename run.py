@@ -23,6 +23,7 @@ import experiments
 from jaxformer.config import Config, nearest, replace, to_dict
 from jaxformer.config_reference import check_name, overview, takes
 from jaxformer.monitoring.console import exit_code, log_to_stderr
+from jaxformer.monitoring.huge_pages import restart_with_huge_pages
 from jaxformer.monitoring.machine import assess
 from jaxformer.monitoring.streams import open_lines, open_output
 from jaxformer.training.workdir import Workdir, evaluation_config
@@ -112,4 +113,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    restart_with_huge_pages()
     sys.exit(main(sys.argv))

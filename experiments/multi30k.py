@@ -33,14 +33,15 @@ _TINY = replace(
             "references": "../shared/data/multi30k/tok/test2016.de",
             "vocabulary_size": 8000,
             "max_length": 64,
-            "batch_tokens": 4096,
+            "batch_tokens": 2048,
+            "num_shapes": 12,
         },
-        "optimizer": {"learning_rate": 3e-3, "warmup_steps": 1000},
+        "optimizer": {"learning_rate": 3e-3, "warmup_steps": 500, "schedule": "cosine", "end_factor": 0.01},
         "training": {
-            "num_steps": 8000,
-            "log_every": 50,
-            "eval_every": 1000,
-            "checkpoint_every": 500,
+            "num_steps": 16_000,
+            "log_every": 100,
+            "eval_every": 2000,
+            "checkpoint_every": 1000,
             "keep_checkpoints": 3,
             "ema_decay": 0.999,
         },
@@ -50,7 +51,7 @@ _TINY = replace(
 
 _QUICK = replace(
     _TINY,
-    {"training": {"num_steps": 2500, "eval_every": 500, "ema_decay": 0.995}, "optimizer": {"warmup_steps": 500}},
+    {"training": {"num_steps": 4800, "eval_every": 1200, "ema_decay": 0.998}, "optimizer": {"warmup_steps": 400}},
 )
 
 VARIANTS: dict[str, Config] = {"tiny": _TINY, "quick": _QUICK}

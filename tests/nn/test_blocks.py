@@ -1,0 +1,132 @@
+"""Feed-forward, norms, embeddings, grouped heads, stacks and single steps, by hand and against each other."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxformer.config import ModelConfig
+from jaxformer.nn import DecoderBlock, Embedding, EncoderBlock, FeedForward, Residual, SelfAttention, Stack, make_norm
+from jaxformer.ops import Mask, sinusoidal_positions
+
+X = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 8)), jnp.float32)
+POSITIONS = jnp.broadcast_to(jnp.arange(5), (2, 5))
+
+
+def _sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "swiglu"])
+def test_feed_forward_by_its_formula(activation):
+    layer = FeedForward(8, 12, activation=activation, rngs=nnx.Rngs(0))
+    layer.expand.bias[...] = jnp.linspace(-1, 1, layer.expand.bias.shape[0])
+    hidden = np.asarray(X @ layer.expand.kernel[...] + layer.expand.bias[...], np.float64)
+    if activation == "relu":
+        hidden = np.maximum(hidden, 0)
+    elif activation == "gelu":
+        from math import erf
+
+        hidden = hidden * 0.5 * (1 + np.vectorize(erf)(hidden / np.sqrt(2)))
+    else:
+        gate, value = hidden[..., :12], hidden[..., 12:]
+        hidden = gate * _sigmoid(gate) * value
+    expected = hidden @ np.asarray(layer.contract.kernel[...], np.float64)
+    np.testing.assert_allclose(layer(X), expected, atol=1e-5)
+
+
+def test_norms_by_their_formulas():
+    x = np.asarray(X, np.float64)
+    centred = x - x.mean(-1, keepdims=True)
+    np.testing.assert_allclose(
+        make_norm("layernorm", 8, nnx.Rngs(0))(X), centred / np.sqrt(x.var(-1, keepdims=True) + 1e-6), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        make_norm("rmsnorm", 8, nnx.Rngs(0))(X), x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6), atol=1e-5
+    )
+
+
+def test_unknown_kinds_are_refused():
+    for make in (
+        lambda: make_norm("batchnorm", 8, nnx.Rngs(0)),
+        lambda: FeedForward(8, 8, activation="tanh", rngs=nnx.Rngs(0)),
+        lambda: Embedding(8, 8, position="none", rngs=nnx.Rngs(0)),
+        lambda: Residual(8, norm_position="both", rngs=nnx.Rngs(0)),
+        lambda: SelfAttention(8, 3, rngs=nnx.Rngs(0)),
+    ):
+        with pytest.raises(ValueError, match=r"is not one of|does not divide"):
+            make()
+
+
+def test_residual_places_the_norm_as_named():
+    pre, post = (Residual(8, norm_position=position, rngs=nnx.Rngs(0)) for position in ("pre", "post"))
+    norm = make_norm("layernorm", 8, nnx.Rngs(0))
+    np.testing.assert_allclose(pre(X, jnp.tanh), X + jnp.tanh(norm(X)), atol=1e-6)
+    np.testing.assert_allclose(post(X, jnp.tanh), norm(X + jnp.tanh(X)), atol=1e-6)
+
+
+def test_embedding_scales_tokens_and_adds_the_position():
+    tokens = jnp.array([[3, 1, 3]])
+    positions = jnp.array([[0, 1, 2]])
+    plain = Embedding(6, 8, position="sinusoidal", rngs=nnx.Rngs(0))
+    rows = plain.table[...][tokens] * np.sqrt(8)
+    np.testing.assert_allclose(plain(tokens, positions), rows + sinusoidal_positions(positions, 8), atol=1e-6)
+    learned = Embedding(6, 8, position="learned", max_length=4, rngs=nnx.Rngs(0))
+    np.testing.assert_allclose(
+        learned(tokens, positions),
+        learned.table[...][tokens] * np.sqrt(8) + learned.position_table[...][positions],
+        atol=1e-6,
+    )
+    rotary = Embedding(6, 8, position="rotary", rngs=nnx.Rngs(0))
+    np.testing.assert_allclose(rotary(tokens, positions)[0, 0], rotary(tokens, positions)[0, 2])
+
+
+def test_initial_values_have_the_stated_spread():
+    layer = SelfAttention(64, 4, num_kv_heads=2, rngs=nnx.Rngs(0))
+    kernel = np.asarray(layer.query_key_value.kernel[...])
+    for part, width in ((kernel[:, :64], 64), (kernel[:, 64:96], 32), (kernel[:, 96:], 32)):
+        limit = np.sqrt(6 / (64 + width))
+        assert np.abs(part).max() <= limit
+        np.testing.assert_allclose(part.std(), limit / np.sqrt(3), rtol=0.05)
+    assert not np.asarray(layer.query_key_value.bias[...]).any()
+    table = np.asarray(Embedding(1000, 64, rngs=nnx.Rngs(0)).table[...])
+    np.testing.assert_allclose(table.std(), 1 / 8, rtol=0.02)
+
+
+@pytest.mark.parametrize("position", ["sinusoidal", "rotary"])
+@pytest.mark.parametrize("kv_heads", [0, 2])
+def test_one_step_at_a_time_equals_all_at_once(position, kv_heads):
+    config = ModelConfig(d_model=8, d_ff=16, num_heads=4, num_kv_heads=kv_heads, position=position)
+    block = DecoderBlock(config, rngs=nnx.Rngs(0))
+    encoded = X[:, ::-1]
+    expected = block(X, POSITIONS, encoded, Mask(causal=True))
+    cache = block.attention.empty_cache(2, 1, 6, X.dtype)
+    memory = block.cross_attention.memory(encoded)
+    step = jax.jit(lambda x, i, cache: block.step(x, i, cache, memory, None))
+    for i in range(5):
+        out, cache = step(X[:, i : i + 1], jnp.int32(i), cache)
+        np.testing.assert_allclose(out[:, 0], expected[:, i], atol=1e-5)
+
+
+def test_scanned_stack_equals_the_unrolled_one_with_dropout():
+    config = ModelConfig(d_model=8, d_ff=16, num_heads=2, dropout=0.2, attention_dropout=0.2, activation_dropout=0.2)
+    plain, scanned = (
+        Stack(lambda rngs: EncoderBlock(config, rngs=rngs), 3, scan=scan, rngs=nnx.Rngs(0)) for scan in (False, True)
+    )
+    for seed in (None, jnp.uint32(5)):
+        np.testing.assert_allclose(plain(X, POSITIONS, seed=seed), scanned(X, POSITIONS, seed=seed), atol=1e-5)
+    kernels = [np.asarray(layer.feed_forward.expand.kernel[...]) for layer in plain]
+    assert not np.allclose(kernels[0], kernels[1])  # layers start apart
+    for ours, layer in zip(kernels, scanned, strict=True):
+        np.testing.assert_array_equal(ours, layer.feed_forward.expand.kernel[...])
+
+
+def test_every_dropout_site_draws_its_own_mask():
+    config = ModelConfig(d_model=8, d_ff=16, num_heads=2, dropout=0.5)
+    stack = Stack(lambda rngs: EncoderBlock(config, rngs=rngs), 2, scan=False, rngs=nnx.Rngs(0))
+    one, two = (stack(X, POSITIONS, seed=jnp.uint32(seed)) for seed in (1, 2))
+    assert not np.allclose(one, two)
+    np.testing.assert_array_equal(one, stack(X, POSITIONS, seed=jnp.uint32(1)))

@@ -1,0 +1,96 @@
+"""The step: accumulation is exact under unequal micro-batches, the average and the randomness are as stated."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxformer.training.state import create_state
+from jaxformer.training.step import make_train_step
+from jaxformer.types import Batch, Mean, Sequences
+
+RNG = np.random.default_rng(0)
+
+
+def _side():
+    tokens = RNG.integers(0, 5, (8, 3)).astype(np.int32)
+    # Rows of very different weight: a mean of micro-batch means would be far off.
+    weights = (np.arange(3)[None] < np.array([3, 0, 1, 3, 0, 0, 2, 1])[:, None]).astype(np.float32)
+    return Sequences(tokens, np.zeros_like(tokens), np.ones_like(tokens), weights)
+
+
+BATCH = Batch(_side(), _side())
+PARAMS = {"w": jnp.arange(5.0)}
+
+
+def _loss(params, batch, seed):
+    error = (params["w"][batch.target.tokens] - 1.0) ** 2 * batch.target.weights
+    loss = Mean(error.sum(), batch.target.weights.sum())
+    return loss, {"loss": loss, "seed": Mean(seed.astype(jnp.float32), jnp.ones(()))}
+
+
+def _run(accumulate=1, ema_decay=0.0, steps=1, learning_rate=0.1):
+    optimizer = optax.sgd(learning_rate)
+    state = create_state(PARAMS, optimizer, seed=0, ema=bool(ema_decay))
+    step = make_train_step(_loss, optimizer, accumulate=accumulate, ema_decay=ema_decay)
+    metrics = []
+    for _ in range(steps):
+        state, one = step(state, BATCH)
+        metrics.append({name: mean.value() for name, mean in one.items()})
+    return state, metrics
+
+
+def _gradient_by_hand():
+    weights, tokens = BATCH.target.weights, BATCH.target.tokens
+    gradient = np.zeros(5)
+    for token, weight in zip(tokens.ravel(), weights.ravel(), strict=True):
+        gradient[token] += weight * 2 * (token - 1.0)
+    return gradient / weights.sum()
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 4, 8])
+def test_gradient_is_divided_once_by_the_global_weight(accumulate):
+    state, metrics = _run(accumulate)
+    gradient = _gradient_by_hand()
+    np.testing.assert_allclose(state.params["w"], np.arange(5.0) - 0.1 * gradient, rtol=1e-6)
+    np.testing.assert_allclose(metrics[0]["grad_norm"], np.linalg.norm(gradient), rtol=1e-6)
+    np.testing.assert_allclose(metrics[0]["loss"], _run(1)[1][0]["loss"], rtol=1e-6)
+    assert int(state.step) == 1
+
+
+def test_every_step_and_micro_batch_draws_another_seed():
+    seeds = [m["seed"] for m in _run(1, steps=3)[1]]
+    assert len(set(seeds)) == 3
+    assert seeds == [m["seed"] for m in _run(1, steps=3)[1]]
+
+
+def test_moving_average_follows_its_formula():
+    state, _ = _run(ema_decay=0.5, steps=4)
+    expected = values = np.arange(5.0)
+    for step in range(4):
+        single, _ = _run(steps=step + 1)
+        values = np.asarray(single.params["w"])
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * values
+    np.testing.assert_allclose(state.ema["w"], expected, rtol=1e-6)
+
+
+def test_the_state_is_donated():
+    optimizer = optax.adam(0.1)
+    state = create_state(PARAMS, optimizer, seed=0, ema=True)
+    step = make_train_step(_loss, optimizer, ema_decay=0.9)
+    compiled = step.lower(state, BATCH).compile()
+    arrays = [state.params, state.ema, state.opt_state]
+    aliased = sum(leaf.nbytes for leaf in jax.tree.leaves(arrays))
+    assert compiled.memory_analysis().alias_size_in_bytes >= aliased
+
+
+def test_an_empty_batch_changes_nothing_but_the_step():
+    empty = jax.tree.map(np.zeros_like, BATCH)
+    optimizer = optax.sgd(0.1)
+    state, metrics = make_train_step(_loss, optimizer)(create_state(PARAMS, optimizer, seed=0, ema=False), empty)
+    np.testing.assert_array_equal(state.params["w"], PARAMS["w"])
+    assert float(metrics["loss"].weight) == 0.0
