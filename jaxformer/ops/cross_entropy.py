@@ -143,7 +143,7 @@ def _fused_backward(
 ) -> tuple[jax.Array | None, ...]:
     hidden_gradient, kernel_gradient = gradients
     scale = cotangents[0]  # of `loss`; the other sums are for reading only
-    return (scale * hidden_gradient).astype(hidden_gradient.dtype), scale * kernel_gradient, None, None
+    return *((scale * x).astype(x.dtype) for x in (hidden_gradient, kernel_gradient)), None, None
 
 
 _fused.defvjp(_fused_forward, _fused_backward)
