@@ -95,17 +95,19 @@ _TINY = replace(
 _BUNDLED = replace(
     Config(),
     {
-        "model": {**_SMALL_SHAPE, "num_encoder_layers": 2, "num_decoder_layers": 2, "dropout": 0.1, "max_length": 128},
+        "model": {**_SMALL_SHAPE, "num_encoder_layers": 2, "num_decoder_layers": 2, "dropout": 0.0, "max_length": 64},
         "data": {
             "source": "bundled",
             "num_examples": 100_000,
             "vocabulary_size": 2000,
-            "max_length": 64,
-            "batch_tokens": 4096,
+            "max_length": 48,
+            "batch_tokens": 2048,
+            "num_shapes": 4,
         },
-        "optimizer": {"learning_rate": 3e-3, "warmup_steps": 400},
+        "optimizer": {"learning_rate": 3e-3, "warmup_steps": 200, "schedule": "cosine", "end_factor": 0.01},
         "training": {
-            "num_steps": 1500,
+            "num_steps": 2000,
+            "label_smoothing": 0.05,
             "log_every": 50,
             "eval_every": 500,
             "checkpoint_every": 500,

@@ -1,1 +1,55 @@
-"""jaxformer: encoder-decoder and encoder Transformers in JAX."""
+"""jaxformer: the JAX home for encoder-decoder and encoder Transformers.
+
+    import jaxformer as jf
+
+Everything public is listed here, by the module that holds it. Names are imported when they are first used, so that the
+attention op does not wait for checkpoints to import, nor needs what they need.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "config": (
+        "Config", "ModelConfig", "DataConfig", "OptimizerConfig", "TrainingConfig", "MemoryConfig", "MeshConfig",
+        "DecodingConfig", "MonitoringConfig", "replace",
+    ),
+    "types": ("Batch", "Mean", "Pair", "Sequences", "PAD_ID", "UNK_ID", "BOS_ID", "EOS_ID"),
+    "ops": (
+        "Mask", "attention", "cross_entropy", "linear_cross_entropy", "dropout", "shift_right",
+        "sinusoidal_positions", "apply_rotary",
+    ),
+    "nn": (
+        "SelfAttention", "CrossAttention", "FeedForward", "Embedding", "Residual", "EncoderBlock", "DecoderBlock",
+        "Stack",
+    ),
+    "models": ("EncoderDecoder",),
+    "data.sources": ("open_splits",),
+    "data.prepare": ("prepare",),
+    "data.tokenizer": ("Tokenizer", "train_tokenizer"),
+    "data.pipeline": ("BatchPipeline", "evaluation_batches"),
+    "data.bundled": ("BundledCorpus",),
+    "decoding": ("greedy_search", "beam_search", "sample", "Hypotheses"),
+    "evaluation": ("Score", "corpus_bleu", "corpus_chrf", "tokenized_bleu", "exact_match"),
+    "tasks.translation": ("TranslationTask",),
+    "tasks.translator": ("Translator",),
+    "parallel.mesh": ("make_mesh",),
+    "training": ("TrainState", "create_state", "make_optimizer", "make_schedule", "make_train_step", "train"),
+}  # fmt: skip
+_HOME = {name: module for module, names in _PUBLIC.items() for name in names}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'jaxformer' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"jaxformer.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
