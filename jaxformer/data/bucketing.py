@@ -1,7 +1,7 @@
 """Length buckets: a few batch shapes that fit a corpus closely, and batches of records of like length.
 
-Shapes are chosen from the histogram of (source length, target length): boxes are split where that saves most padding, then
-their widths are moved one by one while that helps. Not for packing several records into a row (`packing.py`).
+Shapes are chosen from the histogram of (source length, target length): boxes are split where that saves most padding,
+then their widths are moved one by one while that helps. Not for packing several records into a row (`packing.py`).
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def choose_shapes(counts: np.ndarray, *, num_shapes: int, batch_tokens: int, div
         rows = batch_tokens // longest // divisor * divisor
         if not rows:
             raise ValueError(
-                f"data.batch_tokens={batch_tokens} does not hold {divisor} rows of {longest} tokens, and rows must be a "
-                f"multiple of {divisor} (data shards times accumulation): raise --config.data.batch_tokens to "
+                f"data.batch_tokens={batch_tokens} does not hold {divisor} rows of {longest} tokens, and rows must be "
+                f"a multiple of {divisor} (data shards times accumulation): raise --config.data.batch_tokens to "
                 f"{longest * divisor} or more, or lower --config.data.max_length to {batch_tokens // divisor} or less"
             )
         shapes.append(Shape(rows, source_length, target_length))
@@ -163,8 +163,8 @@ def plan_buckets(
 ) -> WindowPlan:
     """Batches of records that share a shape; every record once.
 
-    A group that does not fill its last batch hands the rest on to the next dearer shape, or leaves rows empty, whichever
-    wastes fewer slots.
+    A group that does not fill its last batch hands the rest on to the next dearer shape, or leaves rows empty,
+    whichever wastes fewer slots.
 
     Args:
       records: int64 [n], record numbers in the wanted (random) order.

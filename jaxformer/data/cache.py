@@ -1,7 +1,7 @@
 """The cache folder: entries named by a hash of what they were made from, written whole or not at all.
 
-An entry is a folder. It is built under a temporary name and renamed when complete, so a killed or full-disk run leaves no
-half entry, and a lock makes a second process wait for the first instead of doing the work twice. Not for what is
+An entry is a folder. It is built under a temporary name and renamed when complete, so a killed or full-disk run leaves
+no half entry, and a lock makes a second process wait for the first instead of doing the work twice. Not for what is
 inside an entry: `store.py` and `tokenizer.py` know that.
 """
 

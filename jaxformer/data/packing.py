@@ -1,10 +1,10 @@
-"""Packing: several pairs in a row, so that almost no slot is padding, at a cost that depends on lengths, not on records.
+"""Packing: several pairs in a row, so that almost no slot is padding, at a cost that depends on lengths, not records.
 
-Rows are composed over the histogram of (source length, target length), an idea of Krell et al. 2021, but with two sides to
-fill at once: about as many empty rows as must suffice are opened, and pairs of lengths are placed in descending order, many
-records at a time, into the emptiest rows that they leave even on both sides, so that the short ones at the end top all rows
-up. Records then take the places of their lengths in random order. Not for attention: segment ids keep packed sentences
-apart there.
+Rows are composed over the histogram of (source length, target length), an idea of Krell et al. 2021, but with two
+sides to fill at once: about as many empty rows as must suffice are opened, and pairs of lengths are placed in
+descending order, many records at a time, into the emptiest rows that they leave even on both sides, so that the short
+ones at the end top all rows up. Records then take the places of their lengths in random order. Not for attention:
+segment ids keep packed sentences apart there.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def pack_shape(counts: np.ndarray, config: DataConfig, divisor: int) -> Shape:
     totals = (int((counts[source, target] * source).sum()), int((counts[source, target] * target).sum()))
     longest = (int(source.max()), int(target.max()))
     sides = []
-    for total, needed in zip(totals, longest):
+    for total, needed in zip(totals, longest, strict=True):
         scaled = -(-length * total // max(totals))
         sides.append(min(length, -(-max(scaled, needed) // _MULTIPLE) * _MULTIPLE))
     step = length * divisor
@@ -110,7 +110,8 @@ def _rows(counts: np.ndarray, shape: Shape, width: int) -> tuple[np.ndarray, np.
     numbers = np.array([number for number, _ in groups], np.int64)
     sizes = np.array([len(held) for _, held in groups], np.int64)
     contents = np.array([cell for _, held in groups for cell in held], np.int64)
-    cell = np.concatenate([np.tile(part, n) for part, n in zip(np.split(contents, np.cumsum(sizes)[:-1]), numbers)])
+    parts = np.split(contents, np.cumsum(sizes)[:-1])
+    cell = np.concatenate([np.tile(part, n) for part, n in zip(parts, numbers, strict=True)])
     return np.repeat(np.arange(int(numbers.sum())), np.repeat(sizes, numbers)), cell
 
 
@@ -123,7 +124,7 @@ def _fill(counts: np.ndarray, shape: Shape, width: int, num_rows: int) -> list[t
     cost = _UNEVENNESS * np.abs(source_room - target_room) - (source_room + target_room)
     source, target = np.nonzero(counts)
     order = np.argsort(-((source / size[0]) ** 2 + (target / size[1]) ** 2), kind="stable")
-    for s, t in zip(source[order].tolist(), target[order].tolist()):
+    for s, t in zip(source[order].tolist(), target[order].tolist(), strict=True):
         remaining = int(counts[s, t])
         while remaining:
             fitting = rows.count[s:, t:] > 0  # by the room left after placing

@@ -1,8 +1,8 @@
 """A random order of any number of records in no memory: a keyed permutation, computed where it is asked for.
 
-A Feistel network (Luby & Rackoff 1988) over just enough bits, walked until it lands inside the range (Black & Rogaway 2002).
-Six rounds of a 64-bit mixer are plenty for shuffling thousands of numbers or more; it is no cipher, and for a handful of numbers a
-plain shuffle is better.
+A Feistel network (Luby & Rackoff 1988) over just enough bits, walked until it lands inside the range (Black & Rogaway
+2002). Six rounds of a 64-bit mixer are plenty for shuffling thousands of numbers or more; it is no cipher, and for a
+handful of numbers a plain shuffle is better.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Batches for training, read in background threads by Grain, resumable at any batch; and batches for evaluation.
 
 Batch i of an epoch is a pure function of (seed, epoch, i); with several hosts each reads its rows of the same global
-batches. The state of the iterator is three integers, and going to a state costs one window's plan. Not for devices: batches
-are numpy arrays, placed by the trainer.
+batches. The state of the iterator is three integers, and going to a state costs one window's plan. Not for devices:
+batches are numpy arrays, placed by the trainer.
 """
 
 from __future__ import annotations
@@ -47,7 +47,12 @@ def assemble(
 
 
 def _side(
-    flat: np.ndarray, lengths: np.ndarray, rows: np.ndarray, first: np.ndarray, segment: np.ndarray, size: tuple[int, int]
+    flat: np.ndarray,
+    lengths: np.ndarray,
+    rows: np.ndarray,
+    first: np.ndarray,
+    segment: np.ndarray,
+    size: tuple[int, int],
 ) -> Sequences:
     before = np.cumsum(lengths, dtype=np.int64) - lengths
     place = ranges(rows.astype(np.int64) * size[1] + before - before[first], lengths)

@@ -31,7 +31,7 @@ from jaxformer.types import EOS_ID, Pair
 
 _FORMAT = 1  # of cache entries: raise it when their content changes for the same key
 _CHUNK = 4096  # pairs that a worker takes at once
-_PARALLEL_FROM = 40_000  # pairs: for fewer, starting processes costs more than they save
+_PARALLEL_FROM = 100_000  # pairs: for fewer, starting processes costs more than they save
 _VOCABULARY_PAIRS = 250_000  # pairs that the vocabulary is learnt from: a sample, spread over the corpus
 _MAX_VARIANTS = 16  # random segmentations of each pair that are stored when subword sampling is on,
 _VARIANT_PAIRS = 4_000_000  # and fewer, but at least 4, where they would be more than this in all
@@ -133,8 +133,8 @@ def _processes(source: Source) -> int:
 
 
 def _cached_tokenizer(train: Source, config: DataConfig) -> Tokenizer:
-    settings = ("tokenizer", "vocabulary_size", "joint_vocabulary", "byte_fallback", "normalization", "max_length_ratio")
-    key = _key(train, config, *settings)
+    settings = ("tokenizer", "vocabulary_size", "joint_vocabulary", "byte_fallback")
+    key = _key(train, config, *settings, "normalization", "max_length_ratio")
 
     def build(folder: Path) -> None:
         start = time.monotonic()
@@ -251,7 +251,7 @@ class _TokenizeChunk:
             # A sampled segmentation that would not fit gives way to the plain one, which does.
             both = [
                 (s, t) if max(len(s), len(t)) <= limit else plain
-                for s, t, plain in zip(*sampled, zip(source, target), strict=True)
+                for s, t, plain in zip(*sampled, zip(source, target, strict=True), strict=True)
             ]
             segmentations.append(_flat([s for s, _ in both], [t for _, t in both], self._dtype))
         return _Chunk(segmentations, np.array([_hash(pair) for pair in pairs], np.uint64), cleaner.report)
@@ -277,5 +277,5 @@ def _flat(
     source: list[list[int]], target: list[list[int]], dtype: np.dtype
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Tokens of all records one after another, source before target, and the lengths of the sides."""
-    tokens = np.fromiter((i for pair in zip(source, target) for side in pair for i in side), dtype)
+    tokens = np.fromiter((i for pair in zip(source, target, strict=True) for side in pair for i in side), dtype)
     return tokens, np.array([len(s) for s in source], np.int32), np.array([len(t) for t in target], np.int32)

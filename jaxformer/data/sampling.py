@@ -1,9 +1,10 @@
 """Subword regularisation: random segmentations of text that depend on nothing but a seed.
 
-BPE dropout (Provilkov et al. 2020, algorithm 1) and sampling from the best unigram segmentations (Kudo 2018, section 3.2), done word
-by word, since no piece crosses a space. sentencepiece can sample too, but its generator is salted afresh in every
-process, so that its samples cannot be had again. Each word has a fixed pool of segmentations, drawn when first asked
-for; a sentence takes one of the pool for each of its words. Not for evaluation or prediction, which use the best segmentation.
+BPE dropout (Provilkov et al. 2020, algorithm 1) and sampling from the best unigram segmentations (Kudo 2018, section
+3.2), done word by word, since no piece crosses a space. sentencepiece can sample too, but its generator is salted
+afresh in every process, so that its samples cannot be had again. Each word has a fixed pool of segmentations, drawn
+when first asked for; a sentence takes one of the pool for each of its words. Not for evaluation or prediction, which
+use the best segmentation.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class SubwordSampler:
             if place < 0:
                 ids = [i for symbol in symbols for i in self._symbol(symbol)]
                 unknown = self._model.unk_id()  # several in a row are one, as in sentencepiece
-                return [i for i, before in zip(ids, [-1, *ids]) if not i == before == unknown]
+                return [i for i, before in zip(ids, [-1, *ids[:-1]], strict=True) if not i == before == unknown]
             symbols[place : place + 2] = [symbols[place] + symbols[place + 1]]
 
     def _symbol(self, symbol: str) -> list[int]:

@@ -1,8 +1,8 @@
 """Where sentence pairs come from: random-access sources that all give the same records, `Pair`.
 
-`open_splits` turns a `DataConfig` into the sources of its splits: the bundled corpus, parallel text files, or a prepared
-TFDS data set (`tfds.py`). A source is small, can be sent to worker processes, and reads records when asked. Not for
-changing text: `cleaning.py` does that.
+`open_splits` turns a `DataConfig` into the sources of its splits: the bundled corpus, parallel text files, or a
+prepared TFDS data set (`tfds.py`). A source is small, can be sent to worker processes, and reads records when asked.
+Not for changing text: `cleaning.py` does that.
 """
 
 from __future__ import annotations
@@ -60,8 +60,11 @@ class FilesSource:
             tabs = 1 if len(self.paths) == 1 else None
             files = tuple(TextFile(self._plain(path), tabs=tabs) for path in self.paths)
             if len({len(file) for file in files}) > 1:
-                counts = " but ".join(f"{path} has {len(file):,} lines" for path, file in zip(self.paths, files))
-                raise ValueError(f"the two sides differ in length: {counts}; line i of one must translate line i of the other")
+                sides = zip(self.paths, files, strict=True)
+                counts = " but ".join(f"{path} has {len(file):,} lines" for path, file in sides)
+                raise ValueError(
+                    f"the two sides differ in length: {counts}; line i of one must translate line i of the other"
+                )
             self._files = files
         return self._files
 
@@ -79,10 +82,12 @@ class FilesSource:
         return _pair([file[index] for file in self._open()])
 
     def read(self, start: int, stop: int) -> list[Pair]:
+        """Records `start` to `stop` (exclusive)."""
         columns = [file.read(start, stop) for file in self._open()]
         return [_pair(sides) for sides in zip(*columns, strict=True)]
 
     def fingerprint(self) -> dict[str, Any]:
+        """Facts that change when the records do."""
         return {"files": [_file_facts(path) for path in self.paths]}
 
 
@@ -123,10 +128,12 @@ class BundledSource:
         return self._open()[index]
 
     def read(self, start: int, stop: int) -> list[Pair]:
+        """Records `start` to `stop` (exclusive)."""
         corpus = self._open()
         return [corpus[index] for index in range(start, min(stop, len(corpus)))]
 
     def fingerprint(self) -> dict[str, Any]:
+        """Facts that change when the records do."""
         code = hashlib.sha256()  # the generator is its own source text: any change of it changes the records
         for path in sorted((Path(__file__).parent / "bundled").rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
@@ -158,10 +165,12 @@ class View:
         return Pair(pair.target, pair.source) if self._reverse else pair
 
     def read(self, start: int, stop: int) -> list[Pair]:
+        """Records `start` to `stop` (exclusive)."""
         pairs = self._source.read(start, min(stop, len(self)))
         return [Pair(pair.target, pair.source) for pair in pairs] if self._reverse else pairs
 
     def fingerprint(self) -> dict[str, Any]:
+        """Facts that change when the records do."""
         return {**self._source.fingerprint(), "limit": self._limit, "reverse": self._reverse}
 
 

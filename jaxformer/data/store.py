@@ -144,8 +144,8 @@ class DatasetWriter:
 
     def __init__(self, folder: Path, dtype: np.dtype) -> None:
         folder.mkdir(exist_ok=True)
-        types = (np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.int32), dtype)
-        self._files = {name: ArrayFile(folder / f"{name}.npy", kind) for name, kind in zip(_ARRAYS, types)}
+        types: tuple[np.dtype, ...] = (np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.int32), dtype)
+        self._files = {name: ArrayFile(folder / f"{name}.npy", kind) for name, kind in zip(_ARRAYS, types, strict=True)}
         self._end = 0
 
     def append(

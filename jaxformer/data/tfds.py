@@ -1,8 +1,8 @@
 """Translation sets prepared by TensorFlow Datasets, read from array_record files without TensorFlow.
 
 Reading never downloads: a set that is not prepared is refused with the command that prepares it, which calls
-`download_and_prepare` here. Any set whose records hold one text for each language will do (`*_translate`). Needs the extra
-`jaxformer[tfds]`.
+`download_and_prepare` here. Any set whose records hold one text for each language will do (`*_translate`). Needs the
+extra `jaxformer[tfds]`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def _tfds() -> ModuleType:
         return importlib.import_module("tensorflow_datasets")
     except ImportError as error:
         raise ValueError(
-            f"data.source=tfds needs TensorFlow Datasets ({error}): pip install 'jaxformer[tfds]' (TensorFlow is not needed)"
+            f"data.source=tfds needs TensorFlow Datasets ({error}): pip install 'jaxformer[tfds]' "
+            "(TensorFlow itself is not needed)"
         ) from None
 
 
@@ -84,6 +85,7 @@ class TfdsSource:
         return self._pair(self._open()[index])
 
     def read(self, start: int, stop: int) -> list[Pair]:
+        """Records `start` to `stop` (exclusive)."""
         return [self._pair(record) for record in self._open().__getitems__(list(range(start, min(stop, len(self)))))]
 
     def _pair(self, record: dict[str, Any]) -> Pair:
@@ -91,6 +93,7 @@ class TfdsSource:
         return Pair(_text(source), _text(target))
 
     def fingerprint(self) -> dict[str, Any]:
+        """Facts that change when the records do."""
         folder, split, languages = self._key
         facts = hashlib.sha256((folder / "dataset_info.json").read_bytes()).hexdigest()
         return {"tfds": str(folder.resolve()), "facts": facts, "split": split, "languages": list(languages)}
@@ -153,8 +156,8 @@ def download_and_prepare(config: DataConfig) -> Path:
     except Exception as error:
         raise OSError(
             f"could not prepare {config.name} in {data_folder(config.path)}: {type(error).__name__}: {error}\n"
-            "The download links die from time to time. Local files do as well: put train.en and train.de (plain text, one "
-            "sentence a line, or .gz) and val.*, test.* into a folder, then use --config.data.source=files "
+            "The download links die from time to time. Local files do as well: put train.en and train.de (plain text, "
+            "one sentence a line, or .gz) and val.*, test.* into a folder, then use --config.data.source=files "
             "--config.data.path=FOLDER"
         ) from error
     return Path(builder.data_dir)

@@ -1,7 +1,7 @@
 """Subword tokenisation by sentencepiece: text to token ids and back, one vocabulary or one for each language.
 
-Ids are pad 0, unk 1, bos 2, eos 3 in every vocabulary; encoded sequences end in eos. sentencepiece normalises nothing here
-(`cleaning.py` has done it), so decoding gives back the encoded text exactly; only `U+2581`, its own mark for a
+Ids are pad 0, unk 1, bos 2, eos 3 in every vocabulary; encoded sequences end in eos. sentencepiece normalises nothing
+here (`cleaning.py` has done it), so decoding gives back the encoded text exactly; only `U+2581`, its own mark for a
 space, comes back as a space. Not for caching: `prepare.py` trains once and keeps the model.
 """
 
@@ -95,7 +95,9 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:
-        """The tokenizer that `save` wrote to `path`, or a plain sentencepiece model; a folder means its `tokenizer.model`.
+        """The tokenizer that `save` wrote to `path`, or a plain sentencepiece model.
+
+        A folder means its `tokenizer.model`.
 
         Raises:
           FileNotFoundError: there is no such file.

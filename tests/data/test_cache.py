@@ -42,7 +42,7 @@ def test_a_failed_build_leaves_no_entry_and_is_tried_again(tmp_path: Path) -> No
         (folder / "half").write_text("x")
         raise ValueError("no usable pair")
 
-    with pytest.raises(ValueError, match="no usable pair"):
+    with pytest.raises(ValueError, match=r"no usable pair"):
         cached(str(tmp_path), "entry", fail)
     assert [path.name for path in tmp_path.iterdir()] == ["entry.lock"]
     assert cached(str(tmp_path), "entry", lambda folder: None) == tmp_path / "entry"
@@ -84,7 +84,7 @@ def test_without_locks_the_quicker_one_wins(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named_with_the_flag(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="cannot write the data cache in .*file/cache.*--config.data.cache_dir"):
+    with pytest.raises(OSError, match=r"cannot write the data cache in .*file/cache.*--config.data.cache_dir"):
         cached(str(tmp_path / "file" / "cache"), "entry", lambda folder: None)
 
 
@@ -92,7 +92,7 @@ def test_a_full_disk_is_named_with_the_flag(tmp_path: Path) -> None:
     def build(folder: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(OSError, match="cannot write the data cache in .*No space left on device.*cache_dir"):
+    with pytest.raises(OSError, match=r"cannot write the data cache in .*No space left on device.*cache_dir"):
         cached(str(tmp_path), "entry", build)
 
 
@@ -102,7 +102,7 @@ def test_a_device_that_is_full_is_such_a_disk(tmp_path: Path) -> None:
         with open("/dev/full", "wb", buffering=0) as file:
             file.write(b"x")
 
-    with pytest.raises(OSError, match="No space left on device.*cache_dir"):
+    with pytest.raises(OSError, match=r"No space left on device.*cache_dir"):
         cached(str(tmp_path), "entry", build)
 
 
@@ -110,5 +110,5 @@ def test_errors_of_reading_input_pass_unchanged(tmp_path: Path) -> None:
     def build(folder: Path) -> None:
         raise FileNotFoundError("train.en does not exist")
 
-    with pytest.raises(FileNotFoundError, match="^train.en does not exist$"):
+    with pytest.raises(FileNotFoundError, match=r"^train.en does not exist$"):
         cached(str(tmp_path), "entry", build)

@@ -25,7 +25,9 @@ def test_every_record_comes_once_and_rows_hold_their_records(number: int, shuffl
     for i in range(len(plan)):
         part = slice(plan.starts[i], plan.starts[i + 1])
         rows = plan.rows[part]
-        assert (np.diff(rows) >= 0).all() and 0 <= rows[0] and rows[-1] < shape.rows
+        assert (np.diff(rows) >= 0).all()
+        assert rows[0] >= 0
+        assert rows[-1] < shape.rows
         assert np.bincount(rows, source[plan.records[part]]).max() <= shape.source_length
         assert np.bincount(rows, target[plan.records[part]]).max() <= shape.target_length
         assert len(set(rows.tolist())) == shape.rows or i == len(plan) - 1
@@ -79,5 +81,5 @@ def test_the_side_with_fewer_tokens_gets_shorter_rows() -> None:
 )
 def test_tokens_that_do_not_divide_are_refused_with_the_nearest(batch_tokens: int, divisor: int, nearest: str) -> None:
     counts = histogram(np.array([10]), np.array([10]))
-    with pytest.raises(ValueError, match=f"batch_tokens={batch_tokens} does not divide.* to {nearest}$"):
+    with pytest.raises(ValueError, match=rf"batch_tokens={batch_tokens} does not divide.* to {nearest}$"):
         pack_shape(counts, config(batch_tokens=batch_tokens, pack_length=128), divisor)

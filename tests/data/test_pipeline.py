@@ -48,8 +48,8 @@ def test_a_packed_batch_by_hand() -> None:
     np.testing.assert_array_equal(batch.target.tokens, [[17, 3, 3, 0], [0] * 4, [15, 16, 3, 0]])
     np.testing.assert_array_equal(batch.target.positions, [[0, 1, 0, 0], [0] * 4, [0, 1, 2, 0]])
     np.testing.assert_array_equal(batch.target.segment_ids, [[1, 1, 2, 0], [0] * 4, [1, 1, 1, 0]])
-    dtypes = {leaf.dtype.name for leaf in jax.tree.leaves(batch.source)}
-    assert (batch.source.tokens.dtype, batch.source.weights.dtype, dtypes) == (np.int32, np.float32, {"int32", "float32"})
+    dtypes = [leaf.dtype.name for leaf in jax.tree.leaves(batch.source)]
+    assert dtypes == ["int32", "int32", "int32", "float32"]
 
 
 def test_an_empty_share_is_all_padding() -> None:
@@ -134,7 +134,7 @@ def test_hosts_share_the_rows_of_the_same_batches(kind: str) -> None:
 
 
 def test_an_impossible_host_is_refused() -> None:
-    with pytest.raises(ValueError, match="shard_index=2 must be at least 0 and less than shard_count=2"):
+    with pytest.raises(ValueError, match=r"shard_index=2 must be at least 0 and less than shard_count=2"):
         BatchPipeline(dataset(10), config(), seed=0, shard_index=2, shard_count=2)
 
 
@@ -148,7 +148,7 @@ def test_closing_ends_the_threads_and_the_batches() -> None:
         if thread.name.startswith(("grain-prefetch", "plan-batches")):
             thread.join(timeout=10)
             assert not thread.is_alive()
-    with pytest.raises(ValueError, match="closed"):
+    with pytest.raises(ValueError, match=r"closed"):
         next(pipeline)
 
 
@@ -157,8 +157,7 @@ def test_errors_of_reading_reach_the_trainer() -> None:
     with BatchPipeline(data, config(), seed=0) as pipeline:
         data.tokens = data.tokens[:10]
         with pytest.raises(IndexError):
-            for _ in range(100):
-                next(pipeline)
+            list(itertools.islice(pipeline, 100))
 
 
 def test_epochs_read_the_variants_in_turn() -> None:
@@ -167,7 +166,7 @@ def test_epochs_read_the_variants_in_turn() -> None:
         batches = list(itertools.islice(pipeline, 4 * pipeline.batches_per_epoch))
     first_tokens = [int(batch.source.tokens[0, 0]) for batch in batches]
     assert sorted(set(first_tokens)) == [5, 6, 7]
-    assert first_tokens == sorted(first_tokens[:-2]) + [5, 5]
+    assert first_tokens == [*sorted(first_tokens[:-2]), 5, 5]
 
 
 @pytest.mark.parametrize(("number", "shards"), [(1, 1), (100, 1), (101, 2)])

@@ -28,7 +28,7 @@ def test_the_text_is_kept_and_segmentations_vary(kind: str) -> None:
     for ids in (first, second):
         assert [model.decode_source(row) for row in ids] == texts
         assert all(row[-1] == 3 for row in ids)
-    assert sum(a != b for a, b in zip(first, second)) > 10
+    assert sum(a != b for a, b in zip(first, second, strict=True)) > 10
     assert source.encode(texts, 1) == first
     assert model.samplers(kind, 0.2)[0].encode(texts, 1) == first  # not a matter of what was drawn before
 

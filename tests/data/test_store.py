@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from jaxformer.data import store
-from jaxformer.data.store import ArrayFile, DatasetWriter, TokenizedDataset, first_occurrences, ranges, select, token_dtype
+from jaxformer.data.store import (
+    ArrayFile,
+    DatasetWriter,
+    TokenizedDataset,
+    first_occurrences,
+    ranges,
+    select,
+    token_dtype,
+)
 
 RECORDS = [([5, 6, 3], [7, 3]), ([3], [3]), ([9, 9, 9, 3], [60000, 8, 3]), ([11, 3], [12, 13, 14, 3])]
 

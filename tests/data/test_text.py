@@ -22,7 +22,7 @@ def test_lines_are_those_of_the_file(tmp_path: Path, count: int, end: str) -> No
     assert file[-1] == "last"
     assert file.read(60, 70) == lines[60:70]
     assert file.read(0, 10_000) == lines
-    with pytest.raises(IndexError, match=f"line {count} of {count}"):
+    with pytest.raises(IndexError, match=rf"line {count} of {count}"):
         file[count]
 
 
@@ -59,7 +59,7 @@ def test_wrong_encoding_is_refused_with_file_and_line(tmp_path: Path, line: int)
 def test_the_line_is_counted_over_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text, "_BLOCK", 10)
     (tmp_path / "a.de").write_bytes(b"abc\n" * 20 + b"x\xff\n")
-    with pytest.raises(ValueError, match="line 21"):
+    with pytest.raises(ValueError, match=r"line 21"):
         TextFile(tmp_path / "a.de")
 
 
@@ -77,14 +77,14 @@ def test_a_line_without_exactly_one_tab_is_refused(tmp_path: Path, bad: str, fou
 
 
 def test_unreadable_files_are_told_in_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nothing does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"nothing does not exist"):
         TextFile(tmp_path / "nothing")
-    with pytest.raises(OSError, match="cannot read .*: Is a directory"):
+    with pytest.raises(OSError, match=r"cannot read .*: Is a directory"):
         TextFile(tmp_path)
 
 
 def test_gzip_is_unpacked_and_read(tmp_path: Path) -> None:
-    (tmp_path / "a.gz").write_bytes(gzip.compress("eins\nzwei\n".encode()))
+    (tmp_path / "a.gz").write_bytes(gzip.compress(b"eins\nzwei\n"))
     unpack(tmp_path / "a.gz", tmp_path / "a")
     assert TextFile(tmp_path / "a").read(0, 2) == read_lines(tmp_path / "a.gz") == ["eins", "zwei"]
 

@@ -68,26 +68,26 @@ def test_training_is_deterministic_and_depends_on_the_text() -> None:
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
 def test_a_vocabulary_too_large_is_refused_with_the_largest(kind: str) -> None:
-    with pytest.raises(ValueError, match="lower --config.data.vocabulary_size to ([0-9]+) or less") as refused:
+    with pytest.raises(ValueError, match=r"lower --config.data.vocabulary_size to ([0-9]+) or less") as refused:
         train_tokenizer(pairs(), config(tokenizer=kind, vocabulary_size=5000))
     largest = int(str(refused.value).split(" to ")[1].split()[0])
     assert train_tokenizer(pairs(), config(tokenizer=kind, vocabulary_size=largest)).source_vocabulary_size == largest
 
 
 def test_a_vocabulary_too_small_is_refused_with_the_smallest() -> None:
-    with pytest.raises(ValueError, match="raise --config.data.vocabulary_size above 2[78]"):
+    with pytest.raises(ValueError, match=r"raise --config.data.vocabulary_size above 2[78]"):
         train_tokenizer(pairs(), config(vocabulary_size=100))
 
 
 def test_files_that_are_no_tokenizer_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no tokenizer at .*tokenizer.model"):
+    with pytest.raises(FileNotFoundError, match=r"no tokenizer at .*tokenizer.model"):
         Tokenizer.load(tmp_path)
     (tmp_path / "tokenizer.model").write_bytes(b"nonsense")
-    with pytest.raises(ValueError, match="damaged or no sentencepiece model"):
+    with pytest.raises(ValueError, match=r"damaged or no sentencepiece model"):
         Tokenizer.load(tmp_path)
     lines = [pair.source for pair in pairs()]
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(lines), model_prefix=str(tmp_path / "other"), vocab_size=30, minloglevel=2
     )
-    with pytest.raises(ValueError, match="numbers pad, unk, bos, eos as"):
+    with pytest.raises(ValueError, match=r"numbers pad, unk, bos, eos as"):
         Tokenizer.load(tmp_path / "other.model")

@@ -18,7 +18,7 @@ def test_results_come_in_order_and_errors_as_themselves() -> None:
     assert list(ordered_map(_square, range(30), processes=2)) == [n * n for n in range(30)]
     results = ordered_map(_square, [1, 2, -7, 3], processes=2)
     assert [next(results), next(results)] == [1, 4]
-    with pytest.raises(ValueError, match="line 7"):
+    with pytest.raises(ValueError, match=r"line 7"):
         next(results)
 
 
