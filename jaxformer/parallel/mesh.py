@@ -72,3 +72,8 @@ def place_batch(batch: _Tree, mesh: Mesh) -> _Tree:
 def place_replicated(tree: _Tree, mesh: Mesh) -> _Tree:
     """`tree` with every leaf whole on every device."""
     return jax.device_put(tree, replicated(mesh))
+
+
+def first_copy(tree: _Tree) -> _Tree:
+    """The first device's copy of replicated leaves: for work that one device does alone, such as translating."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)

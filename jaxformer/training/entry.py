@@ -207,11 +207,11 @@ def _keep_tokenizer(workdir: Workdir, tokenizer: Any) -> None:
 
 
 def _trained_translator(config: Config, task: Any, checkpoints: Any, mesh: Any) -> tuple[Any, str]:
-    from jaxformer.parallel.mesh import replicated
+    from jaxformer.parallel.mesh import first_copy, replicated
     from jaxformer.training.averaging import select_params
 
     params, described = select_params(checkpoints, config.training, task.abstract_params(replicated(mesh)))
-    return task.translator(params, config.decoding), described
+    return task.translator(first_copy(params), config.decoding), described
 
 
 def _load_translator(config: Config, workdir: Workdir) -> tuple[Any, str]:

@@ -21,7 +21,7 @@ from jaxformer.monitoring.progress import Progress as ProgressBar
 from jaxformer.monitoring.throughput import PhaseClock, Throughput
 from jaxformer.monitoring.trackers import JsonlTracker, TensorBoardTracker, Tracker, Trackers
 from jaxformer.ops.attention.api import IMPLEMENTATIONS
-from jaxformer.parallel.mesh import make_mesh, place_batch, place_replicated
+from jaxformer.parallel.mesh import first_copy, make_mesh, place_batch, place_replicated
 from jaxformer.tasks.translation import TranslationTask, prefixed, score_translations
 from jaxformer.training import hooks
 from jaxformer.training.checkpoint import Checkpoints
@@ -217,9 +217,10 @@ class Session:
                     divisor=self.mesh.size,
                 )
                 values = self.task.evaluate_loss(params, divided, lambda batch: place_batch(batch, self.mesh))
+            alone = first_copy(params)
             if translator is None:
-                translator = self.task.translator(params, GREEDY)
-            self.task.update_translator(translator, params)
+                translator = self.task.translator(alone, GREEDY)
+            self.task.update_translator(translator, alone)
             hypotheses = [found.text for found in translator.translate([pair.source for pair in translated])]
             scores = score_translations(hypotheses, translated)
             return prefixed("validation", {**values, **scores.values})

@@ -38,7 +38,7 @@ def test_eight_devices_split_rows_and_share_parameters():
         jax.config.update("jax_num_cpu_devices", 8)
         import jax.numpy as jnp, numpy as np
         from jaxformer.config import MeshConfig
-        from jaxformer.parallel.mesh import make_mesh, place_batch, place_replicated
+        from jaxformer.parallel.mesh import first_copy, make_mesh, place_batch, place_replicated
 
         mesh = make_mesh(MeshConfig(data=4))
         rows = np.arange(24, dtype=np.float32).reshape(8, 3)
@@ -48,6 +48,7 @@ def test_eight_devices_split_rows_and_share_parameters():
         for index, shard in enumerate(batch.addressable_shards):
             np.testing.assert_array_equal(shard.data, rows[2 * index : 2 * index + 2])
         assert all(shard.data.shape == (3, 2) for shard in params.addressable_shards)
+        assert first_copy({"w": params})["w"].devices() == {jax.devices()[0]}
         # Unannotated products over a sharded axis must work: that is what Auto axes are for.
         gram = jax.jit(lambda x, w: (x @ w).T @ x)(batch, params)
         np.testing.assert_allclose(gram, (rows @ weight).T @ rows)
