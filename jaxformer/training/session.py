@@ -36,8 +36,9 @@ from jaxformer.types import Pair
 
 _LOGGER = logging.getLogger(__name__)
 
-GREEDY = DecodingConfig(method="greedy", beam_size=1)
-"""How validation translates on the way: the final scores use the configured search, which takes a few times longer."""
+def greedily(decoding: DecodingConfig) -> DecodingConfig:
+    """How validation translates on the way: the configured search takes a few times longer, and scores the end."""
+    return dataclasses.replace(decoding, method="greedy", n_best=1)
 
 
 def open_checkpoints(config: Config, workdir: Workdir, *, read_only: bool = False) -> Checkpoints:
@@ -219,7 +220,7 @@ class Session:
                 values = self.task.evaluate_loss(params, divided, lambda batch: place_batch(batch, self.mesh))
             alone = first_copy(params)
             if translator is None:
-                translator = self.task.translator(alone, GREEDY)
+                translator = self.task.translator(alone, greedily(self.config.decoding))
             self.task.update_translator(translator, alone)
             hypotheses = [found.text for found in translator.translate([pair.source for pair in translated])]
             scores = score_translations(hypotheses, translated)
