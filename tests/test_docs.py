@@ -1,0 +1,104 @@
+"""The documents: links lead somewhere, commands are ones that the program takes, examples run."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import experiments
+import run
+from jaxformer.config import replace
+from jaxformer.data import cleaning
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
+RECIPES = sorted(ROOT.glob("experiments/*.py"))
+
+
+def _name(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=_name)
+def test_links_lead_to_files(path):
+    text = path.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not target.startswith(("http://", "https://", "#")):
+            assert (path.parent / target.partition("#")[0]).exists(), f"{path.name} links to {target}"
+
+
+def _commands(path):
+    """The arguments of every complete `python run.py` command: without comment, redirection or shell loop."""
+    text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+    for command in re.findall(r"python run\.py((?: +--[^\s`|<>;)]*)+)", text):
+        yield shlex.split(command.replace("$s", "0"))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS + RECIPES, ids=_name)
+def test_commands_are_taken(path):
+    for arguments in _commands(path):
+        values, overrides = run.parse(["run.py", *arguments])
+        name, _, variant = values.experiment.partition(":")
+        if name == "NAME" or (name == "news" and path.name == "extending.md"):
+            continue
+        if name:
+            experiment = experiments.find(name)
+            replace(experiment.config(variant or next(iter(experiment.variants))), overrides)
+        else:
+            assert values.list or values.workdir, f"{path.name}: {arguments} names neither experiment nor workdir"
+
+
+def test_every_command_of_the_documents_was_looked_at():
+    found = [arguments for path in DOCUMENTS for arguments in _commands(path)]
+    assert len(found) >= 30
+
+
+def test_every_line_of_the_cleaning_table_is_explained():
+    text = (ROOT / "docs/own_text.md").read_text(encoding="utf-8")
+    for line in cleaning.CleaningReport().table().splitlines():
+        label = line.split("  ")[0]
+        assert label.startswith("pairs ") or f"| {label} |" in text
+
+
+def test_every_document_is_linked_from_another():
+    linked = {
+        (path.parent / target.partition("#")[0]).resolve()
+        for path in DOCUMENTS
+        for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8"))
+    }
+    assert [path.name for path in DOCUMENTS if path.name != "README.md" and path not in linked] == []
+
+
+def _blocks(name):
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def test_the_examples_of_extending_work(tmp_path):
+    recipe, block, source = (compile(text, "docs/extending.md", "exec") for text in _blocks("extending.md"))
+
+    names: dict = {}
+    exec(recipe, names)
+    config = names["VARIANTS"]["small"]
+    assert (config.data.target_language, config.model.d_model) == ("fr", 128)
+    assert names["DESCRIPTIONS"].keys() == names["VARIANTS"].keys()
+
+    names = {}
+    exec(block, names)
+    assert all(isinstance(layer, names["GatedEncoderBlock"]) for layer in names["model"].encoder)
+
+    names = {}
+    exec(source, names)
+    pairs = [("a house", "ein Haus"), ('a "tree", a dog', "ein Baum, ein Hund"), ("no", "nein")]
+    for rows in (pairs[:2], pairs):
+        with open(tmp_path / f"{len(rows)}.csv", "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(rows)
+    both, all_three = (names["CsvSource"](tmp_path / f"{count}.csv") for count in (2, 3))
+    assert len(all_three) == 3
+    assert all_three[2] == pairs[2]
+    assert all_three.read(1, 3) == pairs[1:]
+    assert both.fingerprint() != all_three.fingerprint()
