@@ -8,9 +8,10 @@ starting several processes: `jax.distributed.initialize` has been called before,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxformer.config import MeshConfig
@@ -70,8 +71,18 @@ def place_batch(batch: _Tree, mesh: Mesh) -> _Tree:
 
 
 def place_replicated(tree: _Tree, mesh: Mesh) -> _Tree:
-    """`tree` with every leaf whole on every device."""
-    return jax.device_put(tree, replicated(mesh))
+    """`tree` with every leaf whole on every device; with several processes, each gives the same values."""
+    sharding = replicated(mesh)
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+
+    def place(leaf: Any) -> jax.Array:
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(place(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+        values = np.asarray(leaf)
+        return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
+
+    return jax.tree.map(place, tree)
 
 
 def first_copy(tree: _Tree) -> _Tree:
