@@ -1,8 +1,9 @@
 """Plans: which records form which batch of an epoch, a pure function of (seed, epoch), by vectorised numpy.
 
-An epoch is a random order of all records, cut into windows. A window is planned at once (bucketed or packed) when it is
-reached, so planning costs the same memory and the same wait for a corpus of any size, and any batch can be
-found again from (seed, epoch, window, batch). Small corpora are one window. Not for reading tokens: `pipeline.py` does.
+An epoch is a random order of blocks of neighbouring records, dealt out to windows; the records of a window are shuffled
+together and planned at once (bucketed or packed), and their tokens copied into memory, when the window is reached. So
+planning and reading cost the same memory for a corpus of any size, a large file is read in long runs, and any batch can
+be found again from (seed, epoch, window, batch). Small corpora are one window. Not for making batches: `pipeline.py`.
 """
 
 from __future__ import annotations
@@ -15,11 +16,34 @@ import numpy as np
 from jaxformer.config import DataConfig
 from jaxformer.data.bucketing import Shape, WindowPlan, assignment, choose_shapes, histogram, plan_buckets
 from jaxformer.data.packing import pack_shape, plan_packing
-from jaxformer.data.permutation import Permutation
-from jaxformer.data.store import TokenizedDataset
+from jaxformer.data.store import TokenizedDataset, ranges
 
-_WINDOW = 1 << 18  # records
-_WINDOW_BATCHES = 256  # a window holds at least about so many batches: what its last batches leave empty is then little
+_BLOCK = 1024  # neighbouring records that share a window
+_WINDOW = 1 << 17  # records, about
+_WINDOW_BATCHES = 128  # a window holds at least about so many batches: what its last batches leave empty is then little
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """A part of an epoch.
+
+    Attributes:
+      data: the window's records, in memory.
+      plan: which of them (numbered within `data`) form which batch.
+      numbers: int64 [n], the number of each in the whole data set.
+    """
+
+    data: TokenizedDataset
+    plan: WindowPlan
+    numbers: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def efficiency(self, shapes: Sequence[Shape]) -> float:
+        """Real tokens over slots of the batches, both sides together."""
+        lengths = (self.data.source_lengths, self.data.target_lengths)
+        return sum(int(side.sum(dtype=np.int64)) for side in lengths) / count_slots(self.plan, shapes)
 
 
 class Planner:
@@ -57,28 +81,32 @@ class Planner:
             )
             self._table = assignment(self.shapes, counts)
         size = max(_WINDOW, _WINDOW_BATCHES * max(shape.rows for shape in self.shapes))
-        self.num_windows = -(-len(variants[0]) // size)
-        self._window = -(-len(variants[0]) // self.num_windows)
+        self._num_blocks = -(-len(variants[0]) // _BLOCK)
+        self.num_windows = -(-self._num_blocks // max(1, size // _BLOCK))
 
     def dataset(self, epoch: int) -> TokenizedDataset:
         """The segmentation that `epoch` reads."""
         return self._variants[epoch % len(self._variants)]
 
-    def window(self, epoch: int, window: int) -> WindowPlan:
-        """The plan of one window of an epoch."""
+    def window(self, epoch: int, window: int) -> Window:
+        """The records and the plan of one window of an epoch."""
         dataset = self.dataset(epoch)
-        start, stop = window * self._window, min((window + 1) * self._window, len(dataset))
-        records = np.arange(start, stop)
-        if self.num_windows > 1:
-            records = Permutation(len(dataset), self._seed, epoch)(records)
-        key = np.random.SeedSequence((self._seed, epoch, window))
-        random = np.random.Generator(np.random.Philox(key))
-        records = random.permutation(records)
-        source, target = dataset.source_lengths[records], dataset.target_lengths[records]
-        dataset.release()
+        blocks = _random(self._seed, epoch).permutation(self._num_blocks)
+        starts = np.array_split(blocks, self.num_windows)[window] * _BLOCK
+        random = _random(self._seed, epoch, window)
+        counts = np.minimum(_BLOCK, len(dataset) - starts)
+        data = dataset.copy(starts, counts)
+        order = random.permutation(len(data))
+        source, target = data.source_lengths[order], data.target_lengths[order]
         if self._pack:
-            return plan_packing(records, source, target, self.shapes[0], shuffle=random)
-        return plan_buckets(records, self._table[source, target], self.shapes, shuffle=random)
+            plan = plan_packing(order, source, target, self.shapes[0], shuffle=random)
+        else:
+            plan = plan_buckets(order, self._table[source, target], self.shapes, shuffle=random)
+        return Window(data, plan, ranges(starts, counts))
+
+
+def _random(*key: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
 
 
 def _counts(variants: Sequence[TokenizedDataset], max_length: int) -> np.ndarray:
@@ -96,7 +124,7 @@ def _counts(variants: Sequence[TokenizedDataset], max_length: int) -> np.ndarray
                     "raise --config.data.max_length or remove the sentence"
                 )
             counts = histogram(source, target, counts)
-        dataset.release()
+            dataset.release()
     assert counts is not None
     return counts
 
@@ -131,10 +159,14 @@ def plan_epoch(
 ) -> EpochPlan:
     """The whole plan of one epoch, for looking at; training plans window by window."""
     planner = Planner([dataset], config, seed=seed, divisor=divisor)
-    windows = tuple(planner.window(epoch, window) for window in range(planner.num_windows))
+    windows = tuple(_renumbered(planner.window(epoch, window)) for window in range(planner.num_windows))
     tokens = sum(int(part.sum(dtype=np.int64)) for part in (dataset.source_lengths, dataset.target_lengths))
     slots = sum(count_slots(window, planner.shapes) for window in windows)
     return EpochPlan(windows, tuple(planner.shapes), tokens / slots)
+
+
+def _renumbered(window: Window) -> WindowPlan:
+    return dataclasses.replace(window.plan, records=window.numbers[window.plan.records])
 
 
 def count_slots(plan: WindowPlan, shapes: Sequence[Shape]) -> int:

@@ -16,7 +16,7 @@ import grain
 import numpy as np
 
 from jaxformer.config import DataConfig
-from jaxformer.data.batching import Planner, count_slots
+from jaxformer.data.batching import Planner, Window
 from jaxformer.data.bucketing import Shape, WindowPlan, assignment, choose_shapes, histogram, plan_buckets
 from jaxformer.data.store import TokenizedDataset, ranges
 from jaxformer.types import Batch, Sequences
@@ -105,26 +105,25 @@ class _Batches:
         self._shard = shard
         self._lock = threading.Lock()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="plan-batches")
-        plan = planner.window(start.epoch, start.window)
-        if not 0 <= start.batch <= len(plan):
-            raise ValueError(f"batch {start.batch} of window {start.window} does not exist: it has {len(plan)} batches")
-        # (number of the window's batch 0, epoch, window, plan), oldest first
-        self._windows: list[tuple[int, int, int, WindowPlan]] = [(-start.batch, start.epoch, start.window, plan)]
+        first = planner.window(start.epoch, start.window)
+        if not 0 <= start.batch <= len(first):
+            raise ValueError(f"batch {start.batch} of window {start.window} does not exist: it has {len(first)}")
+        # (number of the window's batch 0, its epoch, its number in the epoch, the window), oldest first
+        self._windows: list[tuple[int, int, int, Window]] = [(-start.batch, start.epoch, start.window, first)]
         self._ahead = self._plan_ahead()
 
     def _following_window(self) -> tuple[int, int]:
         _, epoch, window, _ = self._windows[-1]
         return (epoch, window + 1) if window + 1 < self._planner.num_windows else (epoch + 1, 0)
 
-    def _plan_ahead(self) -> Future[WindowPlan]:
+    def _plan_ahead(self) -> Future[Window]:
         return self._executor.submit(self._planner.window, *self._following_window())
 
-    def _find(self, number: int) -> tuple[int, int, int, WindowPlan]:
+    def _find(self, number: int) -> tuple[int, int, int, Window]:
         with self._lock:
             while number >= self._windows[-1][0] + len(self._windows[-1][3]):
-                zero, _, _, plan = self._windows[-1]
-                plan_after = self._ahead.result()
-                self._windows.append((zero + len(plan), *self._following_window(), plan_after))
+                zero, _, _, window = self._windows[-1]
+                self._windows.append((zero + len(window), *self._following_window(), self._ahead.result()))
                 while len(self._windows) > 1 and self._windows[1][0] <= number - self._behind:
                     del self._windows[0]  # no thread still reads it
                 self._ahead = self._plan_ahead()
@@ -134,10 +133,9 @@ class _Batches:
         return _FOREVER
 
     def __getitem__(self, number: int) -> _Placed:
-        zero, epoch, window, plan = self._find(number)
-        dataset = self._planner.dataset(epoch)
-        batch = read_batch(dataset, plan, number - zero, self._planner.shapes, self._shard)
-        return _Placed(batch, _Place(epoch, window, number - zero + 1))
+        zero, epoch, window_number, window = self._find(number)
+        batch = read_batch(window.data, window.plan, number - zero, self._planner.shapes, self._shard)
+        return _Placed(batch, _Place(epoch, window_number, number - zero + 1))
 
     def close(self) -> None:
         self._executor.shutdown(wait=True, cancel_futures=True)
@@ -180,17 +178,11 @@ class BatchPipeline(Iterator[Batch]):
         self._options = grain.ReadOptions(num_threads=config.num_threads, prefetch_buffer_size=config.prefetch)
         self.shapes = tuple(self._planner.shapes)
         first = self._planner.window(0, 0)
-        self.efficiency = self._efficiency(first)
+        self.efficiency = first.efficiency(self.shapes)
         self.batches_per_epoch = len(first) * self._planner.num_windows
         self._place = _Place(0, 0, 0)
         self._batches: _Batches | None = None
         self._closed = False
-
-    def _efficiency(self, plan: WindowPlan) -> float:
-        dataset = self._planner.dataset(0)
-        tokens = dataset.source_lengths[plan.records].sum(dtype=np.int64)
-        tokens += dataset.target_lengths[plan.records].sum(dtype=np.int64)
-        return float(tokens / count_slots(plan, self.shapes))
 
     def _start(self) -> None:
         self._batches = _Batches(self._planner, self._place, self._shard, self._options.prefetch_buffer_size)

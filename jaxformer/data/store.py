@@ -1,7 +1,7 @@
 """Tokenised sentence pairs on disk, memory-mapped: one flat array of tokens, and where each record starts.
 
-Reading touches only the pages of the records that are asked for, and gives them back to the system now and then, so a
-process that reads a corpus of any size stays small. Not for deciding what is stored: `prepare.py` does that.
+Runs of records are copied out and their pages given back to the system, so a process that reads a corpus of any size
+stays small. Not for deciding what is stored: `prepare.py` does that.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy as np
 
 _ARRAYS = ("starts", "source_lengths", "target_lengths", "tokens")
 _SLICE = 1 << 20  # values handled at once by whole-file operations
-_RELEASE_EVERY = 1024  # records: the kernel maps up to 64 KiB around each, so about 64 MiB at most stay mapped
 
 
 def token_dtype(vocabulary_size: int) -> np.dtype:
@@ -40,7 +39,6 @@ class TokenizedDataset:
         self.target_lengths = target_lengths
         self.tokens = tokens
         self._maps: list[mmap.mmap] = []
-        self._since_release = 0
 
     @classmethod
     def open(cls, folder: Path) -> TokenizedDataset:
@@ -80,14 +78,23 @@ class TokenizedDataset:
         source_lengths, target_lengths = self.source_lengths[indices], self.target_lengths[indices]
         source = self.tokens[ranges(starts, source_lengths)].astype(np.int32)
         target = self.tokens[ranges(starts + source_lengths, target_lengths)].astype(np.int32)
-        self._since_release += len(indices)
-        if self._since_release >= _RELEASE_EVERY:
-            self.release()
         return source, source_lengths, target, target_lengths
+
+    def copy(self, firsts: np.ndarray, counts: np.ndarray) -> TokenizedDataset:
+        """Runs of records, `counts[i]` (at least 1) of them from `firsts[i]` on, one after another in memory."""
+        runs, end = [], 0
+        for first, count in zip(firsts.tolist(), counts.tolist(), strict=True):
+            part = slice(first, first + count)
+            starts, source, target = (array[part] for array in (self.starts, self.source_lengths, self.target_lengths))
+            begin = int(starts[0])
+            tokens = np.array(self.tokens[begin : int(starts[-1]) + int(source[-1]) + int(target[-1])])
+            runs.append((starts - begin + end, source.copy(), target.copy(), tokens))
+            end += len(tokens)
+            self.release()
+        return TokenizedDataset(*(np.concatenate(arrays) for arrays in zip(*runs, strict=True)))
 
     def release(self) -> None:
         """Gives mapped pages back to the system; they are read again when needed."""
-        self._since_release = 0
         for mapped in self._maps:
             if hasattr(mapped, "madvise"):
                 mapped.madvise(mmap.MADV_DONTNEED)

@@ -31,13 +31,14 @@ def settings(request: pytest.FixtureRequest) -> DataConfig:
 def window(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(batching, "_WINDOW", request.param)
     monkeypatch.setattr(batching, "_WINDOW_BATCHES", 1)
+    monkeypatch.setattr(batching, "_BLOCK", 64)
     return request.param
 
 
 def test_every_record_comes_exactly_once_an_epoch(settings: DataConfig, window: int) -> None:
     data = dataset()
     plan = plan_epoch(data, settings, seed=1, epoch=0, divisor=4)
-    assert len(plan.windows) == (3 if window == 700 else 1)
+    assert len(plan.windows) == (4 if window == 700 else 1)  # 32 blocks of 64, 10 a window
     batches = list(plan)
     assert len(batches) == len(plan)
     assert sorted(record for _, records, _ in batches for record in records) == list(range(2000))
@@ -69,11 +70,13 @@ def test_variants_take_turns_and_share_their_shapes() -> None:
     planner = Planner([plain, longer], config(), seed=0)
     assert [planner.dataset(epoch) is plain for epoch in range(4)] == [True, False, True, False]
     for epoch in range(2):
-        plan = planner.window(epoch, 0)
+        window = planner.window(epoch, 0)
+        plan = window.plan
+        assert window.numbers.tolist() == list(range(300))
         assert sorted(plan.records) == list(range(300))
         for i, kind in enumerate(plan.shapes):
             records = plan.records[plan.starts[i] : plan.starts[i + 1]]
-            assert planner.dataset(epoch).source_lengths[records].max() <= planner.shapes[kind].source_length
+            assert window.data.source_lengths[records].max() <= planner.shapes[kind].source_length
 
 
 def test_a_sentence_longer_than_a_row_is_refused_by_number(settings: DataConfig) -> None:
@@ -85,3 +88,17 @@ def test_a_sentence_longer_than_a_row_is_refused_by_number(settings: DataConfig)
 def test_no_records_are_refused(settings: DataConfig) -> None:
     with pytest.raises(ValueError, match=r"no records"):
         Planner([TokenizedDataset.from_lists([], [])], settings, seed=0)
+
+
+def test_a_window_holds_whole_blocks_in_a_shuffled_order(window: int) -> None:
+    """Blocks of 64 stay in one window, so that reading touches few pages, but not together in it."""
+    plan = plan_epoch(dataset(), config(), seed=1, epoch=0)
+    owners = np.empty(2000, np.int64)
+    for number, part in enumerate(plan.windows):
+        owners[part.records] = number
+    assert all(len(set(owners[start : start + 64].tolist())) == 1 for start in range(0, 2000, 64))
+    neighbours = [abs(np.diff(part.records)) == 1 for part in plan.windows]
+    assert np.concatenate(neighbours).mean() < 0.05
+    if window == 700:
+        other = plan_epoch(dataset(), config(), seed=1, epoch=1)
+        assert set(other.windows[0].records.tolist()) != set(plan.windows[0].records.tolist())

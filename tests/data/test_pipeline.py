@@ -85,6 +85,7 @@ def test_an_epoch_holds_every_record_once_with_its_tokens(kind: str) -> None:
 def test_a_state_leads_back_to_its_batch(kind: str, window: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batching, "_WINDOW", window)
     monkeypatch.setattr(batching, "_WINDOW_BATCHES", 1)
+    monkeypatch.setattr(batching, "_BLOCK", 16)
     settings = config(batching=kind)
     with BatchPipeline(dataset(500), settings, seed=3) as pipeline:
         states, batches = [], []
@@ -155,7 +156,8 @@ def test_closing_ends_the_threads_and_the_batches() -> None:
 def test_errors_of_reading_reach_the_trainer() -> None:
     data = dataset(500)
     with BatchPipeline(data, config(), seed=0) as pipeline:
-        data.tokens = data.tokens[:10]
+        assert next(pipeline).source.tokens.any()
+        data.starts = data.starts[:0]  # as if the file were gone: the second epoch cannot be read
         with pytest.raises(IndexError):
             list(itertools.islice(pipeline, 100))
 

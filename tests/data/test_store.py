@@ -45,10 +45,18 @@ def test_what_is_written_is_read(tmp_path: Path, dtype: np.dtype) -> None:
     assert source.dtype == target.dtype == np.int32
 
 
-def test_records_can_be_fetched_after_pages_were_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_RELEASE_EVERY", 1)
+def test_copies_are_runs_of_records_even_where_some_were_dropped(tmp_path: Path) -> None:
+    written(tmp_path / "a", np.dtype(np.uint16))
+    whole = TokenizedDataset.open(tmp_path / "a")
+    assert read(whole.copy(np.array([2, 0]), np.array([2, 1]))) == [RECORDS[2], RECORDS[3], RECORDS[0]]
+    select(tmp_path / "a", np.array([True, False, True, True]))
+    assert read(TokenizedDataset.open(tmp_path / "a").copy(np.array([0]), np.array([3]))) == [RECORDS[0], *RECORDS[2:]]
+
+
+def test_records_can_be_fetched_after_pages_were_given_back(tmp_path: Path) -> None:
     dataset = TokenizedDataset.open(written(tmp_path / "a", np.dtype(np.uint16)))
     for _ in range(3):
+        dataset.release()
         assert dataset.fetch(np.array([0]))[0].tolist() == [5, 6, 3]
         assert dataset.source_lengths.tolist() == [3, 1, 4, 2]
 
