@@ -9,6 +9,14 @@ from flax import nnx
 from jaxformer.ops import sinusoidal_positions
 
 
+def _look_up(table: jax.Array, ids: jax.Array) -> jax.Array:
+    """Rows of `table` [V, D] by ids [*], exactly, with a gradient that is summed in float32.
+
+    The gradient of a frequent token is a sum over thousands of places: in bfloat16 it would stop growing at 256 ones.
+    """
+    return table.astype(jnp.promote_types(table.dtype, jnp.float32))[ids].astype(table.dtype)
+
+
 class Embedding(nnx.Module):
     """Tokens and positions to vectors: sqrt(D) times the token's row plus a position signal (section 3.4, 3.5).
 
@@ -37,9 +45,9 @@ class Embedding(nnx.Module):
     def __call__(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
         """Token ids and positions, int32 [*], to [*, D]."""
         table = self.table[...]
-        x = table[tokens] * jnp.asarray(self.d_model**0.5, table.dtype)
+        x = _look_up(table, tokens) * jnp.asarray(self.d_model**0.5, table.dtype)
         if self.position == "sinusoidal":
             x += sinusoidal_positions(positions, self.d_model).astype(x.dtype)
         elif self.position == "learned":
-            x += self.position_table[...][positions]
+            x += _look_up(self.position_table[...], positions)
         return x

@@ -84,6 +84,18 @@ def test_embedding_scales_tokens_and_adds_the_position():
     np.testing.assert_allclose(rotary(tokens, positions)[0, 0], rotary(tokens, positions)[0, 2])
 
 
+def test_gradients_of_frequent_tokens_and_positions_are_summed_in_float32():
+    layer = Embedding(6, 4, position="learned", max_length=3, rngs=nnx.Rngs(0))
+    graph, state = nnx.split(layer)
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), state)
+    same = jnp.zeros((4096,), jnp.int32)  # sqrt(D) = 2: the gradient is 8192, where bfloat16 sums would end at 512
+    total = lambda state: nnx.merge(graph, state)(same, same).astype(jnp.float32).sum()  # noqa: E731
+    found = nnx.merge(graph, jax.jit(jax.grad(total))(half))
+    assert found.table[...].dtype == jnp.bfloat16
+    np.testing.assert_array_equal(found.table[...][0], 8192.0)
+    np.testing.assert_array_equal(found.position_table[...][0], 4096.0)
+
+
 def test_initial_values_have_the_stated_spread():
     layer = SelfAttention(64, 4, num_kv_heads=2, rngs=nnx.Rngs(0))
     kernel = np.asarray(layer.query_key_value.kernel[...])
