@@ -74,7 +74,8 @@ class TfdsSource:
                 self._records = builder.as_data_source(split=split)
             except NotImplementedError as error:
                 raise ValueError(
-                    f"{folder} has no random access ({error}): prepare it as array_record with --mode=prepare"
+                    f"{folder} has no random access ({error}): it was prepared in another format than array_record; "
+                    "choose an empty folder with --config.data.path and run --mode=prepare"
                 ) from None
         return self._records
 

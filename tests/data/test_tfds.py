@@ -3,6 +3,7 @@
 import pickle
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -77,6 +78,16 @@ def test_splits_are_named_by_hand(folder: Path) -> None:
 def test_other_languages_are_refused_with_those_there_are(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"has the fields de, en, not en and fr"):
         len(open_splits(config(folder, target_language="fr"))["train"])
+
+
+def test_a_set_in_another_format_is_refused_with_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(split: str) -> None:
+        raise NotImplementedError("tfrecord")
+
+    builder = SimpleNamespace(info=SimpleNamespace(features={"de": 0, "en": 0}), as_data_source=refuse)
+    monkeypatch.setattr(tfds, "_tfds", lambda: SimpleNamespace(builder_from_directory=lambda _: builder))
+    with pytest.raises(ValueError, match=r"\(tfrecord\): .*; choose an empty folder with --config.data.path and run"):
+        len(tfds.TfdsSource(tmp_path, "train", ("en", "de")))
 
 
 def test_preparing_what_is_prepared_does_nothing(folder: Path) -> None:
