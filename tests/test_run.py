@@ -1,5 +1,6 @@
 """The command line: every mistake gets one clear line and an exit code, and the right call is made."""
 
+import io
 import json
 import logging
 import os
@@ -261,6 +262,14 @@ def test_a_saved_and_stopped_run_keeps_its_exit_code(monkeypatch):
     monkeypatch.setitem(vars(training), "train", _raising(SystemExit(143)))
     with pytest.raises(SystemExit, match="143"):
         _run("--experiment=scan")
+
+
+def test_letters_that_a_terminal_lacks_do_not_end_the_run(monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    monkeypatch.setitem(vars(training), "train", lambda *_: print("sample: Größe", flush=True))
+    assert _run("--experiment=scan") == 0
+    assert b"sample: Gr\\xf6\\xdfe\n" in raw.getvalue()
 
 
 def test_a_mistake_of_ours_is_not_hidden(monkeypatch):

@@ -36,6 +36,8 @@ def exit_code(program: str, work: Callable[[], None], *, debug: bool = False) ->
       work: writes its result to standard output.
       debug: show stack traces.
     """
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter must not end a finished run
     try:
         work()
         sys.stdout.flush()
