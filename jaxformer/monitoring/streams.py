@@ -50,6 +50,9 @@ def _decoded(file: BinaryIO, name: str) -> Iterator[str]:
 def open_output(path: str) -> Iterator[TextIO]:
     """A text file for `path`, which appears whole when all went well, or standard output if `path` is empty.
 
+    A device or a pipe (`/dev/stdout`, a FIFO) is written to directly, and never replaced by a file; a symbolic link
+    stays, and what it points to is written.
+
     Raises:
       DiskError: if it cannot be written.
     """
@@ -58,14 +61,21 @@ def open_output(path: str) -> Iterator[TextIO]:
             sys.stdout.reconfigure(encoding="utf-8", newline="\n")
         yield sys.stdout
         return
-    partial = f"{path}.{os.getpid()}.partial"
+    if os.path.exists(path) and not os.path.isfile(path):  # a folder is refused here, before anything is translated
+        with explain_disk_errors(path):
+            device = open(path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115
+        with device:
+            yield device
+        return
+    target = os.path.realpath(path)
+    partial = f"{target}.{os.getpid()}.partial"
     try:
         with explain_disk_errors(path):
             file = open(partial, "w", encoding="utf-8", newline="\n")  # noqa: SIM115
         with file:
             yield file
         with explain_disk_errors(path):
-            os.replace(partial, path)
+            os.replace(partial, target)
     finally:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.remove(partial)

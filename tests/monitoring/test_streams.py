@@ -1,6 +1,7 @@
 """Lines in, lines out: by LF, UTF-8, errors by line number, and no half output file."""
 
 import io
+import os
 import sys
 
 import pytest
@@ -64,6 +65,33 @@ def test_an_unwritable_output_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DiskError, match="cannot write"), open_output(str(tmp_path / "file" / "out.de")):
         pass
+
+
+def test_a_folder_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(DiskError, match="it is a folder"), open_output(str(tmp_path)):
+        raise AssertionError("too late")
+
+
+def test_a_device_or_pipe_is_written_to_and_not_replaced(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with open_output(str(path)) as output:
+            output.write("Größe\n")
+        assert os.read(reader, 100) == "Größe\n".encode()
+    finally:
+        os.close(reader)
+    assert path.is_fifo()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_symbolic_link_stays_and_its_target_is_written(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    with open_output(str(tmp_path / "link")) as output:
+        output.write("Größe\n")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text(encoding="utf-8") == "Größe\n"
 
 
 def test_standard_output_is_utf8_whatever_the_terminal_says(monkeypatch):
