@@ -113,7 +113,10 @@ def _evaluation_pairs(name: str, source: Source | None, config: DataConfig) -> l
         chunks = (source.read(span.start, span.stop) for span in _spans(source))
         pairs = [cleaner.normalize_pair(pair) for chunk in chunks for pair in chunk]
         if not any(pair.source and pair.target for pair in pairs):
-            raise ValueError(f"the {name} split has no usable pair:\n{cleaner.report.table()}")
+            raise ValueError(
+                f"the {name} split has no usable pair: of its {len(pairs):,} pairs none has text on both sides; "
+                f"mend it, or name another with --config.data.{name}"
+            )
         (folder / "pairs.json").write_text(json.dumps(pairs, ensure_ascii=False), encoding="utf-8")
 
     entry = cache.cached(config.cache_dir, f"{name}-{_key(source, config, 'normalization')}", build)

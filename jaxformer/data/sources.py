@@ -174,8 +174,12 @@ class View:
         return {**self._source.fingerprint(), "limit": self._limit, "reverse": self._reverse}
 
 
-def open_splits(config: DataConfig) -> dict[str, Source]:
+def open_splits(config: DataConfig, *, train: bool = True) -> dict[str, Source]:
     """The sources of `config`: `train`, and `validation` and `test` where they exist.
+
+    Args:
+      config: says where they are.
+      train: whether there must be a training split; a trained run is evaluated without one.
 
     Raises:
       FileNotFoundError: a split that must exist does not; says what was looked for and what is there.
@@ -183,7 +187,7 @@ def open_splits(config: DataConfig) -> dict[str, Source]:
     """
     splits: dict[str, Source]
     if config.source == "files":
-        splits = _files_splits(config)
+        splits = _files_splits(config, train=train)
     elif config.source == "tfds":
         from jaxformer.data import tfds
 
@@ -200,17 +204,22 @@ def open_splits(config: DataConfig) -> dict[str, Source]:
     }
 
 
-def _files_splits(config: DataConfig) -> dict[str, Source]:
+def _files_splits(config: DataConfig, *, train: bool) -> dict[str, Source]:
     if not config.path:
         raise ValueError("data.source=files needs a folder of parallel text: set --config.data.path=DIR")
     folder = Path(config.path).expanduser()
     found = {
-        "train": _find(folder, config, "train", [config.train or "train"], needed=True),
+        "train": _find(folder, config, "train", [config.train or "train"], needed=train),
         "validation": _find(folder, config, "validation", [config.validation] if config.validation else
                             VALIDATION_NAMES, needed=bool(config.validation)),
         "test": _find(folder, config, "test", [config.test] if config.test else _test_stems(folder, config),
                       needed=bool(config.test)),
     }  # fmt: skip
+    if not any(found.values()):
+        raise FileNotFoundError(
+            f"no validation or test split{_present(folder)}; name the folder with --config.data.path, "
+            "a split with --config.data.validation or --config.data.test"
+        )
     return {name: FilesSource(paths, cache_dir=config.cache_dir) for name, paths in found.items() if paths}
 
 
@@ -246,6 +255,8 @@ def _find(folder: Path, config: DataConfig, split: str, stems: Any, *, needed: b
 
 def _present(folder: Path) -> str:
     """A clause on what `folder` holds."""
+    if folder.exists() and not folder.is_dir():
+        return f": {folder} is a file, not a folder"
     if not folder.is_dir():
         return f": the folder {folder} does not exist"
     names = sorted(path.name for path in folder.iterdir() if path.is_file())

@@ -46,7 +46,7 @@ class Scored:
 def evaluation_splits(config: DataConfig) -> dict[str, list[Pair]]:
     """The raw validation and test pairs that exist, normalised as in training."""
     cleaner = Cleaner(config)
-    sources = open_splits(config)
+    sources = open_splits(config, train=False)
     return {
         split: [cleaner.normalize_pair(pair) for pair in sources[split].read(0, len(sources[split]))]
         for split in SPLITS

@@ -100,8 +100,19 @@ def test_a_missing_split_says_what_was_looked_for_and_what_is_there(tmp_path: Pa
         open_splits(config(tmp_path, train="training", validation="nope"))
     with pytest.raises(FileNotFoundError, match=r"the folder .*nowhere does not exist"):
         open_splits(config(tmp_path, path=str(tmp_path / "nowhere")))
+    with pytest.raises(FileNotFoundError, match=r"training\.en is a file, not a folder"):
+        open_splits(config(tmp_path, path=str(tmp_path / "text" / "training.en")))
     with pytest.raises(ValueError, match=r"--config.data.path"):
         open_splits(config(tmp_path, path=""))
+
+
+def test_a_trained_run_is_evaluated_where_there_is_no_training_text(tmp_path: Path) -> None:
+    write(tmp_path / "text", "test")
+    with pytest.raises(FileNotFoundError, match=r"no train split"):
+        open_splits(config(tmp_path))
+    assert list(open_splits(config(tmp_path), train=False)) == ["test"]
+    with pytest.raises(FileNotFoundError, match=r"no validation or test split: the folder .*nowhere does not exist"):
+        open_splits(config(tmp_path, path=str(tmp_path / "nowhere")), train=False)
 
 
 def test_a_missing_side_is_named(tmp_path: Path) -> None:
