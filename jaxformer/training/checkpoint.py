@@ -146,7 +146,7 @@ class Checkpoints:
         """The newest checkpoint that can be read, or None if there is none.
 
         A damaged one is put aside, under the name `damaged-STEP`, with a warning that says why, and the one before is
-        taken.
+        taken. Where none can be read, all stay where they are: the cause may be another one, and pass.
 
         Args:
           template: a state (or `ShapeDtypeStruct`s with shardings) of the shapes to restore to.
@@ -155,22 +155,25 @@ class Checkpoints:
           ValueError: for a checkpoint of another model, naming the first leaf that differs.
           CheckpointError: if there are checkpoints, but every one is damaged.
         """
-        reasons = []
+        damaged: dict[int, str] = {}
         if self.steps():
             quiet.ignore_reads_that_outlive_a_failure()
         for step in reversed(self.steps()):
             try:
-                return self._restore(step, template)
+                found = self._restore(step, template)
             except _OtherShape as error:
                 raise ValueError(str(error)) from None
             except Exception as error:
-                reason = " ".join(str(error).split(" See full")[0].split())[:300] or type(error).__name__
-                reasons.append(f"step {step}: {reason}")
-                kept = self._put_aside(step)
-                _LOGGER.warning("the checkpoint of step %d is damaged (%s); it is now %s", step, reason, kept)
-        if reasons:
+                damaged[step] = " ".join(str(error).split(" See full")[0].split())[:300] or type(error).__name__
+                continue
+            for worse, reason in damaged.items():
+                kept = self._put_aside(worse)
+                _LOGGER.warning("the checkpoint of step %d is damaged (%s); it is now %s", worse, reason, kept)
+            return found
+        if damaged:
+            reasons = "; ".join(f"step {step}: {reason}" for step, reason in damaged.items())
             raise CheckpointError(
-                f"no checkpoint in {self.directory} can be read ({'; '.join(reasons)}): "
+                f"no checkpoint in {self.directory} can be read ({reasons}): "
                 "restore one from a backup, or choose another --workdir to train again"
             )
         return None
