@@ -98,7 +98,7 @@ class Workdir:
 
         Raises:
           WorkdirError: if another process holds it.
-      DiskError: if it cannot be written, or the disk is full.
+          DiskError: if it cannot be written, or the disk is full.
           ValueError: if it holds a run of another configuration, naming the fields that differ.
         """
         with explain_disk_errors(self.path):
