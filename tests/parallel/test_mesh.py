@@ -63,4 +63,5 @@ def test_eight_devices_split_rows_and_share_parameters():
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=120, check=False
     )
-    assert done.stdout.strip() == "fine", done.stderr
+    # jax 0.12 prints the place of a refused sharding to standard output, hence the last line alone.
+    assert done.stdout.splitlines()[-1:] == ["fine"], done.stdout + done.stderr
