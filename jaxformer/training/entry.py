@@ -168,16 +168,17 @@ def _as_workdir(workdir: Workdir | str | os.PathLike[str]) -> Workdir:
 @contextlib.contextmanager
 def _claimed(workdir: Workdir, config: Config) -> Iterator[None]:
     """Holds the workdir; one that was new and in which training never began is not bound to its configuration."""
-    new = not workdir.config.exists()
+    new = [] if workdir.config.exists() else [file for file in (workdir.config, workdir.tokenizer) if not file.exists()]
     if jax.process_index():  # the first process holds it for all
         yield
         return
     with workdir.claim(config):
         try:
             yield
-        except (ValueError, OSError):
-            if new and not workdir.checkpoints.exists() and not workdir.metrics.exists():
-                workdir.config.unlink(missing_ok=True)
+        except BaseException:  # Ctrl-C while data is prepared, too
+            if not workdir.metrics.exists() and not any(workdir.checkpoints.glob("*")):
+                for file in new:
+                    file.unlink(missing_ok=True)
             raise
 
 
@@ -282,13 +283,14 @@ def _say_finished(workdir: Workdir, result: dict[str, Any]) -> None:
 def _where(workdir: Workdir, config: Config) -> str:
     path: Path = workdir.path
     name, flags = config.experiment, f"--workdir={workdir.path}"
+    language = config.data.target_language if config.data.reverse else config.data.source_language
     command = f"python run.py --experiment={name}" if name else "python run.py"
     return "\n".join(
         [
             f"everything is in {path}:",
             "  result.json, metrics.jsonl, report/learning-curve.png, predictions/, checkpoints/, tokenizer.model",
             "what next:",
-            f"  {command} --mode=predict {flags} < text.{config.data.source_language}",
+            f"  {command} --mode=predict {flags} < text.{language}",
             f"  {command} --mode=evaluate {flags} --config.decoding.beam_size=8",
             f"  tensorboard --logdir {path}/tensorboard",
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import pytest
 from jaxformer import training
 from jaxformer.config import Config, replace
 from jaxformer.monitoring.trackers import read_metrics
+from jaxformer.training import entry, hooks
 from jaxformer.training.checkpoint import Checkpoints
 from jaxformer.training.hooks import TrainingDiverged
+from jaxformer.training.interruption import Interrupted
 from jaxformer.training.scoring import read_references
 from jaxformer.training.workdir import Workdir
 from jaxformer.types import Pair
@@ -78,6 +81,12 @@ def test_a_finished_run_says_so_and_does_nothing(trained, capsys):
     assert "is finished (800 steps); nothing to do" in out
     assert "--mode=predict" in out
     assert workdir.metrics.stat().st_mtime_ns == before[workdir.metrics]
+
+
+def test_what_to_type_next_names_the_language_that_is_translated():
+    config = replace(Config(), {"data.source_language": "en", "data.target_language": "de"})
+    assert "< text.en\n" in entry._where(Workdir("W"), config)
+    assert "< text.de\n" in entry._where(Workdir("W"), replace(config, {"data.reverse": True}))
 
 
 def test_another_configuration_is_refused_naming_the_field(trained):
@@ -145,6 +154,16 @@ def test_a_run_refused_before_it_began_does_not_bind_its_workdir(trained, tmp_pa
     assert not (tmp_path / "run" / "config.json").exists()
 
 
+def test_a_run_refused_after_its_data_was_prepared_does_not_bind_its_workdir_either(trained, tmp_path):
+    config = replace(trained[0], {"memory.accumulate": 64})
+    with pytest.raises(ValueError, match="does not hold 64 rows"):
+        training.train(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
+    assert not (tmp_path / "run" / "tokenizer.model").exists(), "another vocabulary would be refused because of it"
+    small = {"training.num_steps": 2, "training.eval_every": 0, "data.vocabulary_size": 19, "decoding.beam_size": 1}
+    assert training.train(replace(trained[0], small), tmp_path / "run")["step"] == 2
+
+
 def test_early_stopping_without_validation_is_refused(trained, tmp_path):
     config = replace(trained[0], {"training.early_stopping": 2, "training.eval_every": 0})
     with pytest.raises(ValueError, match=r"early_stopping=2 needs a validation split"):
@@ -189,6 +208,31 @@ def test_plan_runs_nothing_and_tells_memory_and_state(trained, tmp_path, capsys)
     assert "run          new" in new
     assert "MiB during a step (compiled, not guessed)" in new
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_same_command_goes_on(trained, tmp_path, monkeypatch, number):
+    config = replace(
+        trained[0],
+        {"training.num_steps": 12, "training.eval_every": 0, "training.checkpoint_every": 0,
+         "monitoring.tensorboard": False, "decoding.method": "greedy"},
+    )  # fmt: skip
+
+    def ask(line, step, metrics, progress):
+        if step == 5:
+            signal.raise_signal(number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(hooks.ProgressLine, "__call__", ask)
+        with pytest.raises(Interrupted) as stopped:
+            training.train(config, tmp_path / "run")
+    assert stopped.value.code == 128 + number
+    assert 5 <= stopped.value.step < 12
+    assert Workdir(tmp_path / "run").result() is None
+    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints", read_only=True)
+    assert checkpoints.steps() == [stopped.value.step]
+    checkpoints.close()
+    assert training.train(config, tmp_path / "run")["step"] == 12
 
 
 def test_the_mean_of_the_last_checkpoints_is_evaluated(trained, tmp_path, caplog):
