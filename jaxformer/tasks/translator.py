@@ -180,10 +180,13 @@ class Translator:
         encoded = self._tokenizer.encode_source(normalized)
         prefix_tokens = [ids[:-1] for ids in self._tokenizer.encode_target(prefixes)] if prefixes is not None else []
         jobs = []
+        long: list[tuple[int, int, int]] = []
         for i, (text, source) in enumerate(zip(normalized, encoded, strict=True)):
             if not text.strip():
                 continue
-            sources = [source] if len(source) <= self.max_length else self._parts(text, first_line + i, len(source))
+            sources = [source] if len(source) <= self.max_length else self._parts(text)
+            if len(source) > self.max_length:
+                long.append((first_line + i, len(source), len(sources)))
             for part, ids in enumerate(sources):
                 prefix = prefix_tokens[i] if prefix_tokens and not part else []
                 limit = self._output_limit(len(ids), len(prefix))
@@ -193,16 +196,20 @@ class Translator:
                         f"no more than {limit}, the end included: shorten the prefix"
                     )
                 jobs.append(_Job(first_line + i, ids, prefix))
+        self._warn(long)
         return jobs
 
-    def _parts(self, text: str, line: int, length: int) -> list[list[int]]:
+    def _warn(self, long: Sequence[tuple[int, int, int]]) -> None:
+        """Names every long line (its number, tokens and parts), the first with details: a corpus may hold hundreds."""
+        message = "line %d has %d tokens, the model accepts %d: it is translated in %d parts"
+        for line, length, parts in long[:1]:
+            logging.warning(message, line, length, self.max_length, parts)
+        if others := [str(line) for line, *_ in long[1:]]:
+            logging.warning("%d more lines are too long and translated in parts: %s", len(others), ", ".join(others))
+
+    def _parts(self, text: str) -> list[list[int]]:
         encode = self._tokenizer.encode_source
-        parts = encode(split_line(text, lambda part: len(encode([part])[0]) <= self.max_length))
-        logging.warning(
-            "line %d has %d tokens, the model accepts %d: it is translated in %d parts",
-            line, length, self.max_length, len(parts),
-        )
-        return parts
+        return encode(split_line(text, lambda part: len(encode([part])[0]) <= self.max_length))
 
     def _output_limit(self, source_length: int, prefix_length: int) -> int:
         return min(self.config.max_length or 2 * source_length + 10 + prefix_length, self.max_length)

@@ -81,7 +81,7 @@ def _readable(checkpoints: Checkpoints, steps: list[int], template: Any) -> Iter
             if step == steps[-1] and not found:
                 raise
             quiet.ignore_reads_that_outlive_a_failure()
-            _LOGGER.warning("%s", str(error).partition(": run the training command")[0])
+            _LOGGER.warning("%s", str(error).partition(": restore it from")[0])
             continue
         found = True
         yield step, params

@@ -209,7 +209,7 @@ class Checkpoints:
         except Exception as error:
             raise CheckpointError(
                 f"the checkpoint of step {step} in {self.directory} cannot be read ({error}): "
-                "run the training command again, which falls back to the one before"
+                "restore it from a backup, or choose another --workdir to train again"
             ) from error
 
     def delete(self, step: int) -> None:

@@ -149,6 +149,12 @@ def test_a_line_that_is_too_long_is_translated_in_parts(beam, caplog):
     assert [record.getMessage() for record in caplog.records] == [
         f"line 2 has {len(words) + 1} tokens, the model accepts 40: it is translated in 2 parts"
     ]
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        assert beam.translate([long, "w4", long, long], first_line=10)[2].text == found[1].text
+    first_of_three, others = [record.getMessage() for record in caplog.records]
+    assert first_of_three.startswith("line 10 has")
+    assert others == "2 more lines are too long and translated in parts: 12, 13"
     parts = beam.translate([" ".join(words[:39]), " ".join(words[39:])])
     assert found[1].text == f"{parts[0].text} {parts[1].text}".strip()
     np.testing.assert_allclose(found[1].log_prob, parts[0].log_prob + parts[1].log_prob, rtol=1e-5)
