@@ -74,7 +74,6 @@ def prepare(config: DataConfig) -> PreparedData:
     tokenizer = _cached_tokenizer(train, config)
     folder = _cached_train(train, config, tokenizer)
     report = (folder / "cleaning.txt").read_text()
-    logging.info("cleaning of the training split:\n%s", report)
     variants = tuple(TokenizedDataset.open(path) for path in sorted(folder.glob("sampled-*")))
     plain = TokenizedDataset.open(folder / "plain")
     return PreparedData(

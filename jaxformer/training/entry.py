@@ -48,6 +48,7 @@ def train(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str
         from jaxformer.training.session import Session, open_checkpoints
 
         prepared = prepare_data(config.data)
+        _LOGGER.info("cleaning of the training split:\n%s", prepared.report)
         splits = {"validation": prepared.validation, "test": prepared.test}
         present = {split: pairs for split, pairs in splits.items() if pairs}
         scoring.read_references(config.data, present.get("test"))  # refuse before training, not after it

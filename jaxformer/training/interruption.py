@@ -6,6 +6,7 @@ saved (`loop`).
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType
@@ -58,3 +59,5 @@ class Interruption:
         self.requested = number
         for each in self.SIGNALS:
             signal.signal(each, signal.SIG_DFL)
+        # Not through `logging`, whose locks the interrupted code may hold.
+        os.write(2, b"\nstopping after this step, and saving; once more to stop at once, without\n")
