@@ -6,8 +6,8 @@ lower-case BLEU on test2016.
 
     python run.py --experiment=multi30k:tiny --config.data.path=DIR    # DIR/train.en, train.de, val.en, ...
 
-Measured on 2026-11-21, one run on 2 CPU cores that other work shared: 74 minutes, test2016 40.55 tokenised lower-case BLEU,
-40.03 cased (sacreBLEU), beam 5.
+Measured on 2026-11-21, one run on 2 CPU cores that other work shared: 74 minutes; test2016 40.55 tokenised lower-case
+BLEU, 40.03 cased (sacreBLEU), beam 5.
 
 `data.references` names the tokenised lower-case reference, for the tokenised BLEU beside the cased one.
 """

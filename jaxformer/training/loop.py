@@ -34,6 +34,7 @@ class Progress:
     Attributes:
       step: steps taken.
       iterator: the data iterator's state after them.
+      batches: what that state counts: the prepared data and the shapes of its batches.
       window: sums and weights of every metric since the last record of the log.
       tokens: real target tokens trained on so far.
       evaluated: the step of the last validation, 0 for none.
@@ -47,6 +48,7 @@ class Progress:
 
     step: int = 0
     iterator: dict[str, int] = dataclasses.field(default_factory=dict)
+    batches: dict[str, Any] = dataclasses.field(default_factory=dict)
     window: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     tokens: int = 0
     evaluated: int = 0

@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxformer.config import Config, DecodingConfig, to_dict
 from jaxformer.data.pipeline import BatchPipeline, evaluation_batches
@@ -52,6 +54,24 @@ def open_checkpoints(config: Config, workdir: Workdir, *, read_only: bool = Fals
         best_metric=training.best_metric,
         read_only=read_only,
     )
+
+
+def check_same_batches(before: Mapping[str, Any], now: Mapping[str, Any], workdir: Workdir) -> None:
+    """Refuses to continue a run on other batches than it began with: the order of its data would be another.
+
+    Raises:
+      ValueError: if the training data or the shapes of batches differ.
+    """
+    if before.get("data") != now["data"]:
+        raise ValueError(
+            f"the training data has changed since the run in {workdir.path} began: restore it, or choose another "
+            "--workdir"
+        )
+    if before.get("shapes") != now["shapes"]:
+        raise ValueError(
+            f"the batches of the run in {workdir.path} had other shapes, because it ran on another number of devices: "
+            "continue it on as many, or choose another --workdir"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,11 +202,21 @@ class Session:
         state = place_replicated(state, self.mesh)
         found = self.checkpoints.restore(state)
         if found is None:
-            return state, Progress(), False
+            return state, Progress(batches=self._batches()), False
         progress = Progress.from_json(found[1])
+        check_same_batches(progress.batches, self._batches(), self.workdir)
         self.pipeline.set_state(progress.iterator)
         _LOGGER.info("restored step %d from %s", progress.step, self.checkpoints.directory)
         return found[0], progress, True
+
+    def _batches(self) -> dict[str, Any]:
+        """What an iterator state counts; equal where it may be restored, and as JSON gives it back."""
+        shapes = [list(map(int, shape)) for shape in self.pipeline.shapes]
+        lengths = 0  # of both sides of every pair: with the seed, they alone decide which records form which batch
+        for data in self.prepared.variants:
+            for side in (data.source_lengths, data.target_lengths):
+                lengths = zlib.crc32(np.ascontiguousarray(side).data, lengths)
+        return {"data": [len(self.prepared.train), lengths], "shapes": shapes}
 
     def _trackers(self, step: int) -> tuple[Trackers, ProgressBar]:
         monitoring = self.config.monitoring
@@ -203,6 +233,10 @@ class Session:
 
     def _validation(self, pairs: list[Pair]) -> Callable[[Any], Mapping[str, float]]:
         batches = self._loss_batches(pairs)
+        data = self.config.data
+        if batches is not None:  # a row on every device must fit, however long it is
+            longest = int(max(batches.source_lengths.max(), batches.target_lengths.max()))
+            data = dataclasses.replace(data, batch_tokens=max(data.batch_tokens, longest * self.mesh.size))
         translated = pairs[: self.config.training.eval_examples or None]
         translator: Any = None
 
@@ -212,7 +246,7 @@ class Session:
             if batches is not None:
                 divided = evaluation_batches(
                     batches,
-                    self.config.data,
+                    data,
                     shard_index=jax.process_index(),
                     shard_count=jax.process_count(),
                     divisor=self.mesh.size,
