@@ -286,13 +286,13 @@ def _where(workdir: Workdir, config: Config) -> str:
     name, flags = config.experiment, f"--workdir={workdir.path}"
     language = config.data.target_language if config.data.reverse else config.data.source_language
     command = f"python run.py --experiment={name}" if name else "python run.py"
-    return "\n".join(
-        [
-            f"everything is in {path}:",
-            "  result.json, metrics.jsonl, report/learning-curve.png, predictions/, checkpoints/, tokenizer.model",
-            "what next:",
-            f"  {command} --mode=predict {flags} < text.{language}",
-            f"  {command} --mode=evaluate {flags} --config.decoding.beam_size=8",
-            f"  tensorboard --logdir {path}/tensorboard",
-        ]
-    )
+    rows = [
+        f"everything is in {path}:",
+        "  result.json, metrics.jsonl, report/learning-curve.png, predictions/, checkpoints/, tokenizer.model",
+        "what next:",
+        f"  {command} --mode=predict {flags} < text.{language}",
+        f"  {command} --mode=evaluate {flags} --config.decoding.beam_size=8",
+    ]
+    if config.monitoring.tensorboard:
+        rows.append(f"  tensorboard --logdir {path}/tensorboard    # after pip install tensorboard")
+    return "\n".join(rows)
