@@ -44,10 +44,12 @@ def test_restarts_once_with_the_same_command_line(restart, tmp_path):
 
 @pytest.mark.parametrize("text", ["[always] madvise never", "always madvise [never]"])
 def test_leaves_alone_what_it_cannot_change(restart, tmp_path, text):
-    huge_pages.restart_with_huge_pages(_setting(tmp_path, text))
+    huge_pages.restart_with_huge_pages(_setting(tmp_path, text))  # `Restarted` would end the test
+    assert "GLIBC_TUNABLES" not in huge_pages.os.environ
 
 
 def test_leaves_other_systems_alone(restart, tmp_path):
     huge_pages.restart_with_huge_pages(tmp_path / "missing")
     restart.setattr(sys, "platform", "darwin")
     huge_pages.restart_with_huge_pages(_setting(tmp_path, "[madvise]"))
+    assert "GLIBC_TUNABLES" not in huge_pages.os.environ
