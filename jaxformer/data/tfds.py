@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import os
 import pkgutil
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,12 +37,21 @@ def data_folder(path: str) -> Path:
     return Path(path or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
 
 
-def prepared_folder(config: DataConfig) -> Path | None:
-    """Where the newest version of the data set lies prepared; None if it does not. Needs no TFDS."""
-    if not config.name:
-        raise ValueError("data.source=tfds needs the name of a set: --config.data.name=wmt14_translate/de-en")
-    versions = [path.parent for path in data_folder(config.path).glob(f"{config.name}/**/dataset_info.json")]
-    return max(versions, key=lambda path: [int(n) if n.isdigit() else 0 for n in path.name.split(".")], default=None)
+def prepared_folder(name: str, path: str = "") -> Path | None:
+    """Where the newest version of a data set lies prepared; None if it does not. Needs no TFDS.
+
+    Args:
+      name: such as `wmt14_translate/de-en`; for an empty one there is no folder.
+      path: the TFDS data folder, as in `data_folder`.
+    """
+    facts = data_folder(path).glob(f"{name}/**/dataset_info.json") if name else ()
+    versions = [file.parent for file in facts if re.fullmatch(r"\d+\.\d+\.\d+", file.parent.name)]  # not incomplete
+    return max(versions, key=lambda folder: [int(part) for part in folder.name.split(".")], default=None)
+
+
+def has_random_access(folder: Path) -> bool:
+    """Whether a prepared set can be read here: TFDS's other formats can only be read in order, and with TensorFlow."""
+    return any(folder.glob("*.array_record*"))
 
 
 class TfdsSource:
@@ -111,7 +121,9 @@ def open_splits(config: DataConfig) -> dict[str, Any]:
       FileNotFoundError: the set is not prepared; says how to prepare it.
       ValueError: TFDS is not installed, or a named split does not exist.
     """
-    folder = prepared_folder(config)
+    if not config.name:
+        raise ValueError("data.source=tfds needs the name of a set: --config.data.name=wmt14_translate/de-en")
+    folder = prepared_folder(config.name, config.path)
     if folder is None:
         raise FileNotFoundError(
             f"{config.name} is not prepared in {data_folder(config.path)}: run the same command with --mode=prepare to "

@@ -18,6 +18,7 @@ from typing import Any
 
 from jaxformer.config import DataConfig
 from jaxformer.data.cache import cache_folder
+from jaxformer.data.tfds import has_random_access, prepared_folder
 
 WMT14 = "wmt14_translate/de-en"
 _GIB = 1024**3
@@ -98,7 +99,7 @@ def assess(data: DataConfig, workdir: str | os.PathLike[str]) -> Machine:
     stats = _memory_stats(devices[0]) or {}
     total_memory, usable_memory = memory()
     cache = cache_folder(data.cache_dir)
-    wmt = prepared_folder(WMT14, data.path if data.source == "tfds" else "")
+    wmt = _prepared(WMT14, data.path if data.source == "tfds" else "")
     return Machine(
         platform=devices[0].platform,
         device_kind=_device_kind(devices[0]),
@@ -124,7 +125,7 @@ def _data_lines(data: DataConfig, wmt: Path | None) -> list[str]:
     else:
         lines.append(f"{WMT14}: not prepared (python run.py --experiment=wmt:base --mode=prepare downloads it)")
     if data.source == "tfds" and data.name != WMT14:
-        found = prepared_folder(data.name, data.path)
+        found = _prepared(data.name, data.path)
         lines.append(f"{data.name}: " + (f"prepared in {found}" if found else "not prepared (--mode=prepare makes it)"))
     if data.source == "files":
         state = "found" if data.path and os.path.isdir(data.path) else "MISSING: set --config.data.path"
@@ -132,21 +133,10 @@ def _data_lines(data: DataConfig, wmt: Path | None) -> list[str]:
     return lines
 
 
-def prepared_folder(name: str, data_dir: str = "") -> Path | None:
-    """The folder of a TFDS data set that is prepared as array_record, without importing TFDS; None if there is none.
-
-    Args:
-      name: such as `wmt14_translate/de-en`.
-      data_dir: the TFDS folder; empty for `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
-    """
-    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
-    if not name:
-        return None
-    # One folder a version, written under another name until it is complete.
-    for version in sorted((root / name).glob("*.*.*"), reverse=True):
-        if (version / "dataset_info.json").exists() and any(version.glob("*.array_record*")):
-            return version
-    return None
+def _prepared(name: str, path: str) -> Path | None:
+    """The folder of a TFDS data set that training can read."""
+    folder = prepared_folder(name, path)
+    return folder if folder and has_random_access(folder) else None
 
 
 def free_disk(path: str | os.PathLike[str]) -> int:

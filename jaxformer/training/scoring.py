@@ -15,6 +15,7 @@ import jax
 from jaxformer.config import Config, DataConfig
 from jaxformer.data.cleaning import Cleaner
 from jaxformer.data.sources import open_splits
+from jaxformer.data.text import read_lines
 from jaxformer.monitoring.durable import atomic_write
 from jaxformer.tasks.translation import Scores, score_translations
 from jaxformer.tasks.translator import Translator
@@ -59,17 +60,14 @@ def read_references(config: DataConfig, test: Sequence[Pair] | None) -> list[str
 
     Raises:
       FileNotFoundError: if it is not there.
-      ValueError: if there is no test split, or it has another number of lines.
+      ValueError: if there is no test split, it has another number of lines, or the file is no UTF-8 text.
     """
     if not config.references:
         return None
     path = Path(config.references).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"data.references={config.references} is not a file: give the tokenised reference")
-    try:
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}): convert it first") from None
+    lines = read_lines(path)
     if test is None or len(lines) != len(test):
         have = "there is no test split" if test is None else f"the test split has {len(test)}"
         raise ValueError(f"data.references={config.references} has {len(lines)} lines, but {have}: give a matching one")

@@ -102,10 +102,10 @@ def test_a_set_that_is_not_prepared_is_refused_with_the_way(tmp_path: Path) -> N
 
 
 def test_the_newest_version_is_taken(tmp_path: Path) -> None:
-    for version in ("1.0.0", "10.0.0", "9.1.0"):
+    for version in ("1.0.0", "10.0.0", "9.1.0", "10.0.0.incompleteAB12CD"):
         (tmp_path / "a_translate/de-en" / version).mkdir(parents=True)
         (tmp_path / "a_translate/de-en" / version / "dataset_info.json").write_text("{}")
-    found = tfds.prepared_folder(config(tmp_path, name="a_translate/de-en"))
+    found = tfds.prepared_folder("a_translate/de-en", str(tmp_path))
     assert found == tmp_path / "a_translate/de-en/10.0.0"
 
 

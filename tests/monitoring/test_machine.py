@@ -7,7 +7,7 @@ import pytest
 
 from jaxformer.config import DataConfig
 from jaxformer.monitoring import machine
-from jaxformer.monitoring.machine import WMT14, assess, prepared_folder
+from jaxformer.monitoring.machine import WMT14, assess
 
 
 @pytest.mark.parametrize(("text", "cores"), [("150000 100000\n", 1.5), ("max 100000\n", 0.0), ("", 0.0)])
@@ -66,16 +66,22 @@ def _prepare(root, version="1.0.0", complete=True):
 
 def test_a_prepared_data_set_is_found_where_tfds_keeps_it(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    assert prepared_folder(WMT14) is None
-    folder = _prepare(tmp_path)
-    assert prepared_folder(WMT14) == folder
-    assert prepared_folder(WMT14, str(tmp_path / "elsewhere")) is None
-    assert prepared_folder("") is None
+    assert not assess(DataConfig(), tmp_path).wmt_prepared
+    _prepare(tmp_path)
+    assert assess(DataConfig(), tmp_path).wmt_prepared
+    elsewhere = DataConfig(source="tfds", name=WMT14, path=str(tmp_path / "elsewhere"))
+    assert not assess(elsewhere, tmp_path).wmt_prepared
 
 
 def test_a_half_prepared_data_set_is_not_prepared(tmp_path):
     _prepare(tmp_path, complete=False)
-    assert prepared_folder(WMT14, str(tmp_path)) is None
+    assert not assess(DataConfig(source="tfds", name=WMT14, path=str(tmp_path)), tmp_path).wmt_prepared
+
+
+def test_a_data_set_in_a_format_without_random_access_is_not_prepared(tmp_path):
+    folder = _prepare(tmp_path)
+    (folder / "wmt14_translate-train.array_record-00000-of-00001").rename(folder / "train.tfrecord-00000-of-00001")
+    assert not assess(DataConfig(source="tfds", name=WMT14, path=str(tmp_path)), tmp_path).wmt_prepared
 
 
 def test_the_table_says_what_is_there_and_what_it_means(tmp_path, monkeypatch):
