@@ -70,6 +70,8 @@ def parse(argv: list[str]) -> tuple[flags.FlagValues, dict[str, Any]]:
 def select(values: flags.FlagValues, overrides: dict[str, Any]) -> tuple[Config, Workdir, str]:
     """The configuration, the workdir and the reason for the variant: from the experiment, or the run in the workdir."""
     stored_only, workdir, stored = values.mode in ("evaluate", "predict"), Workdir(values.workdir), None
+    if stored_only and not (values.workdir or values.experiment):
+        raise ValueError(f"--mode={values.mode} needs a trained run: give its folder with --workdir=DIR")
     if values.workdir and (stored_only or workdir.config.exists()):
         stored = workdir.load_config()
         experiments.check_agrees(values.experiment, stored.experiment)

@@ -49,6 +49,12 @@ def prepared_folder(name: str, path: str = "") -> Path | None:
     return max(versions, key=lambda folder: [int(part) for part in folder.name.split(".")], default=None)
 
 
+def _named_folder(config: DataConfig) -> Path | None:
+    if not config.name:
+        raise ValueError("data.source=tfds needs the name of a set: --config.data.name=wmt14_translate/de-en")
+    return prepared_folder(config.name, config.path)
+
+
 def has_random_access(folder: Path) -> bool:
     """Whether a prepared set can be read here: TFDS's other formats can only be read in order, and with TensorFlow."""
     return any(folder.glob("*.array_record*"))
@@ -121,9 +127,7 @@ def open_splits(config: DataConfig) -> dict[str, Any]:
       FileNotFoundError: the set is not prepared; says how to prepare it.
       ValueError: TFDS is not installed, or a named split does not exist.
     """
-    if not config.name:
-        raise ValueError("data.source=tfds needs the name of a set: --config.data.name=wmt14_translate/de-en")
-    folder = prepared_folder(config.name, config.path)
+    folder = _named_folder(config)
     if folder is None:
         raise FileNotFoundError(
             f"{config.name} is not prepared in {data_folder(config.path)}: run the same command with --mode=prepare to "
@@ -152,7 +156,7 @@ def download_and_prepare(config: DataConfig) -> Path:
       OSError: the download failed (the links die from time to time, and some machines have no network).
       ValueError: there is no such set.
     """
-    folder = prepared_folder(config)
+    folder = _named_folder(config)
     if folder is not None:
         return folder
     tfds = _tfds()

@@ -18,7 +18,6 @@ from typing import Any
 
 from jaxformer.config import DataConfig
 from jaxformer.data.cache import cache_folder
-from jaxformer.data.tfds import has_random_access, prepared_folder
 
 WMT14 = "wmt14_translate/de-en"
 _GIB = 1024**3
@@ -135,6 +134,8 @@ def _data_lines(data: DataConfig, wmt: Path | None) -> list[str]:
 
 def _prepared(name: str, path: str) -> Path | None:
     """The folder of a TFDS data set that training can read."""
+    from jaxformer.data.tfds import has_random_access, prepared_folder  # imports JAX
+
     folder = prepared_folder(name, path)
     return folder if folder and has_random_access(folder) else None
 

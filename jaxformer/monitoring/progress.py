@@ -154,10 +154,11 @@ _SHOWN: dict[str, Callable[[float], str]] = {
 
 
 def duration(seconds: float) -> str:
-    """`seconds` for a person: `42 s`, `3:05`, `1:02:03`."""
+    """`seconds` for a person, in the two largest units: `42 s`, `3 min 05 s`, `1 h 02 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"

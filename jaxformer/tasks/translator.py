@@ -145,12 +145,12 @@ class Translator:
             parts[job.line - first_line].append(candidates)
         return [_joined(candidates) for candidates in parts]
 
-    def translate_stream(self, lines: Iterable[str], *, chunk: int = 2000) -> Iterator[str]:
+    def translate_stream(self, lines: Iterable[str], *, chunk: int = 2000) -> Iterator[Translation]:
         """One translation for each line, in order; `chunk` lines are read ahead, so that memory stays bounded."""
         rest = iter(lines)
         first_line = 1
         while texts := list(itertools.islice(rest, chunk)):
-            yield from (translation.text for translation in self.translate(texts, first_line=first_line))
+            yield from self.translate(texts, first_line=first_line)
             first_line += len(texts)
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[PairScore]:
@@ -164,7 +164,8 @@ class Translator:
         lengths = [max(len(source), len(target)) for source, target in zip(sources, targets, strict=True)]
         for number, length in enumerate(lengths, 1):
             if length > self.max_length:
-                raise ValueError(f"pair {number} has a side of {length} tokens, the model accepts {self.max_length}")
+                limit = f"more than the {self.max_length} of training"
+                raise ValueError(f"pair {number} has a side of {length} tokens, {limit}")
         scores = np.zeros(len(pairs), np.float32)
         for places, rows, bucket in group_rows(lengths, self.max_length, self.config.batch_tokens):
             sides = [padded([side[place] for place in places], rows, bucket) for side in (sources, targets)]
@@ -201,7 +202,7 @@ class Translator:
 
     def _warn(self, long: Sequence[tuple[int, int, int]]) -> None:
         """Names every long line (its number, tokens and parts), the first with details: a corpus may hold hundreds."""
-        message = "line %d has %d tokens, the model accepts %d: it is translated in %d parts"
+        message = "line %d has %d tokens, more than the %d of training: it is translated in %d parts"
         for line, length, parts in long[:1]:
             logging.warning(message, line, length, self.max_length, parts)
         if others := [str(line) for line, *_ in long[1:]]:

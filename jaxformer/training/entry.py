@@ -12,13 +12,16 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import jax
 
 from jaxformer.config import Config
 from jaxformer.training.interruption import Interrupted, Interruption
 from jaxformer.training.workdir import Workdir
+
+if TYPE_CHECKING:
+    from jaxformer.tasks.translator import Translation
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -106,6 +109,9 @@ def predict(
 ) -> None:
     """Translates `lines` with a trained run, one line out for each line in, in order.
 
+    With `decoding.n_best` above 1, as many lines as were found for each line in, best first, in the form of Moses:
+    `NUMBER ||| TEXT ||| SCORE`, lines counted from 0, the score normalised by length.
+
     Args:
       config: of the run.
       workdir: of the run; nothing else is needed.
@@ -136,11 +142,18 @@ def predict(
                 return
 
     stream = translator.translate_stream(asked(), chunk=1) if interactive else translator.translate_stream(lines)
-    for line in stream:
-        output.write(line + "\n")
+    for number, translation in enumerate(stream):
+        output.write(_written(translation, number, n_best=config.decoding.n_best > 1))
         if interactive:
             output.flush()
     output.flush()
+
+
+def _written(translation: Translation, number: int, *, n_best: bool) -> str:
+    if not n_best:
+        return translation.text + "\n"
+    candidates = [(one.text, one.score) for one in translation.n_best] or [("", 0.0)]
+    return "".join(f"{number} ||| {text} ||| {score:.6g}\n" for text, score in candidates)
 
 
 def prepare(config: Config) -> None:

@@ -269,5 +269,8 @@ class Session:
         longest = self.task.max_length
         fits = [(s, t) for s, t in zip(sources, targets, strict=True) if max(len(s), len(t)) <= longest]
         if len(fits) < len(pairs):
-            _LOGGER.info("%d validation pairs are too long for the validation loss", len(pairs) - len(fits))
+            _LOGGER.info(
+                "%d validation pairs are longer than %d tokens: left out of the loss, but translated and scored",
+                len(pairs) - len(fits), longest,
+            )  # fmt: skip
         return TokenizedDataset.from_lists([s for s, _ in fits], [t for _, t in fits]) if fits else None

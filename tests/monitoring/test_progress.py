@@ -43,7 +43,7 @@ def test_where_there_is_no_terminal_each_log_is_a_plain_line():
     progress.close()
     (line,) = stream.getvalue().splitlines()
     # 100 steps took 10 s, so 899 take 89.9 s.
-    assert line.startswith("step 101/1,000  ETA 1:30  loss 2.500  12.3k tok/s  padding efficiency 0.95  memory ")
+    assert line.startswith("step 101/1,000  ETA 1 min 30 s  loss 2.500  12.3k tok/s  padding efficiency 0.95  memory ")
     assert line.endswith(" GiB")
     assert "\x1b" not in line
 
@@ -138,7 +138,7 @@ def test_absl_messages_are_shown_once(monkeypatch, clean_logging):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0 s"), (59.4, "59 s"), (60, "1:00"), (185, "3:05"), (3723, "1:02:03")]
+    ("seconds", "text"), [(0, "0 s"), (59.4, "59 s"), (60, "1 min 00 s"), (185, "3 min 05 s"), (3723, "1 h 02 min")]
 )
 def test_durations_are_for_people(seconds, text):
     assert duration(seconds) == text

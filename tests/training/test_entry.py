@@ -111,6 +111,19 @@ def test_predict_answers_line_by_line_in_order(trained):
     assert output.getvalue().split("\n") == ["3 2 1", "", "5 4", "", "7 8 9", ""]
 
 
+def test_predict_gives_the_n_best_in_the_form_of_moses(trained):
+    config, workdir, _ = trained
+    output = io.StringIO()
+    decoding = {"decoding.n_best": 3, "decoding.beam_size": 4, "decoding.method": "beam"}
+    training.predict(replace(config, decoding), workdir, iter(["1 2 3", "", "4 5"]), output)
+    rows = [line.split(" ||| ") for line in output.getvalue().splitlines()]
+    assert [number for number, _, _ in rows] == ["0"] * 3 + ["1"] + ["2"] * 3
+    assert (rows[0][1], rows[3][1:], rows[4][1]) == ("3 2 1", ["", "0"], "5 4")
+    scores = [float(score) for _, _, score in rows[:3]]
+    assert scores == sorted(scores, reverse=True)
+    assert len({text for _, text, _ in rows[:3]}) == 3
+
+
 def test_predict_prompts_a_person_and_answers_at_once(trained, capsys):
     config, workdir, _ = trained
     output, seen = io.StringIO(), []
