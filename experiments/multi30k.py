@@ -54,7 +54,7 @@ _TINY = replace(
 
 _QUICK = replace(
     _TINY,
-    {"training": {"num_steps": 4800, "eval_every": 1200, "ema_decay": 0.998}, "optimizer": {"warmup_steps": 400}},
+    {"training": {"num_steps": 3600, "eval_every": 1200, "ema_decay": 0.998}, "optimizer": {"warmup_steps": 400}},
 )
 
 VARIANTS: dict[str, Config] = {"tiny": _TINY, "quick": _QUICK}

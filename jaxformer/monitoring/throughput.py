@@ -132,6 +132,13 @@ class Throughput:
         }
 
 
+def process_start() -> float:
+    """When this process started, in seconds since 1970."""
+    import psutil
+
+    return float(psutil.Process().create_time())
+
+
 def host_memory() -> int:
     """Bytes of memory this process holds now."""
     import psutil

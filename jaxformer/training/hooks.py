@@ -6,6 +6,7 @@ A hook says how often it wants to be called (`every`) and the loop calls it. Not
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +20,9 @@ from jaxformer.training.checkpoint import Checkpoints, lower_is_better
 from jaxformer.training.loop import Loop, Progress
 from jaxformer.training.state import evaluation_params
 from jaxformer.types import Mean
+
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class Tracker(Protocol):
@@ -69,6 +73,26 @@ class ProgressLine:
     def __call__(self, step: int, metrics: Mapping[str, Mean], progress: Progress) -> None:
         """Moves the line to `step`."""
         self._line.update(step)
+
+
+class FirstStep:
+    """Says once how long after the start of this process its first step was done.
+
+    Args:
+      started: when the process started, in seconds since 1970.
+    """
+
+    every = 1
+
+    def __init__(self, started: float) -> None:
+        self._started: float | None = started
+
+    def __call__(self, step: int, metrics: Mapping[str, Mean], progress: Progress) -> None:
+        """Speaks at the first call alone."""
+        if self._started is not None:
+            seconds = time.time() - self._started
+            _LOGGER.info("step %d was done %.1f s after the start; each batch shape is compiled once", step, seconds)
+            self._started = None
 
 
 class Log:

@@ -167,6 +167,7 @@ class Loop:
                 return
             with self._phases.phase("data_wait"):
                 fed = next(self._feed)
+            first = not self._shapes  # of this process: waited for, so that its time can be told
             with self._phases.phase(self._phase(fed.batch)):
                 with jax.transfer_guard("disallow"):
                     self.state, metrics = self._step(self.state, fed.batch)
@@ -174,7 +175,7 @@ class Loop:
                 self.progress.iterator = fed.iterator
                 jax.tree.map(lambda x: x.copy_to_host_async(), metrics)
                 self._pending.append((self.progress.step, metrics, fed.counts))
-                self.settle(LAG)
+                self.settle(0 if first else LAG)
 
     def _phase(self, batch: Batch) -> str:
         shapes = tuple(leaf.shape for leaf in jax.tree.leaves(batch))

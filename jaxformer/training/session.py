@@ -20,7 +20,7 @@ from jaxformer.data.pipeline import BatchPipeline, evaluation_batches
 from jaxformer.data.prepare import PreparedData
 from jaxformer.data.store import TokenizedDataset
 from jaxformer.monitoring.progress import Progress as ProgressBar
-from jaxformer.monitoring.throughput import PhaseClock, Throughput
+from jaxformer.monitoring.throughput import PhaseClock, Throughput, process_start
 from jaxformer.monitoring.trackers import JsonlTracker, TensorBoardTracker, Tracker, Trackers
 from jaxformer.ops.attention.api import IMPLEMENTATIONS
 from jaxformer.parallel.mesh import first_copy, make_mesh, place_batch, place_replicated
@@ -179,6 +179,7 @@ class Session:
                 step_hooks=[
                     hooks.StopAtNan(self.schedule),
                     hooks.ProgressLine(bar),
+                    hooks.FirstStep(process_start()),
                     hooks.Log(training.log_every, tracker, self.schedule, throughput),
                 ],
                 boundary_hooks=boundary,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +119,15 @@ def _run(folder: Path, *, interruption: Any = None, evaluate=None, patience: int
 def _leaves(state: Any) -> list[np.ndarray]:
     plain = (state.step, state.params, state.ema, state.opt_state, jax.random.key_data(state.key))
     return [np.asarray(leaf) for leaf in jax.tree.leaves(plain)]
+
+
+def test_the_first_step_is_told_once_with_its_time(caplog):
+    hook = hooks.FirstStep(time.time() - 12.0)
+    with caplog.at_level("INFO"):
+        hook(7, {}, Progress())
+        hook(8, {}, Progress())
+    assert re.fullmatch(r"step 7 was done 12\.\d s after the start; .*", caplog.messages[0])
+    assert len(caplog.messages) == 1
 
 
 def test_an_interrupted_run_ends_like_an_uninterrupted_one_bit_for_bit(tmp_path):
