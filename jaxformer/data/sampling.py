@@ -19,6 +19,7 @@ import sentencepiece
 from jaxformer.types import EOS_ID
 
 _POOL = 32  # segmentations a word may have: with 16 stored variants, more would hardly be seen
+_WORDS = 1 << 18  # words whose pools are kept
 _SPACE = "\u2581"  # sentencepiece's mark of a word's beginning
 
 
@@ -58,6 +59,8 @@ class SubwordSampler:
     def _segmentation(self, word: str, number: int) -> list[int]:
         pool = self._pools.get(word)
         if pool is None:
+            if len(self._pools) == _WORDS:
+                self._pools.clear()  # what is drawn again is the same: it depends on the word and its number alone
             pool = self._pools[word] = [None] * _POOL
         segmentation = pool[number]
         if segmentation is None:

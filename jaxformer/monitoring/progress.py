@@ -154,11 +154,12 @@ _SHOWN: dict[str, Callable[[float], str]] = {
 
 
 def duration(seconds: float) -> str:
-    """`seconds` for a person, in the two largest units: `42 s`, `3 min 05 s`, `1 h 02 min`."""
+    """`seconds` for a person, in its two largest units: `42 s`, `3 min 05 s`, `1 h 02 min`, `2 d 07 h`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"

@@ -21,7 +21,6 @@ from jaxformer.training.loop import Loop, Progress
 from jaxformer.training.state import evaluation_params
 from jaxformer.types import Mean
 
-
 _LOGGER = logging.getLogger(__name__)
 
 

@@ -68,3 +68,11 @@ print(tokenizer("bpe").samplers("bpe", 0.2)[0].encode(TEXTS[:20], 7, 1))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == str(tokenizer("bpe").samplers("bpe", 0.2)[0].encode(TEXTS[:20], 7, 1)), done.stderr
+
+
+def test_memory_is_bounded_and_forgetting_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = tokenizer("bpe").samplers("bpe", 0.2)[0].encode(TEXTS, 5)
+    monkeypatch.setattr("jaxformer.data.sampling._WORDS", 3)
+    source, _ = tokenizer("bpe").samplers("bpe", 0.2)
+    assert source.encode(TEXTS, 5) == wanted
+    assert len(source._pools) <= 3
