@@ -138,7 +138,8 @@ def test_absl_messages_are_shown_once(monkeypatch, clean_logging):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0 s"), (59.4, "59 s"), (60, "1 min 00 s"), (185, "3 min 05 s"), (3723, "1 h 02 min"), (200000, "2 d 07 h")]
+    ("seconds", "text"),
+    [(0, "0 s"), (59.4, "59 s"), (60, "1 min 00 s"), (185, "3 min 05 s"), (3723, "1 h 02 min"), (200000, "2 d 07 h")],
 )
 def test_durations_are_for_people(seconds, text):
     assert duration(seconds) == text
