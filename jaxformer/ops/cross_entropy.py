@@ -38,10 +38,14 @@ def _sums(logits: jax.Array, labels: jax.Array, weights: jax.Array, smoothing: f
     if smoothing:
         # Cross-entropy with (1 - e) * one_hot + e / V is (1 - e) * nll + e * mean over V of (normaliser - logits).
         loss = (1.0 - smoothing) * nll + smoothing * (normaliser - logits.mean(axis=-1))
-    # A token of weight 0 must not turn 0 * inf into nan.
-    loss, nll = (jnp.where(weights > 0, weights * value, 0.0).sum() for value in (loss, nll))
+    loss, nll = ((weights * value).sum() for value in (loss, nll))
     correct = (weights * (label_logits >= highest)).sum()
     return CrossEntropy(loss, nll, correct), normaliser
+
+
+def _counted(x: jax.Array, weights: jax.Array) -> jax.Array:
+    """`x` with zeros at tokens of weight 0, so that nothing there, infinite or not, reaches a sum or a gradient."""
+    return jnp.where(weights[:, None] > 0, x, 0.0)
 
 
 def cross_entropy(
@@ -59,7 +63,8 @@ def cross_entropy(
       The weighted sums; divide by `weights.sum()` for means.
     """
     flat = logits.reshape(-1, logits.shape[-1]).astype(jnp.float32)  # sums over V lose digits in 16 bits
-    return _sums(flat, labels.reshape(-1), weights.reshape(-1), label_smoothing)[0]
+    weights = weights.reshape(-1)
+    return _sums(_counted(flat, weights), labels.reshape(-1), weights, label_smoothing)[0]
 
 
 def linear_cross_entropy(
@@ -85,8 +90,9 @@ def linear_cross_entropy(
       The weighted sums; gradients flow from `loss` to `hidden` and `kernel`.
     """
     width = hidden.shape[-1]
-    flat = (hidden.reshape(-1, width), labels.reshape(-1), weights.reshape(-1).astype(jnp.float32))
-    tokens = flat[0].shape[0]
+    weights = weights.reshape(-1).astype(jnp.float32)
+    flat = (_counted(hidden.reshape(-1, width), weights), labels.reshape(-1), weights)
+    tokens = weights.shape[0]
     chunk = min(chunk, tokens)
     padding = -tokens % chunk
     if padding:

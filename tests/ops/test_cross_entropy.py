@@ -77,14 +77,22 @@ def test_fused_form_never_holds_all_logits():
     assert "[16,64,500]" not in text
 
 
-def test_tokens_without_weight_count_for_nothing_even_when_infinite(data):
+@pytest.mark.parametrize("poison", [jnp.inf, jnp.nan])
+def test_tokens_without_weight_count_for_nothing_even_when_infinite(data, poison):
     hidden, kernel, labels, weights = data
     weights = weights.at[0].set(0.0)
-    logits = hidden @ kernel.T
-    poisoned = logits.at[0].set(-jnp.inf).at[0, 0].set(jnp.inf)
-    np.testing.assert_allclose(
-        cross_entropy(poisoned, labels, weights).loss, cross_entropy(logits, labels, weights).loss, rtol=1e-6
-    )
+
+    def plain(logits):
+        return cross_entropy(logits, labels, weights, label_smoothing=0.1).loss
+
+    def fused(hidden, kernel):
+        return linear_cross_entropy(hidden, kernel, labels, weights, label_smoothing=0.1, chunk=4).loss
+
+    for loss, tokens, rest in ((plain, hidden @ kernel.T, ()), (fused, hidden, (kernel,))):
+        gradient = jax.value_and_grad(loss, argnums=tuple(range(1 + len(rest))))
+        clean, poisoned = gradient(tokens, *rest), gradient(tokens.at[0].set(poison), *rest)
+        jax.tree.map(np.testing.assert_array_equal, poisoned, clean)
+        assert not clean[1][0][0].any()
 
 
 def test_large_logits_do_not_overflow():
