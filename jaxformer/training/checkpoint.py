@@ -285,9 +285,11 @@ class Checkpoints:
         return kept
 
     def _cannot_write(self, error: Exception) -> CheckpointError:
+        full = any(sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "No space left", "Disk quota"))
+        reason, remedy = ("the disk is full", "free some space") if full else (str(error), "put that right")
         return CheckpointError(
-            f"cannot write a checkpoint to {self.directory}: {error}; the ones before it are kept: free some space, "
-            "then run the same command to continue, or choose another --workdir"
+            f"cannot write a checkpoint to {self.directory}: {reason}; the ones before it are kept: {remedy}, then run "
+            "the same command to continue, or choose another --workdir"
         )
 
 

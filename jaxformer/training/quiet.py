@@ -8,8 +8,8 @@ from typing import Any
 
 
 def not_orbax_chatter(record: logging.LogRecord) -> bool:
-    """A logging filter: of Orbax, only errors."""
-    return "orbax" not in record.pathname or record.levelno >= logging.ERROR
+    """A logging filter: of Orbax, only errors, and of these none that arrives as an exception as well."""
+    return "orbax" not in record.pathname or (record.levelno >= logging.ERROR and not record.exc_info)
 
 
 def ignore_reads_that_outlive_a_failure() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -188,6 +189,25 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match=r"cannot write a checkpoint to .*file/checkpoints"):
         Checkpoints(tmp_path / "file" / "checkpoints")
+
+
+def test_a_full_disk_is_told_in_one_sentence_without_the_stack_traces_of_orbax(open_in, monkeypatch, caplog):
+    checkpoints = open_in()
+
+    def full() -> None:
+        # What Orbax's threads do on a full tmpfs: they log the exception, and `wait_until_finished` raises it.
+        try:
+            raise ValueError('RESOURCE_EXHAUSTED: Error writing "key/0" in OCDBT database at local file "w/40"')
+        except ValueError as error:
+            record = logging.LogRecord("absl", logging.ERROR, "orbax/checkpoint/x.py", 1, "failed", (), sys.exc_info())
+            logging.getLogger("absl").handle(record)
+            raise error
+
+    monkeypatch.setattr(checkpoints._manager, "wait_until_finished", full)
+    with pytest.raises(CheckpointError, match="the disk is full; the ones before it are kept: free some space, then"):
+        checkpoints.wait()
+    assert not caplog.records
+    monkeypatch.undo()
 
 
 def test_a_checksum_notices_one_bit_and_two_exchanged_words():
