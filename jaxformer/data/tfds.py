@@ -34,7 +34,7 @@ def _tfds() -> ModuleType:
 
 def data_folder(path: str) -> Path:
     """`path`, or where TFDS keeps data sets if it is empty: `$TFDS_DATA_DIR` or `~/tensorflow_datasets`."""
-    return Path(path or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    return Path(path or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 def prepared_folder(name: str, path: str = "") -> Path | None:

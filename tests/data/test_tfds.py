@@ -113,6 +113,8 @@ def test_the_usual_folder_is_that_of_tfds(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
     assert tfds.data_folder("") == tmp_path / "tensorflow_datasets"
+    monkeypatch.setenv("TFDS_DATA_DIR", "")
+    assert tfds.data_folder("") == tmp_path / "tensorflow_datasets"
     monkeypatch.setenv("TFDS_DATA_DIR", "/data")
     assert tfds.data_folder("") == Path("/data")
 
