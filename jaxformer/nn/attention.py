@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxformer.nn.linear import Linear
 from jaxformer.ops import Mask, apply_rotary, attention
 
 
@@ -46,7 +47,7 @@ class _MultiHead(nnx.Module):
         self.num_kv_heads = num_kv_heads or num_heads
         self.head_size = d_model // num_heads
         self.dropout = dropout
-        self.output = nnx.Linear(d_model, d_model, kernel_init=nnx.initializers.glorot_uniform(), rngs=rngs)
+        self.output = Linear(d_model, d_model, kernel_init=nnx.initializers.glorot_uniform(), rngs=rngs)
 
     def _attend(
         self, queries: jax.Array, memory: KeyValues, mask: Mask | None, seed: jax.Array | None = None
@@ -84,7 +85,7 @@ class SelfAttention(_MultiHead):
         super().__init__(d_model, num_heads, num_kv_heads=num_kv_heads, dropout=dropout, rngs=rngs)
         self.rotary = rotary
         widths = [heads * self.head_size for heads in (num_heads, self.num_kv_heads, self.num_kv_heads)]
-        self.query_key_value = nnx.Linear(d_model, sum(widths), kernel_init=_fused_glorot(*widths), rngs=rngs)
+        self.query_key_value = Linear(d_model, sum(widths), kernel_init=_fused_glorot(*widths), rngs=rngs)
 
     def _project(self, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, KeyValues]:
         """[B, T, D] to queries [B, T, N, H] and keys and values [B, T, K, H]."""
@@ -147,9 +148,9 @@ class CrossAttention(_MultiHead):
         self, d_model: int, num_heads: int, *, num_kv_heads: int = 0, dropout: float = 0.0, rngs: nnx.Rngs
     ) -> None:
         super().__init__(d_model, num_heads, num_kv_heads=num_kv_heads, dropout=dropout, rngs=rngs)
-        self.query = nnx.Linear(d_model, d_model, kernel_init=nnx.initializers.glorot_uniform(), rngs=rngs)
+        self.query = Linear(d_model, d_model, kernel_init=nnx.initializers.glorot_uniform(), rngs=rngs)
         width = self.num_kv_heads * self.head_size
-        self.key_value = nnx.Linear(d_model, 2 * width, kernel_init=_fused_glorot(width, width), rngs=rngs)
+        self.key_value = Linear(d_model, 2 * width, kernel_init=_fused_glorot(width, width), rngs=rngs)
 
     def memory(self, encoded: jax.Array) -> KeyValues:
         """Keys and values [B, S, K, H] of the encoded source [B, S, D]; computed once for all target positions."""

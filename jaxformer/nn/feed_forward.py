@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxformer.nn.linear import Linear
 from jaxformer.ops import dropout
 
 
@@ -30,8 +31,8 @@ class FeedForward(nnx.Module):
         self.dropout = dropout
         gate = 2 if activation == "swiglu" else 1
         glorot = nnx.initializers.glorot_uniform()
-        self.expand = nnx.Linear(d_model, gate * d_ff, kernel_init=glorot, rngs=rngs)
-        self.contract = nnx.Linear(d_ff, d_model, kernel_init=glorot, rngs=rngs)
+        self.expand = Linear(d_model, gate * d_ff, kernel_init=glorot, rngs=rngs)
+        self.contract = Linear(d_ff, d_model, kernel_init=glorot, rngs=rngs)
 
     def __call__(self, x: jax.Array, *, seed: jax.Array | None = None) -> jax.Array:
         """[*, D] to [*, D]."""

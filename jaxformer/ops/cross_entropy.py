@@ -28,19 +28,32 @@ class CrossEntropy(NamedTuple):
     correct: jax.Array
 
 
-def _sums(logits: jax.Array, labels: jax.Array, weights: jax.Array, smoothing: float) -> tuple[CrossEntropy, jax.Array]:
-    """The sums over [M, V] float32 logits, and the log-normaliser [M] that a gradient needs."""
+class _Row(NamedTuple):
+    """What the sums need to know of a token's logits z: log-sum-exp, z at the label, mean and maximum; each [M]."""
+
+    normaliser: jax.Array
+    label: jax.Array
+    mean: jax.Array
+    highest: jax.Array
+
+
+def _at(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
+
+
+def _rows(logits: jax.Array, labels: jax.Array) -> _Row:
+    """The same of [M, V] float32 logits, each by its definition."""
     highest = logits.max(axis=-1)
     normaliser = highest + jnp.log(jnp.exp(logits - highest[:, None]).sum(axis=-1))
-    label_logits = jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
-    nll = normaliser - label_logits
-    loss = nll
-    if smoothing:
-        # Cross-entropy with (1 - e) * one_hot + e / V is (1 - e) * nll + e * mean over V of (normaliser - logits).
-        loss = (1.0 - smoothing) * nll + smoothing * (normaliser - logits.mean(axis=-1))
-    loss, nll = ((weights * value).sum() for value in (loss, nll))
-    correct = (weights * (label_logits >= highest)).sum()
-    return CrossEntropy(loss, nll, correct), normaliser
+    return _Row(normaliser, _at(logits, labels), logits.mean(axis=-1), highest)
+
+
+def _sums(row: _Row, weights: jax.Array, smoothing: float) -> CrossEntropy:
+    nll = row.normaliser - row.label
+    # Cross-entropy with (1 - e) * one_hot + e / V is (1 - e) * nll + e * mean over V of (normaliser - logits).
+    loss = (1.0 - smoothing) * nll + smoothing * (row.normaliser - row.mean) if smoothing else nll
+    correct = row.label >= row.highest
+    return CrossEntropy(*((weights * value).sum() for value in (loss, nll, correct)))
 
 
 def _counted(x: jax.Array, weights: jax.Array) -> jax.Array:
@@ -64,7 +77,7 @@ def cross_entropy(
     """
     flat = logits.reshape(-1, logits.shape[-1]).astype(jnp.float32)  # sums over V lose digits in 16 bits
     weights = weights.reshape(-1)
-    return _sums(_counted(flat, weights), labels.reshape(-1), weights, label_smoothing)[0]
+    return _sums(_rows(_counted(flat, weights), labels.reshape(-1)), weights, label_smoothing)
 
 
 def linear_cross_entropy(
@@ -101,8 +114,13 @@ def linear_cross_entropy(
     return CrossEntropy(*_fused(chunks[0], kernel, chunks[1], chunks[2], label_smoothing))
 
 
+def _dot(a: jax.Array, b: jax.Array, axis_of_a: int, axis_of_b: int) -> jax.Array:
+    """The product of two matrices over one axis of each, summed in float32."""
+    return jax.lax.dot_general(a, b, (((axis_of_a,), (axis_of_b,)), ((), ())), preferred_element_type=jnp.float32)
+
+
 def _logits(hidden: jax.Array, kernel: jax.Array) -> jax.Array:
-    return jax.lax.dot_general(hidden, kernel, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
+    return _dot(hidden, kernel, 1, 1)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -112,7 +130,8 @@ def _fused(
     """The sums over hidden [C, M, D], labels and weights [C, M] (C chunks of M tokens), kernel [V, D]."""
 
     def body(total: tuple, part: tuple[jax.Array, ...]) -> tuple[tuple, None]:
-        sums, _ = _sums(_logits(part[0], kernel), part[1], part[2], smoothing)
+        hidden, labels, weights = part
+        sums = _sums(_rows(_logits(hidden, kernel), labels), weights, smoothing)
         return tuple(map(jnp.add, total, sums)), None
 
     return jax.lax.scan(body, (jnp.zeros(()),) * 3, (hidden, labels, weights))[0]
@@ -121,26 +140,35 @@ def _fused(
 def _fused_forward(
     hidden: jax.Array, kernel: jax.Array, labels: jax.Array, weights: jax.Array, smoothing: float
 ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, jax.Array]]:
-    """Sums, and the gradients of `loss` to `hidden` and `kernel`, in one pass over the chunks."""
-    vocabulary = kernel.shape[0]
+    """Sums, and the gradients of `loss` to `hidden` and `kernel`, in one pass over the chunks.
+
+    The gradient to a token's logits is w * (softmax(z) - (1 - e) * one_hot - e / V). Only softmax needs the whole row:
+    exp(z - max z), computed once, serves the normaliser and both products, and it is these that are scaled by w and the
+    normaliser, [M, D] instead of [M, V]. The label's part is one row of the kernel, the smoothing's the mean of them.
+    """
+    mean_row = kernel.astype(jnp.float32).mean(axis=0)
 
     def body(carry: tuple, part: tuple[jax.Array, ...]) -> tuple[tuple, jax.Array]:
         total, kernel_gradient = carry
         hidden, labels, weights = part
         logits = _logits(hidden, kernel)
-        sums, normaliser = _sums(logits, labels, weights, smoothing)
-        probabilities = jnp.exp(logits - normaliser[:, None])
-        is_label = jnp.arange(vocabulary, dtype=labels.dtype) == labels[:, None]
-        wanted = jnp.where(is_label, 1.0 - smoothing + smoothing / vocabulary, smoothing / vocabulary)
-        gradient = (weights[:, None] * (probabilities - wanted)).astype(kernel.dtype)
-        hidden_gradient = jax.lax.dot(gradient, kernel, preferred_element_type=jnp.float32)
-        kernel_gradient += jax.lax.dot_general(
-            gradient, hidden, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32
-        )
-        return (tuple(map(jnp.add, total, sums)), kernel_gradient), hidden_gradient.astype(hidden.dtype)
+        highest = logits.max(axis=-1)
+        exponentials = jnp.exp(logits - highest[:, None])
+        normaliser = exponentials.sum(axis=-1)
+        mean = hidden.astype(jnp.float32) @ mean_row
+        row = _Row(highest + jnp.log(normaliser), _at(logits, labels), mean, highest)
+        exponentials, scale = exponentials.astype(kernel.dtype), (weights / normaliser)[:, None]
+        kernel_gradient += _dot(exponentials, (scale * hidden).astype(hidden.dtype), 0, 0)
+        wanted = (1.0 - smoothing) * kernel[labels].astype(jnp.float32) + smoothing * mean_row
+        hidden_gradient = scale * _dot(exponentials, kernel, 1, 0) - weights[:, None] * wanted
+        total = tuple(map(jnp.add, total, _sums(row, weights, smoothing)))
+        return (total, kernel_gradient), hidden_gradient.astype(hidden.dtype)
 
     start = ((jnp.zeros(()),) * 3, jnp.zeros(kernel.shape, jnp.float32))
     (sums, kernel_gradient), hidden_gradient = jax.lax.scan(body, start, (hidden, labels, weights))
+    weighted = (weights[..., None] * hidden.astype(jnp.float32)).reshape(-1, hidden.shape[-1])
+    kernel_gradient -= smoothing / kernel.shape[0] * weighted.sum(axis=0)
+    kernel_gradient = kernel_gradient.at[labels.reshape(-1)].add((smoothing - 1.0) * weighted)
     return sums, (hidden_gradient, kernel_gradient.astype(kernel.dtype))
 
 
