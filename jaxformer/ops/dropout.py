@@ -7,6 +7,7 @@ dropout needs no more than a well-mixed bit a place. Not for anything that needs
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +16,13 @@ import numpy as np
 
 def _mix(x: jax.Array) -> jax.Array:
     """A bijection of uint32 with full avalanche ("lowbias32", C. Wellons, 2018; bias 0.17)."""
-    x ^= x >> 16
-    x *= np.uint32(0x7FEB352D)
-    x ^= x >> 15
-    x *= np.uint32(0x846CA68B)
-    x ^= x >> 16
-    return x
+    # A seed that is a constant inside jit is an array of numpy's. `x ^= ...` would change that in place, and the backward
+    # pass then drop something else; and numpy warns where a product overflows. Hence no `^=`, and lax's function first.
+    x = jax.lax.bitwise_xor(x, x >> np.uint32(16))
+    x = x * np.uint32(0x7FEB352D)
+    x = x ^ (x >> 15)
+    x = x * np.uint32(0x846CA68B)
+    return x ^ (x >> 16)
 
 
 def fold_seed(seed: jax.Array | None, data: int | jax.Array) -> jax.Array | None:
@@ -38,21 +40,37 @@ def fold_seed(seed: jax.Array | None, data: int | jax.Array) -> jax.Array | None
     return _mix(_mix(jnp.asarray(seed, jnp.uint32)) + jnp.asarray(data).astype(jnp.uint32) * np.uint32(0x9E3779B9))
 
 
-def _random_bits(seed: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """uint32 `shape`: the hash of each element's row-major index; arrays over 2**32 elements mix rows as well."""
-    counter = jnp.zeros(shape, jnp.uint32)
+def _random_bits(seed: jax.Array, indices: Sequence[jax.Array], shape: tuple[int, ...]) -> jax.Array:
+    """uint32: the hash of the row-major index in `shape`; arrays over 2**32 elements mix rows as well."""
+    counter = jnp.zeros((), jnp.uint32)
     stride = 1
     for axis in reversed(range(len(shape))):
         # Strides beyond 32 bits wrap; an odd multiplier keeps such rows apart all the same.
         step = np.uint32(stride % 2**32) if stride < 2**32 else np.uint32(0x9E3779B1 + 2 * axis)
-        counter += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * step
+        counter += indices[axis].astype(jnp.uint32) * step
         stride *= shape[axis]
     return _mix(counter ^ seed)
 
 
+def keep_at(seed: jax.Array, indices: Sequence[jax.Array], shape: tuple[int, ...], rate: float) -> jax.Array:
+    """What `keep_mask(seed, shape, rate)` holds at some places, without making the rest of it.
+
+    Args:
+      seed: uint32 scalar.
+      indices: an integer array for each axis of `shape`, which broadcast together; beyond `shape` they mean nothing.
+      shape: of the whole mask.
+      rate: in (0, 1).
+
+    Returns:
+      bool, in the shape to which the indices broadcast.
+    """
+    return _random_bits(_mix(seed), indices, shape) >= np.uint32(min(round(rate * 2**32), 2**32 - 1))
+
+
 def keep_mask(seed: jax.Array, shape: tuple[int, ...], rate: float) -> jax.Array:
     """bool `shape`: True, with probability `1 - rate`, where an element survives; a pure function of its arguments."""
-    return _random_bits(_mix(seed), shape) >= np.uint32(min(round(rate * 2**32), 2**32 - 1))
+    indices = [jax.lax.broadcasted_iota(jnp.uint32, shape, axis) for axis in range(len(shape))]
+    return keep_at(seed, indices, shape, rate)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
