@@ -1,0 +1,89 @@
+"""The training step of jaxformer, as the trainer runs it, on the work of the benchmark."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from flax import nnx
+
+from benchmarks.peers.work import Sizes, Work
+from jaxformer.config import Config, replace
+from jaxformer.tasks.translation import TranslationTask
+from jaxformer.training import make_optimizer, make_train_step
+from jaxformer.training.state import create_state
+from jaxformer.types import Batch, Sequences
+
+
+class Vocabulary:
+    """A vocabulary of a given size, without any text behind it."""
+
+    def __init__(self, size: int) -> None:
+        self.source_vocabulary_size = self.target_vocabulary_size = size
+
+
+def config_of(sizes: Sizes, precision: str = "fp32") -> Config:
+    """jaxformer's configuration for the sizes."""
+    model = {
+        "d_model": sizes.d_model, "d_ff": sizes.d_ff, "num_heads": sizes.num_heads,
+        "num_encoder_layers": sizes.encoder_layers, "num_decoder_layers": sizes.decoder_layers,
+        "dropout": sizes.dropout, "attention_dropout": sizes.dropout, "activation_dropout": sizes.dropout,
+    }
+    optimizer = {
+        "name": "adam", "schedule": "constant", "warmup_steps": 0, "learning_rate": sizes.learning_rate,
+        "b1": sizes.b1, "b2": sizes.b2, "eps": sizes.eps,
+    }
+    training = {"label_smoothing": sizes.label_smoothing, "ema_decay": 0.0}
+    return replace(Config(), {"model": model, "optimizer": optimizer, "training": training, "precision": precision})
+
+
+def initial_params(sizes: Sizes) -> dict[str, np.ndarray]:
+    """jaxformer's initial parameters by path, for `Work.params`."""
+    params = TranslationTask(config_of(sizes), Vocabulary(sizes.vocabulary)).init_params(0)
+    return {".".join(map(str, path)): np.asarray(leaf[...]) for path, leaf in nnx.to_flat_state(params)}
+
+
+def _batch(source: np.ndarray, labels: np.ndarray) -> Batch:
+    def side(tokens: np.ndarray) -> Sequences:
+        real = tokens != 0
+        positions = np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int32), tokens.shape)
+        return Sequences(tokens, positions, real.astype(np.int32), real.astype(np.float32))
+
+    return Batch(side(source), side(labels))
+
+
+class OurTraining:
+    """A peer; see `Work`."""
+
+    def __init__(self, work: Work, *, precision: str = "fp32") -> None:
+        config = config_of(work.sizes, precision)
+        self.task = TranslationTask(config, Vocabulary(work.sizes.vocabulary))
+        optimizer = make_optimizer(config.optimizer, 1)
+        self.step: Any = make_train_step(self.task.loss_function, optimizer)
+        params = self.task.init_params(0)
+        flat = [(path, leaf.replace(work.params[".".join(map(str, path))])) for path, leaf in nnx.to_flat_state(params)]
+        self.state = create_state(jax.device_put(nnx.from_flat_state(flat)), optimizer, seed=0, ema=False)
+        self.batches = [jax.device_put(_batch(source, labels)) for source, _, labels in work.batches]
+
+    def check(self) -> dict[str, float]:
+        """See `Peer`."""
+
+        @jax.jit
+        def gradient(params: nnx.State, batch: Batch) -> tuple[jax.Array, jax.Array]:
+            def mean(params: nnx.State) -> jax.Array:
+                loss, _ = self.task.loss(self.task.model(params), batch, None)
+                return loss.sum / loss.weight
+
+            value, gradient = jax.value_and_grad(mean)(params)
+            return value, optax.tree.norm(gradient)
+
+        value, norm = gradient(self.state.params, self.batches[0])
+        return {"loss": float(value), "gradient": float(norm)}
+
+    def steps(self) -> None:
+        """See `Peer`."""
+        for batch in self.batches:
+            self.state, metrics = self.step(self.state, batch)
+        jax.block_until_ready((self.state, metrics))

@@ -1,0 +1,257 @@
+"""The training step of jaxformer beside its rivals: the same network, the same batches, the same parameters.
+
+    python -m benchmarks.train_step [--data=DIR] [--batches=6] [--rounds=7] [--peers=jaxformer,torch-fp32] [--json=FILE]
+
+Batches are those that jaxformer's pipeline makes of DIR (parallel text, by default Multi30k beside the project; else
+of the bundled corpus), one in each of several shapes. Every peer starts from the same parameters; loss and gradient without
+dropout must agree before anything is timed. Then the peers take turns, each in a process of its own, in every round:
+forward, backward and Adam on every batch, with dropout of one rate everywhere. Rates are real target tokens a second,
+medians over rounds; `bound` is what the matrix products of these batches alone would allow at the rate at which this
+machine multiplies large matrices, and a peer's share of it is its model FLOPs utilisation.
+
+Peers: `jaxformer`; `jax-plain`, Flax's layers with dropout by threefry and the loss over all the logits; `torch-fp32`,
+`torch-bf16` and `torch-compile` (fp32), PyTorch's `nn.Transformer`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks import report
+from jaxformer.monitoring.huge_pages import restart_with_huge_pages
+
+PEERS = ("jaxformer", "jax-plain", "torch-fp32", "torch-bf16", "torch-compile")
+PACKAGES = ("jax", "flax", "optax", "torch")
+LOSS, GRADIENT = 1e-4, 1e-3  # how far peers may differ, relatively; bf16 twenty times as far
+
+
+def make_peer(name: str, folder: Path) -> Any:
+    """The peer `name` on the work in `folder`."""
+    from benchmarks.peers.work import Work
+
+    work = Work.load(folder)
+    if name == "jaxformer":
+        from benchmarks.peers.our_training import OurTraining
+
+        return OurTraining(work)
+    if name == "jax-plain":
+        from benchmarks.peers.plain_training import PlainTraining
+
+        return PlainTraining(work)
+    from benchmarks.peers.torch_training import TorchTraining
+
+    return TorchTraining(work, autocast=name == "torch-bf16", compiled=name == "torch-compile")
+
+
+def serve(name: str, folder: Path) -> None:
+    """Answers commands on standard input with one JSON line each: `check`, `round`, `memory`."""
+    import resource
+
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a library prints
+    peer = make_peer(name, folder)
+    for line in sys.stdin:
+        command, answer = line.strip(), {}
+        if command == "check":
+            answer = peer.check()
+        elif command == "round":
+            start = time.perf_counter()
+            peer.steps()
+            answer = {"seconds": time.perf_counter() - start}
+        elif command == "memory":
+            answer = {"mebibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+class Process:
+    """A peer in a process of its own."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        command = [sys.executable, "-m", "benchmarks.train_step", f"--serve={name}", f"--folder={folder}"]
+        self.name = name
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, command: str) -> dict[str, float]:
+        """The answer to a command; see `serve`."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(command, file=self._process.stdin, flush=True)
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.name} stopped at `{command}`; its messages are above")
+        return json.loads(line)
+
+    def close(self) -> None:
+        """Ends the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def make_work(config: Any, count: int, folder: Path) -> tuple[str, float]:
+    """Writes the work to `folder`; returns a sentence about the batches and the FLOPs of one round."""
+    import jax
+    import numpy as np
+
+    from benchmarks.peers.our_training import initial_params
+    from benchmarks.peers.work import Sizes, Work
+    from jaxformer.data.pipeline import BatchPipeline
+    from jaxformer.data.prepare import prepare
+    from jaxformer.monitoring.flops import training_flops
+    from jaxformer.ops import shift_right, sinusoidal_positions
+    from jaxformer.types import BOS_ID
+
+    data = prepare(config.data)
+    model, optimizer = config.model, config.optimizer
+    sizes = Sizes(
+        data.tokenizer.target_vocabulary_size, model.d_model, model.d_ff, model.num_heads, model.num_encoder_layers,
+        model.num_decoder_layers, model.dropout, config.training.label_smoothing, optimizer.learning_rate,
+        optimizer.b1, optimizer.b2, optimizer.eps,
+    )
+    chosen: dict[Any, Any] = {}
+    with BatchPipeline(data.train, config.data, seed=0) as pipeline:
+        for batch in pipeline:  # shapes come as often as they do in training: the first batches of different shapes
+            chosen.setdefault(batch.target.tokens.shape, batch)
+            if len(chosen) == min(count, len(pipeline.shapes)):
+                break
+    batches = []
+    for batch in chosen.values():
+        inputs = np.asarray(shift_right(batch.target.tokens, batch.target.positions, BOS_ID))
+        inputs = np.where(batch.target.segment_ids != 0, inputs, 0).astype(np.int32)
+        batches.append((batch.source.tokens, inputs, batch.target.tokens))
+    longest = max(array.shape[1] for batch in batches for array in batch)
+    positions = np.asarray(sinusoidal_positions(jax.numpy.arange(longest), model.d_model))
+    work = Work(sizes, initial_params(sizes), batches, positions)
+    work.save(folder)
+    shapes = [(*source.shape, labels.shape[1]) for source, _, labels in batches]
+    flops = sum(training_flops(model, sizes.vocabulary, *shape) for shape in shapes)
+    real = work.target_tokens / sum(labels.size for _, _, labels in batches)
+    text = ", ".join(f"{rows}x({source}+{target})" for rows, source, target in shapes)
+    about = f"batches {text} (rows x source + target), {real:.0%} real target tokens, {work.target_tokens} of them"
+    return about, flops
+
+
+def product_rate(seconds: float = 3.0) -> float:
+    """FLOP/s of float32 products of large matrices in JAX, the median of those that fit in `seconds`."""
+    import jax
+    import jax.numpy as jnp
+
+    size = 1536
+    matrix = jnp.ones((size, size))
+    product = jax.jit(jnp.matmul)
+    product(matrix, matrix).block_until_ready()
+    rates, end = [], time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        product(matrix, matrix).block_until_ready()
+        rates.append(2 * size**3 / (time.perf_counter() - start))
+    return statistics.median(rates)
+
+
+def agree(answers: dict[str, dict[str, float]]) -> str:
+    """A table of what the peers computed; raises SystemExit where one differs from jaxformer."""
+    expected = answers[PEERS[0]]
+    rows, wrong = [], []
+    for name, answer in answers.items():
+        rows.append([name, f"{answer['loss']:.6f}", f"{answer['gradient']:.6f}"])
+        slack = 20 if name == "torch-bf16" else 1
+        for quantity, bound in (("loss", LOSS), ("gradient", GRADIENT)):
+            if not abs(answer[quantity] / expected[quantity] - 1) <= slack * bound:
+                wrong.append(f"{name}: {quantity} {answer[quantity]} instead of {expected[quantity]}")
+    text = report.table(["first batch, no dropout", "loss", "gradient norm"], rows)
+    if wrong:
+        raise SystemExit(f"{text}\nThe peers do not do the same work:\n" + "\n".join(wrong))
+    return text
+
+
+def measure(names: list[str], folder: Path, rounds: int) -> dict[str, dict[str, Any]]:
+    """Checks, warms and times the peers in turn: seconds of each round and peak memory in MiB."""
+    processes = {name: Process(name, folder) for name in names}
+    print(agree({name: process.ask("check") for name, process in processes.items()}), "\n", flush=True)
+    for process in processes.values():
+        for _ in range(2):  # the first compiles, the second settles
+            process.ask("round")
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(rounds):
+        for name, process in processes.items():
+            times[name].append(process.ask("round")["seconds"])
+    measured = {
+        name: {"times": times[name], "memory": process.ask("memory")["mebibytes"]}
+        for name, process in processes.items()
+    }
+    for process in processes.values():
+        process.close()
+    return measured
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="../shared/data/multi30k/raw", help="parallel text: train.en, train.de")
+    parser.add_argument("--vocabulary", type=int, default=8000, help="pieces")
+    parser.add_argument("--batches", type=int, default=6, help="batches in a round, each of another shape")
+    parser.add_argument("--batch_tokens", type=int, default=4096, help="slots on each side of a batch")
+    parser.add_argument("--rounds", type=int, default=7, help="how often every peer is timed")
+    parser.add_argument("--peers", default=",".join(PEERS), help="which, separated by commas")
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    report.add_json_flag(parser)
+    options = parser.parse_args()
+    if options.serve:
+        serve(options.serve, options.folder)
+        return
+    names = list(dict.fromkeys([PEERS[0], *options.peers.split(",")]))
+    unknown = [name for name in names if name not in PEERS]
+    if unknown:
+        raise SystemExit(f"no peer {', '.join(unknown)}; there are {', '.join(PEERS)}")
+
+    import experiments
+    from jaxformer.config import replace
+
+    config = experiments.find("multi30k").config("tiny")
+    data: dict[str, Any] = {"vocabulary_size": options.vocabulary, "batch_tokens": options.batch_tokens}
+    if not Path(options.data).exists():
+        print(f"{options.data} does not exist: the bundled corpus is used")
+        data |= {"source": "bundled", "vocabulary_size": min(options.vocabulary, 2000)}
+    config = replace(config, {"data": data | ({"path": options.data} if "source" not in data else {})})
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        about, flops = make_work(config, options.batches, folder)
+        print(report.heading(*PACKAGES), about, sep="\n", end="\n\n")
+        from benchmarks.peers.work import Work
+
+        tokens = Work.load(folder).target_tokens
+        measured = measure(names, folder, options.rounds)
+    bound = tokens / (flops / product_rate())
+    rows, figures = [], []
+    first = statistics.median(measured[PEERS[0]]["times"])
+    for peer, found in measured.items():
+        rates = sorted(tokens / seconds for seconds in found["times"])
+        rate = statistics.median(rates)
+        rows.append([
+            peer, f"{rate:,.0f}", f"{rates[0]:,.0f} to {rates[-1]:,.0f}", f"{rate / bound:.0%}",
+            f"{statistics.median(found['times']) / first:.2f}", f"{found['memory']:,.0f}",
+        ])
+        figures.append({
+            "name": peer, "value": rate, "unit": "target tokens/s", "lowest": rates[0], "highest": rates[-1],
+            "share_of_bound": rate / bound, "peak_memory_mib": found["memory"],
+        })
+    rows.append(["bound", f"{bound:,.0f}", "", "100%", "", ""])
+    figures.append({"name": "bound", "value": bound, "unit": "target tokens/s"})
+    columns = ["peer", "target tokens/s", "lowest to highest", "of the bound", "jaxformer is faster by", "peak MiB"]
+    print(report.table(columns, rows))
+    report.write_json(options.json, figures, *PACKAGES)
+
+
+if __name__ == "__main__":
+    restart_with_huge_pages()
+    main()

@@ -1,0 +1,45 @@
+"""Model FLOPs of a training step: the floating-point operations of its matrix products, by formula.
+
+Counted as in Chowdhery et al. 2022 (PaLM, appendix B): what the mathematics needs, whatever a program does. A product
+of [m, k] by [k, n] is 2 m k n; the backward pass is twice the forward; causal attention is half of full attention;
+work done again (rematerialisation) and elementwise work count for nothing.
+"""
+
+from __future__ import annotations
+
+from jaxformer.config import ModelConfig
+
+
+def forward_flops(model: ModelConfig, vocabulary: int, rows: int, source: int, target: int) -> dict[str, float]:
+    """FLOPs of one forward pass over `rows` pairs of `source` and `target` slots, by part.
+
+    Args:
+      model: sizes.
+      vocabulary: V of the target.
+      rows: B.
+      source: S, slots of a source row, padding included.
+      target: T.
+
+    Returns:
+      `encoder`, `decoder`, `attention` (scores and weighted sums of all layers) and `output` (the logits).
+    """
+    d, kv = model.d_model, model.d_model * (model.num_kv_heads or model.num_heads) // model.num_heads
+    feed_forward = (3 if model.activation == "swiglu" else 2) * d * model.d_ff
+    own = 2 * d * d + 2 * d * kv  # query and output, key and value
+    encoder = model.num_encoder_layers * source * (own + feed_forward)
+    decoder = model.num_decoder_layers * (
+        target * (own + feed_forward + 2 * d * d)  # the cross-attention's query and output
+        + source * 2 * d * kv
+    )
+    # Scores and the weighted sum are one product each of [T, D] by [D, S].
+    attention = 2 * d * (
+        model.num_encoder_layers * source * source
+        + model.num_decoder_layers * (target * target / 2 + target * source)
+    )
+    parts = {"encoder": encoder, "decoder": decoder, "attention": attention, "output": target * d * vocabulary}
+    return {name: 2.0 * rows * products for name, products in parts.items()}
+
+
+def training_flops(model: ModelConfig, vocabulary: int, rows: int, source: int, target: int) -> float:
+    """FLOPs of one training step (forward and backward); see `forward_flops`."""
+    return 3.0 * sum(forward_flops(model, vocabulary, rows, source, target).values())

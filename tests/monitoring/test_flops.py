@@ -1,0 +1,62 @@
+"""The formula of model FLOPs by hand, and against a count of the products in the traced network."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from jaxformer.config import ModelConfig
+from jaxformer.models import EncoderDecoder
+from jaxformer.monitoring.flops import forward_flops, training_flops
+from jaxformer.types import Batch, Sequences
+
+SMALL = ModelConfig(d_model=16, d_ff=24, num_heads=4, num_encoder_layers=2, num_decoder_layers=3, max_length=32)
+V, B, S, T = 11, 3, 5, 7
+
+
+def test_one_layer_by_hand():
+    model = dataclasses.replace(SMALL, num_encoder_layers=1, num_decoder_layers=1)
+    flops = forward_flops(model, V, rows=1, source=2, target=4)
+    assert flops["encoder"] == 2 * 2 * (4 * 16 * 16 + 2 * 16 * 24)
+    assert flops["decoder"] == 2 * (4 * (6 * 16 * 16 + 2 * 16 * 24) + 2 * (2 * 16 * 16))
+    assert flops["attention"] == 2 * 2 * 16 * (2 * 2 + 4 * 4 / 2 + 4 * 2)
+    assert flops["output"] == 2 * 4 * 16 * V
+    assert training_flops(model, V, 1, 2, 4) == 3 * sum(flops.values())
+
+
+def _products(jaxpr) -> float:
+    """FLOPs of every matrix product in a jaxpr."""
+    total = 0.0
+    for equation in jaxpr.eqns:
+        for value in equation.params.values():
+            for inner in value if isinstance(value, (list, tuple)) else [value]:
+                if hasattr(inner, "jaxpr"):
+                    total += _products(inner.jaxpr)
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            shape = equation.invars[0].aval.shape
+            total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(shape[axis] for axis in contracted)
+    return total
+
+
+@pytest.mark.parametrize("changes", [{}, {"num_kv_heads": 2}, {"activation": "swiglu"}])
+def test_equals_the_products_of_the_network(changes):
+    model = dataclasses.replace(SMALL, **changes)
+    network = EncoderDecoder(model, source_vocabulary_size=V, target_vocabulary_size=V, rngs=nnx.Rngs(0))
+
+    def side(length):
+        shape = (B, length)
+        positions = jnp.broadcast_to(jnp.arange(length), shape)
+        return Sequences(jnp.ones(shape, jnp.int32), positions, jnp.ones(shape, jnp.int32), jnp.ones(shape))
+
+    graph, state = nnx.split(network)
+    traced = jax.make_jaxpr(lambda state: nnx.merge(graph, state)(Batch(side(S), side(T))))(state)
+    flops = forward_flops(model, V, B, S, T)
+    # The plain form computes the whole of the causal half's square.
+    upper_half = 2 * B * 2 * model.d_model * model.num_decoder_layers * T * T / 2
+    assert _products(traced.jaxpr) == sum(flops.values()) + upper_half
