@@ -289,12 +289,17 @@ class MemoryConfig:
 
     Attributes:
       accumulate: micro-batches per optimizer step; each holds `data.batch_tokens / accumulate` slots a side.
+      remat: what a layer's backward pass computes again instead of keeping: `none`; `dots` (all but the results of
+        products with parameters); `full` (everything inside a layer); `offload` (as `dots`, and what is kept waits in
+        host memory). The result is the same. On a CPU it saves memory with `model.scan_layers` alone.
     """
 
     accumulate: int = 1
+    remat: str = "none"
 
     def __post_init__(self) -> None:
         _check_positive("memory", self, "accumulate")
+        _check_choice("memory.remat", self.remat, "none", "dots", "full", "offload")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -375,7 +380,8 @@ class Config:
 
     Attributes:
       experiment: name of the experiment and its variant, `wmt:base`.
-      precision: `fp32` or `bf16`: parameters and reductions stay in float32, activations are computed in this.
+      precision: `fp32`, `bf16` or `fp16`: parameters and reductions stay in float32, activations are computed in this;
+        `fp16` with a loss scale that finds its size by itself.
     """
 
     experiment: str = ""
@@ -390,7 +396,7 @@ class Config:
     monitoring: MonitoringConfig = MonitoringConfig()
 
     def __post_init__(self) -> None:
-        _check_choice("precision", self.precision, "fp32", "bf16")
+        _check_choice("precision", self.precision, "fp32", "bf16", "fp16")
         if self.model.share_embeddings and not self.data.joint_vocabulary:
             raise ValueError(
                 "model.share_embeddings=true needs one vocabulary for both languages: "

@@ -15,7 +15,7 @@ from jaxformer.config_reference import fields
 PACKAGE = Path(jaxformer.__file__).parent
 
 REFUSED = [
-    ({"precision": "fp61"}, "precision='fp61' is not known: choose one of bf16, fp32"),
+    ({"precision": "fp61"}, "precision='fp61' is not known: choose one of bf16, fp16, fp32"),
     ({"model.d_model": 0}, "model.d_model must be greater than 0, got 0"),
     ({"model.d_ff": -1}, "model.d_ff must be greater than 0"),
     ({"model.num_heads": 0}, "model.num_heads must be greater than 0"),

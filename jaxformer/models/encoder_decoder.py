@@ -36,6 +36,7 @@ class EncoderDecoder(nnx.Module):
       target_vocabulary_size: V of the target; equal to the source's when `config.share_embeddings`.
       encoder_block, decoder_block: classes with the interface of `EncoderBlock` and `DecoderBlock`, to change a block
         without changing the library.
+      remat: what the backward pass computes again; see `nn.Stack`.
       rngs: of the initialisation, stream `params`.
     """
 
@@ -47,6 +48,7 @@ class EncoderDecoder(nnx.Module):
         target_vocabulary_size: int,
         encoder_block: Callable[..., nnx.Module] = EncoderBlock,
         decoder_block: Callable[..., nnx.Module] = DecoderBlock,
+        remat: str = "none",
         rngs: nnx.Rngs,
     ) -> None:
         if config.share_embeddings and source_vocabulary_size != target_vocabulary_size:
@@ -68,12 +70,14 @@ class EncoderDecoder(nnx.Module):
             lambda rngs: encoder_block(config, rngs=rngs),
             config.num_encoder_layers,
             scan=config.scan_layers,
+            remat=remat,
             rngs=rngs,
         )
         self.decoder = Stack(
             lambda rngs: decoder_block(config, rngs=rngs),
             config.num_decoder_layers,
             scan=config.scan_layers,
+            remat=remat,
             rngs=rngs,
         )
         if config.norm_position == "pre":  # a post-norm stack ends normalised

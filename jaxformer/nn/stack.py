@@ -11,6 +11,12 @@ from flax import nnx
 
 from jaxformer.ops import fold_seed
 
+_POLICIES: dict[str, Callable[[], Any]] = {
+    "dots": lambda: jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": lambda: jax.checkpoint_policies.nothing_saveable,
+    "offload": lambda: jax.checkpoint_policies.offload_dot_with_no_batch_dims("device", "pinned_host"),
+}
+
 
 class Stack(nnx.Module):
     """`depth` layers made by `make`, applied one after another.
@@ -21,11 +27,24 @@ class Stack(nnx.Module):
       make: makes one layer from its `nnx.Rngs`.
       depth: L.
       scan: hold the layers' parameters stacked, [L, ...], and compile one layer for any depth.
+      remat: what a layer's backward pass computes again: `none`, `dots`, `full` or `offload`; see `MemoryConfig`. It
+        changes memory and time, never the result.
       rngs: of the initialisation.
     """
 
-    def __init__(self, make: Callable[[nnx.Rngs], nnx.Module], depth: int, *, scan: bool, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self,
+        make: Callable[[nnx.Rngs], nnx.Module],
+        depth: int,
+        *,
+        scan: bool = False,
+        remat: str = "none",
+        rngs: nnx.Rngs,
+    ) -> None:
+        if remat != "none" and remat not in _POLICIES:
+            raise ValueError(f"remat {remat!r} is not one of none, {', '.join(_POLICIES)}")
         self.depth = depth
+        self.remat = remat
         self.scan = scan
         keys = jax.random.split(rngs.params(), depth)
         if scan:
@@ -47,12 +66,24 @@ class Stack(nnx.Module):
         """`x` through `layer(x, *arguments, seed=...)` for every layer, each with a seed of its own."""
         if not self.scan:
             for i, layer in enumerate(self.layers):
-                x = layer(x, *arguments, seed=fold_seed(seed, i))
+                x = self._apply(*nnx.split(layer))(x, *arguments, fold_seed(seed, i))
             return x
         graph, state = nnx.split(self.layers)
 
         def body(x: jax.Array, layer: tuple[nnx.State, jax.Array]) -> tuple[jax.Array, None]:
             state, i = layer
-            return nnx.merge(graph, state)(x, *arguments, seed=fold_seed(seed, i)), None
+            return self._apply(graph, state)(x, *arguments, fold_seed(seed, i)), None
 
         return jax.lax.scan(body, x, (state, jnp.arange(self.depth)))[0]
+
+    def _apply(self, graph: Any, state: nnx.State) -> Callable[..., jax.Array]:
+        """One layer as a function of its inputs and its seed, rematerialised as `remat` says."""
+
+        def apply(state: nnx.State, *inputs: Any) -> jax.Array:
+            *inputs, seed = inputs
+            return nnx.merge(graph, state)(*inputs, seed=seed)
+
+        if self.remat != "none":
+            # In a scan nothing could merge the two computations, so the barrier against it is not needed there.
+            apply = jax.checkpoint(apply, policy=_POLICIES[self.remat](), prevent_cse=not self.scan)
+        return lambda *inputs: apply(state, *inputs)

@@ -48,8 +48,8 @@ class Scores(NamedTuple):
 class TranslationTask:
     """Translation as `config` describes it, with the vocabulary of `tokenizer`.
 
-    The parameters stay outside, as an `nnx.State` of float32 arrays; with `precision=bf16` they are rounded to bfloat16
-    where they are used, which makes every activation bfloat16, while gradients arrive in float32 again.
+    The parameters stay outside, as an `nnx.State` of float32 arrays; with `precision=bf16` or `fp16` they are rounded
+    where they are used, which makes every activation as short, while gradients arrive in float32 again.
     """
 
     def __init__(self, config: Config, tokenizer: Vocabularies) -> None:
@@ -57,7 +57,7 @@ class TranslationTask:
         self.tokenizer = tokenizer
         abstract = nnx.eval_shape(lambda: self.init_model(nnx.Rngs(0)))
         self._graph, self._abstract = nnx.split(abstract, nnx.Param)
-        self._dtype = jnp.bfloat16 if config.precision == "bf16" else jnp.float32
+        self._dtype = {"fp32": jnp.float32, "bf16": jnp.bfloat16, "fp16": jnp.float16}[config.precision]
         self._evaluate = jax.jit(lambda params, batch: self.loss(self.model(params), batch, None)[1])
         self._cast_params = jax.jit(self._cast)
 
@@ -77,6 +77,7 @@ class TranslationTask:
             self.config.model,
             source_vocabulary_size=self.tokenizer.source_vocabulary_size,
             target_vocabulary_size=self.tokenizer.target_vocabulary_size,
+            remat=self.config.memory.remat,
             rngs=rngs,
         )
 

@@ -53,12 +53,39 @@ class StopAtNan:
           TrainingDiverged: naming the step, the value and what to try.
         """
         for name in ("loss", "grad_norm"):
-            if name in metrics and not math.isfinite(value := metrics[name].value()):
+            # A step that float16 skipped has no weight: not for here, but for `StopAtSkips`.
+            if name in metrics and metrics[name].weight and not math.isfinite(value := metrics[name].value()):
                 raise TrainingDiverged(
                     f"training diverged: {name} is {value} at step {step} (learning rate "
                     f"{float(self._schedule(step - 1)):.3g}); lower --config.optimizer.learning_rate, raise "
                     "--config.optimizer.warmup_steps or set --config.optimizer.clip_norm=1, in a new --workdir"
                 )
+
+
+class StopAtSkips:
+    """Ends training after `MOST` steps in a row that float16 had to skip, naming them; what was saved before stays."""
+
+    every = 1
+    MOST = 30  # twice the halvings from the first scale to the smallest, 1
+
+    def __init__(self) -> None:
+        self._skipped = 0
+
+    def __call__(self, step: int, metrics: Mapping[str, Mean], progress: Progress) -> None:
+        """Looks at one step.
+
+        Raises:
+          TrainingDiverged: naming the steps, the scale and what to try.
+        """
+        if "skipped" not in metrics:
+            return
+        self._skipped = self._skipped + 1 if metrics["skipped"].value() else 0
+        if self._skipped >= self.MOST:
+            raise TrainingDiverged(
+                f"training diverged: in float16, the gradients of the batches of steps {step - self._skipped + 1} to "
+                f"{step} were all infinite, although the loss scale fell to {metrics['loss_scale'].value():g}; use "
+                "--config.precision=bf16 or fp32, or lower --config.optimizer.learning_rate, in a new --workdir"
+            )
 
 
 class ProgressLine:

@@ -60,4 +60,4 @@ class Interruption:
         for each in self.SIGNALS:
             signal.signal(each, signal.SIG_DFL)
         # Not through `logging`, whose locks the interrupted code may hold.
-        os.write(2, b"\nstopping after this step, and saving; once more to stop at once, without\n")
+        os.write(2, b"\nstopping after this step and saving; ask once more to stop at once without saving\n")

@@ -97,7 +97,10 @@ def _largest_batch(config: Config, divisor: int) -> tuple[int, int]:
 def _memory(config: Config, task: TranslationTask, mesh: Any, rows: int, length: int) -> str:
     optimizer = make_optimizer(config.optimizer, config.training.num_steps)
     ema = config.training.ema_decay > 0
-    state = jax.eval_shape(lambda p: create_state(p, optimizer, seed=0, ema=ema), task.abstract_params())
+    scaled = config.precision == "fp16"
+    state = jax.eval_shape(
+        lambda p: create_state(p, optimizer, seed=0, ema=ema, loss_scale=scaled), task.abstract_params()
+    )
     place = replicated(mesh)
     state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), state)
     side = Sequences(
@@ -126,7 +129,7 @@ def _time(config: Config, task: TranslationTask, mesh: Any, slots: int) -> str:
     if mesh.devices.flat[0].platform == "cpu":
         rate, why = _CPU_RATE * usable_cores(), f"{usable_cores()} cores at {_CPU_RATE / 1e9:.0f} GFLOP/s each"
     elif peak:
-        share = 0.3 if config.precision == "bf16" else 0.1
+        share = 0.1 if config.precision == "fp32" else 0.3
         rate, why = share * peak * mesh.size, f"{share:.0%} of the peak of {mesh.size} x {kind}"
     else:
         return f"unknown: the speed of {kind} is not on record; the progress line will tell"

@@ -178,6 +178,7 @@ class Session:
                 num_steps=training.num_steps,
                 step_hooks=[
                     hooks.StopAtNan(self.schedule),
+                    hooks.StopAtSkips(),
                     hooks.ProgressLine(bar),
                     hooks.FirstStep(process_start()),
                     hooks.Log(training.log_every, tracker, self.schedule, throughput),
@@ -199,7 +200,13 @@ class Session:
     def _start(self) -> tuple[TrainState, Progress, bool]:
         training = self.config.training
         params = self.task.init_params(training.seed)
-        state = create_state(params, self.optimizer, seed=training.seed + 1, ema=training.ema_decay > 0)
+        state = create_state(
+            params,
+            self.optimizer,
+            seed=training.seed + 1,
+            ema=training.ema_decay > 0,
+            loss_scale=self.config.precision == "fp16",
+        )
         state = place_replicated(state, self.mesh)
         found = self.checkpoints.restore(state)
         if found is None:

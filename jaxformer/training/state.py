@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxformer.training.loss_scale import LossScale
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +28,7 @@ class TrainState:
       opt_state: the optimizer's state.
       key: the base key of dropout, which never changes: step i uses `fold_in(key, i)`, so that a resumed run draws the
         masks of an uninterrupted one.
+      loss_scale: of float16; None for other precisions.
     """
 
     step: jax.Array
@@ -33,9 +36,12 @@ class TrainState:
     ema: Any
     opt_state: Any
     key: jax.Array
+    loss_scale: LossScale | None = None
 
 
-def create_state(params: Any, optimizer: optax.GradientTransformation, *, seed: int, ema: bool) -> TrainState:
+def create_state(
+    params: Any, optimizer: optax.GradientTransformation, *, seed: int, ema: bool, loss_scale: bool = False
+) -> TrainState:
     """The state before the first step; no two leaves share a buffer, so that the whole of it can be donated.
 
     Args:
@@ -43,12 +49,20 @@ def create_state(params: Any, optimizer: optax.GradientTransformation, *, seed: 
       optimizer: makes the first `opt_state`.
       seed: of dropout.
       ema: whether to keep a moving average of the parameters.
+      loss_scale: whether the loss is scaled, for float16.
     """
 
     def build(params: Any) -> TrainState:
         copies = jax.tree.map(jnp.array, params)
         average = jax.tree.map(jnp.array, params) if ema else None
-        return TrainState(jnp.zeros((), jnp.int32), copies, average, optimizer.init(params), jax.random.key(seed))
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=copies,
+            ema=average,
+            opt_state=optimizer.init(params),
+            key=jax.random.key(seed),
+            loss_scale=LossScale.create() if loss_scale else None,
+        )
 
     return jax.jit(build)(params)
 

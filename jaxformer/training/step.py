@@ -7,6 +7,7 @@ transformers#34191.)
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -25,14 +26,14 @@ TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
 def _sum_of_gradients(
-    loss_function: LossFunction, params: Any, batch: Batch, seeds: jax.Array
+    loss_function: LossFunction, params: Any, batch: Batch, seeds: jax.Array, scale: jax.Array | float
 ) -> tuple[Any, jax.Array, Metrics]:
-    """Gradient of the summed loss, total weight, and metrics, over micro-batches stacked as [A, B / A, ...]."""
+    """Gradient of the summed loss times `scale`, total weight, metrics; over micro-batches stacked [A, B / A, ...]."""
 
     def micro(batch: Batch, seed: jax.Array) -> tuple[Any, jax.Array, Metrics]:
         def summed(params: Any) -> tuple[jax.Array, tuple[jax.Array, Metrics]]:
             loss, metrics = loss_function(params, batch, seed)
-            return loss.sum, (loss.weight, metrics)
+            return loss.sum * scale, (loss.weight, metrics)
 
         gradient, (weight, metrics) = jax.grad(summed, has_aux=True)(params)
         return gradient, weight, metrics
@@ -61,6 +62,26 @@ def _moving_average(ema: Any, params: Any, decay: float, step: jax.Array) -> Any
     return jax.tree.map(lambda average, value: average + (1.0 - rate) * (value - average), ema, params)
 
 
+def _unless_infinite(old: TrainState, new: TrainState, metrics: Metrics) -> tuple[TrainState, Metrics]:
+    """The step `new` if loss and gradient were finite, else `old` with the next number; either way the next loss scale.
+
+    Returns:
+      The state, and the metrics: of a skipped step they have no weight, and `skipped` is 1 instead of 0.
+    """
+    finite = jnp.isfinite(metrics["loss"].sum) & jnp.isfinite(metrics["grad_norm"].sum)
+    params, ema, opt_state = jax.tree.map(
+        lambda taken, kept: jnp.where(finite, taken, kept),
+        (new.params, new.ema, new.opt_state),
+        (old.params, old.ema, old.opt_state),
+    )
+    assert old.loss_scale is not None
+    loss_scale = old.loss_scale.adjusted(finite)
+    metrics = jax.tree.map(lambda x: jnp.where(finite, x, 0), metrics)
+    one = jnp.ones(())
+    metrics |= {"skipped": Mean(1.0 - finite, one), "loss_scale": Mean(old.loss_scale.scale, one)}
+    return TrainState(new.step, params, ema, opt_state, old.key, loss_scale), metrics
+
+
 def make_train_step(
     loss_function: LossFunction,
     optimizer: optax.GradientTransformation,
@@ -78,21 +99,23 @@ def make_train_step(
 
     Returns:
       A jitted function. Its metrics are those of the loss function, summed, and `grad_norm`, the global norm of the
-      mean gradient before clipping.
+      mean gradient before clipping; with a loss scale, see `_unless_infinite`.
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         seeds = jax.random.bits(jax.random.fold_in(state.key, state.step), (accumulate,), jnp.uint32)
+        scale = 1.0 if state.loss_scale is None else state.loss_scale.scale
         gradient, weight, metrics = _sum_of_gradients(
-            loss_function, state.params, _split(batch, accumulate), seeds
+            loss_function, state.params, _split(batch, accumulate), seeds, scale
         )
-        gradient = jax.tree.map(lambda g: g / jnp.maximum(weight, 1e-9), gradient)
+        gradient = jax.tree.map(lambda g: g / (scale * jnp.maximum(weight, 1e-9)), gradient)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if ema is not None:
             ema = _moving_average(ema, params, ema_decay, state.step)
         metrics = metrics | {"grad_norm": Mean(optax.tree.norm(gradient), jnp.ones(()))}
-        return TrainState(state.step + 1, params, ema, opt_state, state.key), metrics
+        new = dataclasses.replace(state, step=state.step + 1, params=params, ema=ema, opt_state=opt_state)
+        return _unless_infinite(state, new, metrics) if state.loss_scale is not None else (new, metrics)
 
     return jax.jit(step, donate_argnums=0)

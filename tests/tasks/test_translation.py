@@ -86,14 +86,15 @@ def test_the_same_seed_makes_the_same_model_and_shapes_need_no_values(task, para
     assert task.num_parameters == sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def test_bf16_computes_in_bfloat16_and_gives_float32_gradients(params):
-    task = TranslationTask(replace(CONFIG, {"precision": "bf16"}), Vocabulary())
-    assert task.model(params).hidden(BATCH).dtype == jnp.bfloat16
+@pytest.mark.parametrize(("precision", "dtype", "bound"), [("bf16", jnp.bfloat16, 0.02), ("fp16", jnp.float16, 0.002)])
+def test_low_precision_computes_in_it_and_gives_float32_gradients(params, precision, dtype, bound):
+    task = TranslationTask(replace(CONFIG, {"precision": precision}), Vocabulary())
+    assert task.model(params).hidden(BATCH).dtype == dtype
     gradient = jax.grad(lambda p: task.loss_function(p, BATCH, jnp.uint32(0))[0].sum)(params)
     assert {leaf.dtype for leaf in jax.tree.leaves(gradient)} == {np.dtype(np.float32)}
     exact = TranslationTask(CONFIG, Vocabulary()).loss(TranslationTask(CONFIG, Vocabulary()).model(params), BATCH, None)
     rounded = task.loss(task.model(params), BATCH, None)
-    assert float(rounded[0].sum) == pytest.approx(float(exact[0].sum), rel=0.02)
+    assert float(rounded[0].sum) == pytest.approx(float(exact[0].sum), rel=bound)
 
 
 def test_scores_are_those_of_sacrebleu():

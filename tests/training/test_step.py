@@ -8,6 +8,8 @@ import numpy as np
 import optax
 import pytest
 
+from jaxformer.training.hooks import StopAtSkips, TrainingDiverged
+from jaxformer.training.loss_scale import LossScale
 from jaxformer.training.state import create_state
 from jaxformer.training.step import make_train_step
 from jaxformer.types import Batch, Mean, Sequences
@@ -94,3 +96,57 @@ def test_an_empty_batch_changes_nothing_but_the_step():
     state, metrics = make_train_step(_loss, optimizer)(create_state(PARAMS, optimizer, seed=0, ema=False), empty)
     np.testing.assert_array_equal(state.params["w"], PARAMS["w"])
     assert float(metrics["loss"].weight) == 0.0
+
+
+def test_a_loss_scale_changes_not_a_bit_of_a_finite_step():
+    optimizer = optax.adam(0.1)
+    step = make_train_step(_loss, optimizer, ema_decay=0.9)
+    plain, expected = step(create_state(PARAMS, optimizer, seed=0, ema=True), BATCH)
+    state, metrics = step(create_state(PARAMS, optimizer, seed=0, ema=True, loss_scale=True), BATCH)
+    jax.tree.map(np.testing.assert_array_equal, (state.params, state.ema), (plain.params, plain.ema))
+    jax.tree.map(np.testing.assert_array_equal, {name: metrics[name] for name in expected}, expected)
+    assert metrics["skipped"].value() == 0.0
+    assert metrics["loss_scale"].value() == 2.0**15
+    assert int(state.loss_scale.good_steps) == 1
+
+
+def test_an_infinite_gradient_changes_the_loss_scale_alone():
+    def overflowing(params, batch, seed):
+        loss, metrics = _loss(params, batch, seed)
+        return Mean(loss.sum * 1e36, loss.weight), metrics  # times the scale, more than float32 holds
+
+    optimizer = optax.adam(0.1)
+    state = create_state(PARAMS, optimizer, seed=0, ema=True, loss_scale=True)
+    before = jax.tree.map(np.asarray, (state.params, state.ema, state.opt_state))
+    state, metrics = make_train_step(overflowing, optimizer, ema_decay=0.9)(state, BATCH)
+    jax.tree.map(np.testing.assert_array_equal, (state.params, state.ema, state.opt_state), before)
+    assert int(state.step) == 1
+    assert float(state.loss_scale.scale) == 2.0**14
+    assert metrics["skipped"].value() == 1.0
+    assert float(metrics["loss"].weight) == float(metrics["grad_norm"].weight) == 0.0
+
+
+def test_the_loss_scale_grows_after_enough_finite_steps_and_never_falls_below_one():
+    scale = LossScale.create()
+    for _ in range(1999):
+        scale = scale.adjusted(jnp.bool_(True))
+    assert float(scale.scale) == 2.0**15
+    scale = scale.adjusted(jnp.bool_(True))
+    assert (float(scale.scale), int(scale.good_steps)) == (2.0**16, 0)
+    for _ in range(40):
+        scale = scale.adjusted(jnp.bool_(False))
+    assert float(scale.scale) == 1.0
+
+
+def test_too_many_skips_in_a_row_end_training_naming_the_steps():
+    hook, one = StopAtSkips(), np.float32(1)
+    skipped = {"skipped": Mean(one, one), "loss_scale": Mean(one, one)}
+    taken = skipped | {"skipped": Mean(np.float32(0), one)}
+    for step in range(1, 30):
+        hook(step, skipped, None)
+    hook(30, taken, None)  # one good step in between
+    for step in range(31, 60):
+        hook(step, skipped, None)
+    with pytest.raises(TrainingDiverged, match="steps 31 to 60 were all infinite"):
+        hook(60, skipped, None)
+    StopAtSkips()(1, {"loss": Mean(one, one)}, None)  # other precisions know no skips
