@@ -3,11 +3,11 @@
     python -m benchmarks.train_step [--data=DIR] [--batches=6] [--rounds=7] [--peers=jaxformer,torch-fp32] [--json=FILE]
 
 Batches are those that jaxformer's pipeline makes of DIR (parallel text, by default Multi30k beside the project; else
-of the bundled corpus), one in each of several shapes. Every peer starts from the same parameters; loss and gradient without
-dropout must agree before anything is timed. Then the peers take turns, each in a process of its own, in every round:
-forward, backward and Adam on every batch, with dropout of one rate everywhere. Rates are real target tokens a second,
-medians over rounds; `bound` is what the matrix products of these batches alone would allow at the rate at which this
-machine multiplies large matrices, and a peer's share of it is its model FLOPs utilisation.
+of the bundled corpus), one in each of several shapes. Every peer starts from the same parameters; loss and gradient
+without dropout must agree before anything is timed. Then the peers take turns, each in a process of its own, in every
+round: forward, backward and Adam on every batch, with dropout of one rate everywhere. Rates are real target tokens a
+second, medians over rounds; `bound` is what the matrix products of these batches alone would allow at the rate at which
+this machine multiplies large matrices, and a peer's share of it is its model FLOPs utilisation.
 
 Peers: `jaxformer`; `jax-plain`, Flax's layers with dropout by threefry and the loss over all the logits; `torch-fp32`,
 `torch-bf16` and `torch-compile` (fp32), PyTorch's `nn.Transformer`.
