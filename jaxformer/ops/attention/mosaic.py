@@ -8,6 +8,7 @@ kernels, and this file is what surrounds them: refusals, padding, and the gradie
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,9 @@ from jaxformer.ops.attention.mosaic_blocks import (
     default_blocks,
     visibility,
 )
+
+if TYPE_CHECKING:  # importing Mosaic GPU takes a moment, which only those wait who use it
+    from jaxformer.ops.attention.mosaic_tile import Call
 
 
 def attention_mosaic(
@@ -122,11 +126,13 @@ def _refuse_device() -> None:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attention(call, q, k, v, mask, seed):  # type: ignore[no-untyped-def]
+def _attention(call: Call, q: jax.Array, k: jax.Array, v: jax.Array, mask: Mask, seed: jax.Array | None) -> jax.Array:
     return _forward(call, q, k, v, mask, seed)[0]
 
 
-def _forward(call, q, k, v, mask, seed):  # type: ignore[no-untyped-def]
+def _forward(
+    call: Call, q: jax.Array, k: jax.Array, v: jax.Array, mask: Mask, seed: jax.Array | None
+) -> tuple[jax.Array, tuple[Any, ...]]:
     from jaxformer.ops.attention.mosaic_forward import forward
 
     ranges = _ranges(call, mask, TILE, call.blocks.forward_keys)
@@ -136,7 +142,7 @@ def _forward(call, q, k, v, mask, seed):  # type: ignore[no-untyped-def]
     return out, (q, k, v, mask, seed, out, lse)
 
 
-def _backward(call, residuals, d_out):  # type: ignore[no-untyped-def]
+def _backward(call: Call, residuals: tuple[Any, ...], d_out: jax.Array) -> tuple[jax.Array | None, ...]:
     from jaxformer.ops.attention.mosaic_backward import backward_keys, backward_queries
 
     q, k, v, mask, seed, out, lse = residuals
@@ -160,7 +166,7 @@ def _eights(x: jax.Array) -> jax.Array:
     return jnp.pad(x, ((0, 0), (0, -x.shape[1] % 8), (0, 0), (0, 0)))
 
 
-def _ranges(call, mask, query_block, key_block, of_keys=False):  # type: ignore[no-untyped-def]
+def _ranges(call: Call, mask: Mask, query_block: int, key_block: int, *, of_keys: bool = False) -> jax.Array | None:
     """int32 [B or 1, tiles, 4], see `block_ranges`: of keys for each tile of queries, or the reverse; None for all."""
     masked = call.causal or call.window is not None or jax.tree.leaves(mask)
     if not masked and call.num_keys % key_block == 0:
@@ -171,9 +177,9 @@ def _ranges(call, mask, query_block, key_block, of_keys=False):  # type: ignore[
     return block_ranges(visible, whole)
 
 
-def _numbers(call, mask, ranges, seed):  # type: ignore[no-untyped-def]
+def _numbers(call: Call, mask: Mask, ranges: jax.Array | None, seed: jax.Array | None) -> dict[str, jax.Array]:
     """What the kernels read of masks and dropout: only what there is."""
-    numbers = {"ranges": ranges, "query_lengths": mask.query_lengths, "seed": seed}
+    numbers: dict[str, jax.Array | None] = {"ranges": ranges, "query_lengths": mask.query_lengths, "seed": seed}
     if mask.key_lengths is not None:
         numbers["key_lengths"] = jnp.minimum(mask.key_lengths, call.num_keys)
     if mask.query_segment_ids is not None and mask.key_segment_ids is not None:

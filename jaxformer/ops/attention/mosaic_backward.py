@@ -121,11 +121,12 @@ def _compute_queries(
         slot = lax.rem(index, jnp.int32(stages))
         block = start + index
         k_smem, v_smem = scratch["k"].at[slot], scratch["v"].at[slot]
+        # Both before the first product: no branch may come between products on their way, or they are serialised.
+        plgpu.barrier_wait(scratch["k_full"].at[slot])
+        plgpu.barrier_wait(scratch["v_full"].at[slot])
 
         def multiply(scores_ref: Any, d_weights_ref: Any) -> tuple[jax.Array, jax.Array]:
-            plgpu.barrier_wait(scratch["k_full"].at[slot])
             plgpu.wgmma(scores_ref, q_smem, k_smem.transpose((1, 0)))
-            plgpu.barrier_wait(scratch["v_full"].at[slot])
             plgpu.wgmma(d_weights_ref, d_out_smem, v_smem.transpose((1, 0)))
             return scores_ref[...], d_weights_ref[...]  # waits for both
 
@@ -297,11 +298,11 @@ def _compute_keys(
         slot = lax.rem(index, jnp.int32(stages))
         head, block = _head_and_block(call, kv_head, index, start, length)
         q_smem, d_out_smem = scratch["q"].at[slot], scratch["d_out"].at[slot]
+        plgpu.barrier_wait(scratch["q_full"].at[slot])
+        plgpu.barrier_wait(scratch["d_out_full"].at[slot])
 
         def multiply(scores_ref: Any, d_weights_ref: Any) -> tuple[jax.Array, jax.Array]:
-            plgpu.barrier_wait(scratch["q_full"].at[slot])
             plgpu.wgmma(scores_ref, k_smem, q_smem.transpose((1, 0)))
-            plgpu.barrier_wait(scratch["d_out_full"].at[slot])
             plgpu.wgmma(d_weights_ref, v_smem, d_out_smem.transpose((1, 0)))
             return scores_ref[...], d_weights_ref[...]  # waits for both
 

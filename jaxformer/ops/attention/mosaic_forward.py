@@ -75,7 +75,7 @@ def forward(call: Call, arrays: dict[str, jax.Array]) -> tuple[jax.Array, jax.Ar
         # A stage is free again when both compute groups are done with it.
         "k_free": plgpu.Barrier(num_arrivals=COMPUTE_GROUPS, num_barriers=stages),
         "v_free": plgpu.Barrier(num_arrivals=COMPUTE_GROUPS, num_barriers=stages),
-        "turn": plgpu.Barrier(num_arrivals=COMPUTE_GROUPS, num_barriers=1),
+        "turn": plgpu.Barrier(num_arrivals=COMPUTE_GROUPS),
     }
     if "key_ids" in arrays:
         scratch["key_ids"] = plgpu.SMEM((stages, keys), jnp.int32)

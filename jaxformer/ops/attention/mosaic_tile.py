@@ -28,8 +28,9 @@ LOG2_E = math.log2(math.e)
 
 COMPUTE_REGISTERS, COPY_REGISTERS = 232, 40  # see the sums in mosaic_blocks.py
 
-# Older versions want an index beside the ref, newer ones refuse it.
-_LOAD_INDEX = ((),) if "idx" in inspect.signature(plgpu.load).parameters and jax.__version_info__ < (0, 11) else ()
+# Older versions insist on an index beside the ref, newer ones refuse it, and some between take it and warn.
+_load_parameters = inspect.signature(plgpu.load).parameters
+_LOAD_INDEX = ((),) if "idx" in _load_parameters and _load_parameters["idx"].default is inspect.Parameter.empty else ()
 
 Refs = dict[str, Any]
 

@@ -21,7 +21,6 @@ import pytest
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from jaxformer.ops import dropout
 from jaxformer.ops.attention import (
     mosaic,
     mosaic_backward,
@@ -32,6 +31,7 @@ from jaxformer.ops.attention import (
 from jaxformer.ops.attention.mask import Mask
 from jaxformer.ops.attention.mosaic_blocks import Blocks
 from jaxformer.ops.attention.reference import attention_xla
+from jaxformer.ops.dropout import keep_at
 
 BATCH = 2
 SMALL_BLOCKS = Blocks(forward_keys=64, forward_stages=2, dq_keys=64, dq_stages=2, dkv_queries=64, dkv_stages=2)
@@ -541,10 +541,10 @@ def emulated(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         cdiv=pl.cdiv,
     )
 
-    def keep_at(seed: Any, indices: Any, *rest: Any) -> np.ndarray:
-        return np.asarray(dropout.keep_at(jnp.asarray(seed), [jnp.asarray(i) for i in indices], *rest))
+    def keep_at_places(seed: Any, indices: Any, *rest: Any) -> np.ndarray:
+        return np.asarray(keep_at(jnp.asarray(seed), [jnp.asarray(i) for i in indices], *rest))
 
-    monkeypatch.setattr(mosaic_tile, "keep_at", keep_at)
+    monkeypatch.setattr(mosaic_tile, "keep_at", keep_at_places)
     for module in (mosaic_tile, mosaic_forward, mosaic_backward):
         monkeypatch.setattr(module, "jnp", np)  # in a kernel; numpy has the same names and compiles nothing
         monkeypatch.setattr(module, "plgpu", fake)
