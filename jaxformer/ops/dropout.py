@@ -16,8 +16,8 @@ import numpy as np
 
 def _mix(x: jax.Array) -> jax.Array:
     """A bijection of uint32 with full avalanche ("lowbias32", C. Wellons, 2018; bias 0.17)."""
-    # A seed that is a constant inside jit is an array of numpy's. `x ^= ...` would change that in place, and the backward
-    # pass then drop something else; and numpy warns where a product overflows. Hence no `^=`, and lax's function first.
+    # A seed that is a constant inside jit is an array of numpy's. `x ^= ...` would change that in place, so that the
+    # backward pass drops something else; and numpy warns of overflow. Hence no `^=`, and a function of lax's first.
     x = jax.lax.bitwise_xor(x, x >> np.uint32(16))
     x = x * np.uint32(0x7FEB352D)
     x = x ^ (x >> 15)

@@ -136,8 +136,8 @@ def describe_attention(
     for name in order:
         try:
             jax.eval_shape(
-                lambda q, k, v, mask, seed, name=name: attention(
-                    q, k, v, mask=mask, dropout=dropout, dropout_seed=seed, implementation=name
+                lambda q, k, v, mask, seed, name=name: IMPLEMENTATIONS[name](
+                    q, k, v, mask=mask, scale=1.0, dropout=dropout, dropout_seed=seed
                 ),
                 *shapes, mask, seed,
             )  # fmt: skip

@@ -44,7 +44,7 @@ LARGEST_WEIGHTS = 2**30
 
 def current_device() -> Any:
     """The device that a computation started now runs on, unless its operands are elsewhere."""
-    default = jax.config.jax_default_device
+    default = jax.config.jax_default_device  # type: ignore[attr-defined]  # made at run time
     if default is None:
         return jax.devices()[0]
     return jax.devices(default)[0] if isinstance(default, str) else default

@@ -156,7 +156,7 @@ def _forward(settings: _Settings, inputs: _Inputs) -> tuple[jax.Array, tuple[_In
         values = jnp.einsum("bkgtc,bckh->bkgth", weights, chunk.v, preferred_element_type=dtype)
         return (accumulated * shrink + values, higher, total), None
 
-    start = (
+    start: tuple[jax.Array, ...] = (
         jnp.zeros((*rows, head_size), dtype),
         jnp.full((*rows, 1), jnp.finfo(dtype).min, dtype),
         jnp.zeros((*rows, 1), dtype),

@@ -97,13 +97,11 @@ def attention_pallas(
         num_keys=num_keys if padded_keys != num_keys and ids is None else None,
     )
     dropped = dropout > 0.0 and dropout_seed is not None
-    tilings = [
-        kernels.Tiling(
-            band, scale, dropout if dropped else 0.0, (batch, num_heads, num_queries, num_keys),
-            num_heads // num_kv_heads, *blocks,
-        )
+    shape, groups = (batch, num_heads, num_queries, num_keys), num_heads // num_kv_heads
+    forward, backward = (
+        kernels.Tiling(band, scale, dropout if dropped else 0.0, shape, groups, *blocks)
         for blocks in (forward_blocks, backward_blocks)
-    ]  # fmt: skip
+    )
     inputs = _Inputs(
         _heads_first(q, padded_queries),
         _heads_first(k, padded_keys),
@@ -111,7 +109,7 @@ def attention_pallas(
         None if ids is None else (ids[0][:, :, None], ids[1][:, None, :]),
         jnp.asarray(dropout_seed, jnp.uint32).reshape(1) if dropped else None,
     )
-    out = _attention(_Settings(*tilings, platform), inputs)
+    out = _attention(_Settings(forward, backward, platform), inputs)
     return out[:, :, :num_queries, :head_size].transpose(0, 2, 1, 3)
 
 

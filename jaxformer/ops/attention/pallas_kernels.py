@@ -207,7 +207,7 @@ def key_value_gradient_kernel(
     key_ids = None if ids is None else ids[1][...]
     first, last = ranges[batch, column, 0], ranges[batch, column, 1]
 
-    def of_head(group: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def of_head(group: jax.Array | int, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         head = kv_head * tiling.groups + group
 
         def body(block: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

@@ -1,0 +1,54 @@
+"""Masks as values: their conjunction, and what block-wise implementations make of them."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxformer.ops import Mask
+from jaxformer.ops.attention.blocks import Band, as_ids, block_ranges, visible_blocks
+from tests.ops.attention.oracle import MASKS, make_mask
+
+
+def test_combining_masks_is_conjunction():
+    segments, allowed = make_mask("segments", 2, 5, 7)
+    both = (Mask(causal=True) & segments & Mask(key_lengths=jnp.array([2, 7])) & Mask(key_lengths=jnp.array([4, 5]))
+            & Mask(window=3) & Mask(window=2))
+    expected = allowed & make_mask("causal", 2, 5, 7)[1]
+    expected = expected & (np.arange(7) < np.array([2, 5])[:, None, None])
+    expected = expected & (abs(np.arange(7) - np.arange(5)[:, None]) <= 2)
+    np.testing.assert_array_equal(both.materialise(5, 7)[:, 0], expected)
+    assert Mask().materialise(5, 7) is None
+    with pytest.raises(ValueError, match="both masks have query_segment_ids"):
+        segments & segments
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("name", MASKS)
+def test_blocks_leave_nothing_visible_out(name, shuffled):
+    queries, keys, block_q, block_k = 40, 57, 8, 16
+    mask, allowed = make_mask(name, 2, queries, keys)
+    mask = Mask() if mask is None else mask
+    if shuffled and mask.key_segment_ids is not None:
+        order = np.random.default_rng(0).permutation(keys)
+        mask = Mask.segments(mask.query_segment_ids, mask.key_segment_ids[:, order]) & Mask(causal=mask.causal)
+        allowed = np.broadcast_to(mask.materialise(queries, keys)[:, 0], allowed.shape)
+    padded = -(-keys // block_k) * block_k
+    ids = as_ids(mask, 2, (queries, queries), (keys, padded))
+    band = Band(mask.causal, mask.window, keys if ids is None else None)
+    pair = None if ids is None else (ids[0][:, :, None], ids[1][:, None])
+    seen = band.allowed(jnp.arange(queries)[:, None], jnp.arange(padded), pair)
+    seen = np.broadcast_to(np.ones((2, queries, padded)) if seen is None else seen, (2, queries, padded))
+    np.testing.assert_array_equal(seen[:, :, :keys], allowed)
+    assert not seen[:, :, keys:].any()
+
+    visible = visible_blocks(band, ids, 2, (queries, block_q), (padded, block_k))
+    needed = seen.reshape(2, queries // block_q, block_q, padded // block_k, block_k).any((2, 4))
+    assert not (needed & ~np.asarray(visible)).any()
+    if not shuffled and name != "none":
+        assert not np.asarray(visible).all()  # something is skipped
+    numbers = np.arange(padded // block_k)
+    start, stop = np.moveaxis(np.asarray(block_ranges(visible)), -1, 0)[..., None]
+    assert not (needed & ~((start <= numbers) & (numbers < stop))).any()
+    np.testing.assert_array_equal((stop > start)[..., 0], np.asarray(visible).any(-1))
