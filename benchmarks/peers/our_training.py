@@ -39,10 +39,14 @@ def config_of(sizes: Sizes, precision: str = "fp32") -> Config:
     return replace(Config(), {"model": model, "optimizer": optimizer, "training": training, "precision": precision})
 
 
-def initial_params(sizes: Sizes) -> dict[str, np.ndarray]:
-    """jaxformer's initial parameters by path, for `Work.params`."""
-    params = TranslationTask(config_of(sizes), Vocabulary(sizes.vocabulary)).init_params(0)
+def named(params: nnx.State) -> dict[str, np.ndarray]:
+    """Parameters by path, for `Work.params`."""
     return {".".join(map(str, path)): np.asarray(leaf[...]) for path, leaf in nnx.to_flat_state(params)}
+
+
+def initial_params(sizes: Sizes) -> dict[str, np.ndarray]:
+    """jaxformer's initial parameters by path."""
+    return named(TranslationTask(config_of(sizes), Vocabulary(sizes.vocabulary)).init_params(0))
 
 
 def _batch(source: np.ndarray, labels: np.ndarray) -> Batch:

@@ -6,6 +6,7 @@ the best finished ones stay in a pool. Not for greedy search or sampling (`rollo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -49,6 +50,7 @@ def beam_search(
     max_lengths: Array | None = None,
     suppress: tuple[int, ...] = (),
     early_stopping: bool = True,
+    reorder: Callable[[Cache, jax.Array], Cache] | None = None,
 ) -> Hypotheses:
     """The best hypotheses that a beam of `beam_size` finds, ranked by log-probability / `length_norm`.
 
@@ -59,7 +61,7 @@ def beam_search(
 
     Args:
       step: the step function.
-      cache: its cache at index 0, leaves [B, W, ...]; all beams of a row alike.
+      cache: its cache at index 0; all beams of a row alike.
       batch_size: rows, B.
       beam_size: width, W.
       max_length: longest output, T, the end-of-sentence id included.
@@ -70,6 +72,8 @@ def beam_search(
       max_lengths: int32 [B], longest output of each row; at its last position the end-of-sentence id is forced.
       suppress: ids that are never chosen (unless by `prefix`); their probability is not given to the others.
       early_stopping: leave a row as soon as its result is certain. It changes the time, never the result.
+      reorder: `(cache, parents [B, W]) -> cache` whose beam w continues the former beam `parents[:, w]`; None for a
+        cache with leaves [B, W, ...], which are then copied.
 
     Returns:
       [B, R] hypotheses.
@@ -90,7 +94,7 @@ def beam_search(
     def body(state: _State) -> _State:
         logits, cache = step(state.last, state.position, state.cache)
         candidates = _extend(logits, state.log_probs, forced[:, state.position], eos_id, suppress)
-        return _advance(state, candidates, cache, norm[state.position + 1], eos_id)
+        return _advance(state, candidates, cache, reorder or _copied, norm[state.position + 1], eos_id)
 
     def unfinished(state: _State) -> jax.Array:
         # Why stopping is safe. Let l be the log-probability of the best live beam. Every hypothesis still to come
@@ -154,7 +158,14 @@ def _extend(
     )
 
 
-def _advance(state: _State, candidates: _Candidates, cache: Cache, norm: jax.Array, eos_id: int) -> _State:
+def _advance(
+    state: _State,
+    candidates: _Candidates,
+    cache: Cache,
+    reorder: Callable[[Cache, jax.Array], Cache],
+    norm: jax.Array,
+    eos_id: int,
+) -> _State:
     """Moves what ended to the pool and makes the W best of the rest the new beam."""
     batch_size, width, per_beam = candidates.going.shape
     going, places = jax.lax.top_k(candidates.going.reshape(batch_size, width * per_beam), width)
@@ -176,7 +187,7 @@ def _advance(state: _State, candidates: _Candidates, cache: Cache, norm: jax.Arr
         tokens=jax.lax.dynamic_update_index_in_dim(tokens, chosen, state.position, axis=2),
         log_probs=going,
         pool=pool,
-        cache=jax.tree.map(lambda leaf: _pick(leaf, parents), cache),
+        cache=reorder(cache, parents),
     )
 
 
@@ -189,6 +200,10 @@ def _merge(pool: Hypotheses, found: Hypotheses) -> Hypotheses:
     return best._replace(
         tokens=jnp.where(empty[..., None], 0, best.tokens), lengths=jnp.where(empty, 0, best.lengths), scores=scores
     )
+
+
+def _copied(cache: Cache, parents: jax.Array) -> Cache:
+    return jax.tree.map(lambda leaf: _pick(leaf, parents), cache)
 
 
 def _pick(values: jax.Array, beams: jax.Array) -> jax.Array:

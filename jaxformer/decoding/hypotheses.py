@@ -15,7 +15,7 @@ import numpy as np
 from jaxformer.types import Array
 
 Cache = Any
-"""A pytree whose leaves all lead with [B, W, ...]."""
+"""Whatever the step function keeps, a pytree; see `reorder` of `beam_search`."""
 
 StepFunction = Callable[[jax.Array, jax.Array, Cache], tuple[jax.Array, Cache]]
 """`step(tokens, index, cache) -> (logits, cache)`.

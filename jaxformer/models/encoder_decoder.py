@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxformer.config import ModelConfig
-from jaxformer.nn import DecoderBlock, Embedding, EncoderBlock, KeyValues, Stack, make_norm
+from jaxformer.nn import DecoderBlock, DecodingMemory, Embedding, EncoderBlock, Stack, make_norm
 from jaxformer.ops import Mask, dropout, fold_seed, shift_right
 from jaxformer.types import BOS_ID, Batch, Sequences
 
@@ -19,12 +19,31 @@ class DecodingContext(NamedTuple):
     """What decoding needs of the source; shared by the beams of a sentence.
 
     Attributes:
-      memory: for every decoder layer, the source's keys and values [B, S, K, H].
-      source_lengths: int32 [B].
+      memory: for every decoder layer, the source's keys and values.
+      source_visible: bool [B, 1, S], the real source tokens.
     """
 
-    memory: tuple[KeyValues, ...]
-    source_lengths: jax.Array
+    memory: tuple[DecodingMemory, ...]
+    source_visible: jax.Array
+
+
+class DecodingCache(NamedTuple):
+    """What decoding has computed so far.
+
+    Keys and values stay where they were written, however the beams change places: a beam remembers the places of its
+    past instead, and sees no others. Moving the cache after every step would cost more than a step.
+
+    Attributes:
+      layers: for every decoder layer, the keys and values of all positions of all beams.
+      ancestors: int32 [B, W, L], for every beam and position, the beam that wrote it.
+    """
+
+    layers: tuple[DecodingMemory, ...]
+    ancestors: jax.Array
+
+    def reordered(self, parents: jax.Array) -> DecodingCache:
+        """The cache after beam w became a continuation of beam `parents[:, w]` (int32 [B, W])."""
+        return self._replace(ancestors=jnp.take_along_axis(self.ancestors, parents[:, :, None], axis=1))
 
 
 class EncoderDecoder(nnx.Module):
@@ -140,8 +159,8 @@ class EncoderDecoder(nnx.Module):
 
     def start_decoding(
         self, encoded: jax.Array, source: Sequences, *, beam_size: int, max_length: int
-    ) -> tuple[tuple[KeyValues, ...], DecodingContext]:
-        """An empty cache (leaves [B, W, max_length, K, H]) and the context for `decode_step`.
+    ) -> tuple[DecodingCache, DecodingContext]:
+        """An empty cache and the context for `decode_step`.
 
         Args:
           encoded: [B, S, D].
@@ -152,29 +171,34 @@ class EncoderDecoder(nnx.Module):
         layers = list(self.decoder)
         batch = encoded.shape[0]
         cache = tuple(layer.attention.empty_cache(batch, beam_size, max_length, encoded.dtype) for layer in layers)
-        memory = tuple(layer.cross_attention.memory(encoded) for layer in layers)
-        return cache, DecodingContext(memory, (source.segment_ids != 0).sum(axis=1))
+        memory = tuple(layer.cross_attention.decoding_memory(encoded) for layer in layers)
+        ancestors = jnp.zeros((batch, beam_size, max_length), jnp.int32)
+        return DecodingCache(cache, ancestors), DecodingContext(memory, (source.segment_ids != 0)[:, None])
 
     def decode_step(
-        self, tokens: jax.Array, index: jax.Array, cache: tuple[KeyValues, ...], context: DecodingContext
-    ) -> tuple[jax.Array, tuple[KeyValues, ...]]:
+        self, tokens: jax.Array, index: jax.Array, cache: DecodingCache, context: DecodingContext
+    ) -> tuple[jax.Array, DecodingCache]:
         """One target position of every beam.
 
         Args:
           tokens: int32 [B, W], the tokens at position `index` (the first is the beginning-of-sequence id).
           index: int32 scalar, the position.
-          cache: from `start_decoding` or the step before.
+          cache: from `start_decoding` or the step before, `reordered` if the beams have changed places.
           context: from `start_decoding`.
 
         Returns:
           float32 logits [B, W, V] for position `index + 1`'s input, and the cache.
         """
         x = self.target_embedding(tokens, jnp.broadcast_to(index, tokens.shape))
-        cross_mask = Mask(key_lengths=context.source_lengths)
+        batch, beams, length = cache.ancestors.shape
+        positions = jnp.arange(length)
+        ancestors = jnp.where(positions == index, jnp.arange(beams)[:, None], cache.ancestors)
+        own = (ancestors[:, :, :, None] == jnp.arange(beams)) & (positions <= index)[:, None]  # [B, W, L, W]
+        visible = own.reshape(batch, beams, length * beams)
         new = []
-        for layer, layer_cache, memory in zip(self.decoder, cache, context.memory, strict=True):
-            x, layer_cache = layer.step(x, index, layer_cache, memory, cross_mask)
+        for layer, layer_cache, memory in zip(self.decoder, cache.layers, context.memory, strict=True):
+            x, layer_cache = layer.step(x, index, layer_cache, visible, memory, context.source_visible)
             new.append(layer_cache)
         if self.config.norm_position == "pre":
             x = self.decoder_norm(x)
-        return self.logits(x), tuple(new)
+        return self.logits(x), DecodingCache(tuple(new), ancestors)

@@ -4,7 +4,7 @@ Randomness at call time is a `seed` (uint32 scalar, or None for evaluation), nev
 pure function of its parameters, its inputs and the seed.
 """
 
-from jaxformer.nn.attention import CrossAttention, KeyValues, SelfAttention
+from jaxformer.nn.attention import CrossAttention, DecodingMemory, KeyValues, SelfAttention
 from jaxformer.nn.blocks import DecoderBlock, EncoderBlock
 from jaxformer.nn.embedding import Embedding
 from jaxformer.nn.feed_forward import FeedForward
@@ -14,6 +14,7 @@ from jaxformer.nn.stack import Stack
 __all__ = [
     "CrossAttention",
     "DecoderBlock",
+    "DecodingMemory",
     "Embedding",
     "EncoderBlock",
     "FeedForward",

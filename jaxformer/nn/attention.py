@@ -13,11 +13,23 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxformer.nn.linear import Linear
-from jaxformer.ops import Mask, apply_rotary, attention
+from jaxformer.ops import Mask, apply_rotary, attention, decode_attention
 
 
 class KeyValues(NamedTuple):
-    """Keys and values, each [B, S, K, H], or [B, W, S, K, H] in a decoding cache of W beams."""
+    """Keys and values of whole sequences, each [B, S, K, H]."""
+
+    keys: jax.Array
+    values: jax.Array
+
+
+class DecodingMemory(NamedTuple):
+    """Keys and values that decoding reads at every step, laid out for it; see `ops.decode_attention`.
+
+    Attributes:
+      keys: [B, K, H, S] of the encoded source; [B, K, H, L * W] in a cache of L positions of W beams, side by side.
+      values: [B, K, S, H]; [B, K, L * W, H].
+    """
 
     keys: jax.Array
     values: jax.Array
@@ -102,35 +114,35 @@ class SelfAttention(_MultiHead):
         queries, memory = self._project(x, positions)
         return self._attend(queries, memory, mask, seed)
 
-    def empty_cache(self, batch: int, beam_size: int, length: int, dtype: jax.typing.DTypeLike) -> KeyValues:
-        """A cache [B, W, length, K, H] for `step`."""
-        shape = (batch, beam_size, length, self.num_kv_heads, self.head_size)
-        return KeyValues(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+    def empty_cache(self, batch: int, beam_size: int, length: int, dtype: jax.typing.DTypeLike) -> DecodingMemory:
+        """A cache of W = `beam_size` beams and L = `length` positions for `step`."""
+        places = length * beam_size
+        keys = jnp.zeros((batch, self.num_kv_heads, self.head_size, places), dtype)
+        return DecodingMemory(keys, jnp.zeros((batch, self.num_kv_heads, places, self.head_size), dtype))
 
-    def step(self, x: jax.Array, index: jax.Array, cache: KeyValues) -> tuple[jax.Array, KeyValues]:
-        """One position of each beam, after the `index` positions in the cache.
+    def step(
+        self, x: jax.Array, index: jax.Array, cache: DecodingMemory, visible: jax.Array
+    ) -> tuple[jax.Array, DecodingMemory]:
+        """One position of each beam, which is written to the cache first.
 
         Args:
           x: [B, W, D].
           index: int32 scalar, the position.
-          cache: keys and values of the positions before, [B, W, length, K, H].
+          cache: keys and values of the positions before, of every beam.
+          visible: bool [B, W, L * W], which places of the cache belong to a beam's own past, this one included.
 
         Returns:
           [B, W, D], and the cache with this position written to it.
         """
-        batch, beams, width = x.shape
-        flat = x.reshape(batch * beams, 1, width)
-        queries, new = self._project(flat, jnp.broadcast_to(index, (batch * beams, 1)))
-        cache = jax.tree.map(
-            lambda old, one: jax.lax.dynamic_update_slice_in_dim(
-                old, one.reshape(batch, beams, 1, *one.shape[2:]).astype(old.dtype), index, axis=2
-            ),
-            cache,
-            new,
+        queries, new = self._project(x, jnp.broadcast_to(index, x.shape[:2]))
+        keys, values = (leaf.astype(cache.keys.dtype) for leaf in new)  # [B, W, K, H]
+        # One slice of each, and read as they are stored: otherwise XLA would copy the cache at every step.
+        place, update = index * x.shape[1], jax.lax.dynamic_update_slice_in_dim
+        cache = DecodingMemory(
+            update(cache.keys, keys.transpose(0, 2, 3, 1), place, axis=3),
+            update(cache.values, values.transpose(0, 2, 1, 3), place, axis=2),
         )
-        memory = jax.tree.map(lambda leaf: leaf.reshape(batch * beams, *leaf.shape[2:]), cache)
-        written = Mask(key_lengths=jnp.broadcast_to(index + 1, (batch * beams,)))
-        return self._attend(queries, memory, written).reshape(x.shape), cache
+        return self.output(decode_attention(queries, *cache, visible).reshape(x.shape)), cache
 
 
 class CrossAttention(_MultiHead):
@@ -153,12 +165,22 @@ class CrossAttention(_MultiHead):
         self.key_value = Linear(d_model, 2 * width, kernel_init=_fused_glorot(width, width), rngs=rngs)
 
     def memory(self, encoded: jax.Array) -> KeyValues:
-        """Keys and values [B, S, K, H] of the encoded source [B, S, D]; computed once for all target positions."""
+        """Keys and values [B, S, K, H] of the encoded source [B, S, D]."""
         keys, values = jnp.split(self._heads(self.key_value(encoded), 2 * self.num_kv_heads), 2, axis=2)
         return KeyValues(keys, values)
+
+    def decoding_memory(self, encoded: jax.Array) -> DecodingMemory:
+        """The same as `step` reads them; computed once for all target positions."""
+        keys, values = self.memory(encoded)
+        return DecodingMemory(keys.transpose(0, 2, 3, 1), values.transpose(0, 2, 1, 3))
+
+    def step(self, x: jax.Array, memory: DecodingMemory, visible: jax.Array) -> jax.Array:
+        """One position [B, W, D] of every beam over the source; `visible`: bool [B, 1, S]."""
+        queries = self._heads(self.query(x), self.num_heads)
+        return self.output(decode_attention(queries, *memory, visible).reshape(x.shape))
 
     def __call__(
         self, x: jax.Array, memory: KeyValues, mask: Mask | None = None, *, seed: jax.Array | None = None
     ) -> jax.Array:
-        """[B, T, D] over `memory` to [B, T, D]; in decoding, T is the beam: a sentence has one memory."""
+        """[B, T, D] over `memory` to [B, T, D]."""
         return self._attend(self._heads(self.query(x), self.num_heads), memory, mask, seed)

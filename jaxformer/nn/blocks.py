@@ -9,7 +9,7 @@ import jax
 from flax import nnx
 
 from jaxformer.config import ModelConfig
-from jaxformer.nn.attention import CrossAttention, KeyValues, SelfAttention
+from jaxformer.nn.attention import CrossAttention, DecodingMemory, SelfAttention
 from jaxformer.nn.feed_forward import FeedForward
 from jaxformer.nn.residual import Residual
 from jaxformer.ops import Mask, fold_seed
@@ -99,16 +99,25 @@ class DecoderBlock(nnx.Module):
         )
 
     def step(
-        self, x: jax.Array, index: jax.Array, cache: KeyValues, memory: KeyValues, cross_mask: Mask | None
-    ) -> tuple[jax.Array, KeyValues]:
-        """One target position of every beam: [B, W, D] and the cache [B, W, ...] to the same."""
+        self,
+        x: jax.Array,
+        index: jax.Array,
+        cache: DecodingMemory,
+        visible: jax.Array,
+        memory: DecodingMemory,
+        source_visible: jax.Array,
+    ) -> tuple[jax.Array, DecodingMemory]:
+        """One target position of every beam: [B, W, D] and the cache to the same.
+
+        `visible` and `source_visible` say which places of `cache` and `memory` are seen; see `SelfAttention.step`.
+        """
         new = cache
 
         def attend(h: jax.Array) -> jax.Array:
             nonlocal new
-            h, new = self.attention.step(h, index, cache)
+            h, new = self.attention.step(h, index, cache, visible)
             return h
 
         x = self.attention_residual(x, attend)
-        x = self.cross_attention_residual(x, lambda h: self.cross_attention(h, memory, cross_mask))
+        x = self.cross_attention_residual(x, lambda h: self.cross_attention.step(h, memory, source_visible))
         return self.feed_forward_residual(x, self.feed_forward), new

@@ -1,6 +1,6 @@
 """Array functions without parameters: they know no module, no config and no flag."""
 
-from jaxformer.ops.attention import Mask, attention
+from jaxformer.ops.attention import Mask, attention, decode_attention
 from jaxformer.ops.cross_entropy import cross_entropy, linear_cross_entropy
 from jaxformer.ops.dropout import dropout, fold_seed
 from jaxformer.ops.positions import apply_rotary, sinusoidal_positions
@@ -11,6 +11,7 @@ __all__ = [
     "apply_rotary",
     "attention",
     "cross_entropy",
+    "decode_attention",
     "dropout",
     "fold_seed",
     "linear_cross_entropy",

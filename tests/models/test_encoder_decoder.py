@@ -94,7 +94,7 @@ def test_decoding_step_by_step_equals_the_whole(model):
     expected = np.asarray(model(batch))
     encoded = model.encode(batch.source)
     cache, context = model.start_decoding(encoded, batch.source, beam_size=2, max_length=7)
-    assert {leaf.shape[:3] for leaf in jax.tree.leaves(cache)} == {(3, 2, 7)}
+    assert cache.ancestors.shape == (3, 2, 7)
     step = jax.jit(model.decode_step)
     tokens = np.full(3, BOS_ID)
     for i in range(7):
@@ -114,6 +114,25 @@ def test_beams_of_a_sentence_do_not_see_each_other():
         two, other = model.decode_step(jnp.tile(jnp.array([5 + i, 17]), (3, 1)), jnp.int32(i), other, context)
     np.testing.assert_allclose(one[:, 0], two[:, 0], atol=1e-6)
     assert np.abs(one[:, 1] - two[:, 1]).max() > 1e-3
+
+
+def test_a_reordered_cache_continues_the_parents():
+    """Beams that changed places three times equal beams that had held those tokens from the start."""
+    model, batch = _model(), _plain()
+    start, context = model.start_decoding(model.encode(batch.source), batch.source, beam_size=3, max_length=5)
+    random = np.random.default_rng(0)
+    history, cache = np.zeros((3, 3, 0), np.int64), start
+    for i in range(5):
+        tokens = random.integers(4, 20, (3, 3))
+        history = np.concatenate([history, tokens[:, :, None]], axis=2)
+        logits, cache = model.decode_step(jnp.asarray(tokens), jnp.int32(i), cache, context)
+        plain = start
+        for j in range(i + 1):
+            expected, plain = model.decode_step(jnp.asarray(history[:, :, j]), jnp.int32(j), plain, context)
+        np.testing.assert_allclose(logits, expected, atol=2e-5)
+        parents = random.integers(0, 3, (3, 3))
+        cache = cache.reordered(jnp.asarray(parents))
+        history = np.take_along_axis(history, parents[:, :, None], axis=1)
 
 
 def test_dropout_is_a_function_of_the_seed():

@@ -116,8 +116,14 @@ def test_one_step_at_a_time_equals_all_at_once(position, kv_heads):
     encoded = X[:, ::-1]
     expected = block(X, POSITIONS, encoded, Mask(causal=True))
     cache = block.attention.empty_cache(2, 1, 6, X.dtype)
-    memory = block.cross_attention.memory(encoded)
-    step = jax.jit(lambda x, i, cache: block.step(x, i, cache, memory, None))
+    memory = block.cross_attention.decoding_memory(encoded)
+    source_visible = jnp.ones((2, 1, encoded.shape[1]), bool)
+
+    @jax.jit
+    def step(x, i, cache):
+        past = jnp.broadcast_to(jnp.arange(6) <= i, (2, 1, 6))
+        return block.step(x, i, cache, past, memory, source_visible)
+
     for i in range(5):
         out, cache = step(X[:, i : i + 1], jnp.int32(i), cache)
         np.testing.assert_allclose(out[:, 0], expected[:, i], atol=1e-5)
