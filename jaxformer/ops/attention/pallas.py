@@ -3,9 +3,10 @@
 The kernels (`pallas_kernels.py`) use nothing of one backend alone, but which backend compiles them has to be said:
 
 - On a GPU, Pallas' Triton route. It is deprecated since jax 0.11, and yet the only one that takes these kernels: Mosaic
-  GPU, the default of `pl.pallas_call` there, refuses them ("Unimplemented primitive in Pallas Mosaic GPU lowering:
-  dot_general", seen with jax 0.10.2), because on its side a product of matrices is an instruction of one generation of
-  chips, on operands in shared memory. When jax drops Triton, this implementation refuses, and says so.
+  GPU, the default of `pl.pallas_call` there, refuses them (seen with jax 0.10.2: "Only copies transferring a number of
+  bytes divisible by the warpgroup size are supported", of the block specs), and has no rule for `dot_general` either: a
+  product of matrices is there an instruction of one generation of chips. When jax drops Triton, this implementation
+  refuses, and says so. Lowered for CUDA by the tests; not yet run on a GPU.
 - On a TPU, Mosaic: written for its rules, but neither run nor lowered, which needs one ("Unsupported TPU device kind").
 - On a CPU, Pallas' interpreter: right and very slow, for tests. Nothing chooses it unless it is named.
 
