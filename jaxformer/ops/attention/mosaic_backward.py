@@ -50,12 +50,12 @@ def backward_queries(call: Call, arrays: dict[str, jax.Array]) -> jax.Array:
         group = lax.axis_index("group")
 
         @pl.when(group < COMPUTE_GROUPS)
-        def _() -> None:
+        def compute() -> None:
             plgpu.set_max_registers(tile_ops.COMPUTE_REGISTERS, action="increase")
             _compute_queries(call, refs, scratch, batch, head, tile * TILE + group * ROWS, ranges)
 
         @pl.when(group == COMPUTE_GROUPS)
-        def _() -> None:
+        def copy() -> None:
             plgpu.set_max_registers(tile_ops.COPY_REGISTERS, action="decrease")
             tile_ops.copy_keys(
                 call, refs, scratch, batch, head, ranges[0], ranges[1], keys=keys, stages=stages
@@ -105,7 +105,7 @@ def _compute_queries(
     q_smem, d_out_smem = scratch["q"].at[group], scratch["d_out"].at[group]
     dtype = refs["q"].dtype
     queries = pl.ds(first_query, ROWS)
-    place = {"batch": batch, "first_query": first_query, "query_axis": 0}
+    place: dict[str, Any] = {"batch": batch, "first_query": first_query, "query_axis": 0}
 
     full = scratch["q_full"].at[group]
     plgpu.copy_gmem_to_smem(refs["q"].at[batch, queries, head], q_smem, full)
@@ -189,12 +189,12 @@ def backward_keys(call: Call, arrays: dict[str, jax.Array]) -> tuple[jax.Array, 
         group = lax.axis_index("group")
 
         @pl.when(group < COMPUTE_GROUPS)
-        def _() -> None:
+        def compute() -> None:
             plgpu.set_max_registers(tile_ops.COMPUTE_REGISTERS, action="increase")
             _compute_keys(call, refs, scratch, batch, kv_head, tile * TILE + group * ROWS, ranges)
 
         @pl.when(group == COMPUTE_GROUPS)
-        def _() -> None:
+        def copy() -> None:
             plgpu.set_max_registers(tile_ops.COPY_REGISTERS, action="decrease")
             _copy_queries(call, refs, scratch, batch, kv_head, ranges[0], ranges[1])
 
@@ -249,7 +249,7 @@ def _copy_queries(
         rows = pl.ds(block * queries, queries)
 
         @pl.when(index >= stages)
-        def _() -> None:
+        def wait_for_stage() -> None:
             plgpu.barrier_wait(scratch["free"].at[slot])
 
         def copy(name: str, source: Any, barrier: str) -> None:
@@ -284,7 +284,7 @@ def _compute_keys(
     k_smem, v_smem = scratch["k"].at[group], scratch["v"].at[group]
     dtype = refs["k"].dtype
     keys = pl.ds(first_key, ROWS)
-    place = {"batch": batch, "first_key": first_key, "query_axis": 1}
+    place: dict[str, Any] = {"batch": batch, "first_key": first_key, "query_axis": 1}
 
     full = scratch["k_full"].at[group]
     plgpu.copy_gmem_to_smem(refs["k"].at[batch, keys, kv_head], k_smem, full)

@@ -52,12 +52,12 @@ def forward(call: Call, arrays: dict[str, jax.Array]) -> tuple[jax.Array, jax.Ar
         group = lax.axis_index("group")
 
         @pl.when(group < COMPUTE_GROUPS)
-        def _() -> None:
+        def compute() -> None:
             plgpu.set_max_registers(tile_ops.COMPUTE_REGISTERS, action="increase")
             _compute(call, refs, scratch, batch, head, tile * TILE + group * ROWS, ranges)
 
         @pl.when(group == COMPUTE_GROUPS)
-        def _() -> None:
+        def copy() -> None:
             plgpu.set_max_registers(tile_ops.COPY_REGISTERS, action="decrease")
             tile_ops.copy_keys(
                 call, refs, scratch, batch, head, ranges[0], ranges[1], keys=keys, stages=stages
@@ -109,7 +109,7 @@ def _compute(
     q_smem, turn = scratch["q"].at[group], scratch["turn"]
     dtype = refs["q"].dtype
     queries = pl.ds(first_query, ROWS)
-    place = {"batch": batch, "first_query": first_query, "query_axis": 0}
+    place: dict[str, Any] = {"batch": batch, "first_query": first_query, "query_axis": 0}
 
     def take_turns() -> None:
         plgpu.barrier_arrive(turn)

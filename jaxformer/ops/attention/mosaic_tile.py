@@ -264,7 +264,7 @@ def copy_keys(
 
         # The first round finds every stage free; the barriers' first completion is waited for in the second.
         @pl.when(index >= stages)
-        def _() -> None:
+        def wait_for_k() -> None:
             plgpu.barrier_wait(scratch["k_free"].at[slot])
 
         plgpu.copy_gmem_to_smem(
@@ -276,7 +276,7 @@ def copy_keys(
             )
 
         @pl.when(index >= stages)
-        def _() -> None:
+        def wait_for_v() -> None:
             plgpu.barrier_wait(scratch["v_free"].at[slot])
 
         plgpu.copy_gmem_to_smem(
