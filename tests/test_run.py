@@ -85,7 +85,7 @@ def _store(folder, spec="wmt:bundled", **changes):
         (["--config.model.dropout=some"], "--config.model.dropout takes a number, got 'some'"),
         (["--config.data.reverse=maybe"], "--config.data.reverse takes true or false, got 'maybe'"),
         (["--experiment=scan", "--config.model.num_heads=5"], "model.num_heads=5 does not divide model.d_model=128"),
-        (["--experiment=scan", "--config.precision=fp8"], "precision='fp8' is not known: choose one of bf16, fp16, fp32."),
+        (["--experiment=scan", "--config.precision=fp8"], "'fp8' is not known: choose one of bf16, fp16, fp32."),
         (["--mode=predict"], "--mode=predict needs a trained run: give its folder with --workdir=DIR"),
         (["--mode=predict", "--workdir=none"], "workdir none is not there"),
         (["--mode=predict", "--workdir=none"], "train one with `python run.py --experiment=NAME --workdir=none`"),

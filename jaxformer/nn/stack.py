@@ -80,8 +80,7 @@ class Stack(nnx.Module):
         """One layer as a function of its inputs and its seed, rematerialised as `remat` says."""
 
         def apply(state: nnx.State, *inputs: Any) -> jax.Array:
-            *inputs, seed = inputs
-            return nnx.merge(graph, state)(*inputs, seed=seed)
+            return nnx.merge(graph, state)(*inputs[:-1], seed=inputs[-1])
 
         if self.remat != "none":
             # In a scan nothing could merge the two computations, so the barrier against it is not needed there.

@@ -50,6 +50,9 @@ class TranslationTask:
 
     The parameters stay outside, as an `nnx.State` of float32 arrays; with `precision=bf16` or `fp16` they are rounded
     where they are used, which makes every activation as short, while gradients arrive in float32 again.
+
+    Attributes:
+      dtype: of parameters in use and of activations.
     """
 
     def __init__(self, config: Config, tokenizer: Vocabularies) -> None:
@@ -57,7 +60,7 @@ class TranslationTask:
         self.tokenizer = tokenizer
         abstract = nnx.eval_shape(lambda: self.init_model(nnx.Rngs(0)))
         self._graph, self._abstract = nnx.split(abstract, nnx.Param)
-        self._dtype = {"fp32": jnp.float32, "bf16": jnp.bfloat16, "fp16": jnp.float16}[config.precision]
+        self.dtype = {"fp32": jnp.float32, "bf16": jnp.bfloat16, "fp16": jnp.float16}[config.precision]
         self._evaluate = jax.jit(lambda params, batch: self.loss(self.model(params), batch, None)[1])
         self._cast_params = jax.jit(self._cast)
 
@@ -98,7 +101,7 @@ class TranslationTask:
         return nnx.merge(self._graph, self._cast(params))
 
     def _cast(self, params: nnx.State) -> nnx.State:
-        return jax.tree.map(lambda x: x.astype(self._dtype), params)
+        return jax.tree.map(lambda x: x.astype(self.dtype), params)
 
     def loss(self, model: EncoderDecoder, batch: Batch, seed: jax.Array | None) -> tuple[Mean, Metrics]:
         """Label-smoothed cross-entropy over the target tokens of `batch`, undivided.

@@ -22,7 +22,7 @@ from jaxformer.data.store import TokenizedDataset
 from jaxformer.monitoring.progress import Progress as ProgressBar
 from jaxformer.monitoring.throughput import PhaseClock, Throughput, process_start
 from jaxformer.monitoring.trackers import JsonlTracker, TensorBoardTracker, Tracker, Trackers
-from jaxformer.ops.attention.api import IMPLEMENTATIONS
+from jaxformer.ops.attention import Mask, describe_attention
 from jaxformer.parallel.mesh import first_copy, make_mesh, place_batch, place_replicated
 from jaxformer.tasks.translation import TranslationTask, prefixed, score_translations
 from jaxformer.training import hooks
@@ -124,15 +124,26 @@ class Session:
         pipeline, training = self.pipeline, self.config.training
         shapes = ", ".join(f"{s.rows}x({s.source_length}+{s.target_length})" for s in pipeline.shapes)
         epochs = training.num_steps / pipeline.batches_per_epoch
-        attention = f"attention: {next(iter(IMPLEMENTATIONS))}, the first choice of {', '.join(IMPLEMENTATIONS)}"
         return "\n".join(
             [
-                f"model: {self.task.num_parameters:,} parameters, {self.config.precision}; {attention}",
+                f"model: {self.task.num_parameters:,} parameters, {self.config.precision}",
+                self._attention(),
                 f"batches: {shapes} (rows x (source + target)); planned padding efficiency {pipeline.efficiency:.3f}",
                 f"training: {len(self.prepared.train):,} pairs, {pipeline.batches_per_epoch:,} batches an epoch, "
                 f"{training.num_steps:,} steps = {epochs:.1f} epochs, on {self.mesh.size} device(s)",
             ]
         )
+
+    def _attention(self) -> str:
+        """Which attention the decoder's longest rows use, and why."""
+        model = self.config.model
+        rows, _, length = max(self.pipeline.shapes, key=lambda shape: shape.target_length)
+        heads = (rows // self.mesh.size // self.config.memory.accumulate, length, model.num_heads)
+        q = jax.ShapeDtypeStruct((*heads, model.d_model // model.num_heads), self.task.dtype)
+        k = jax.ShapeDtypeStruct((*heads[:2], model.num_kv_heads or model.num_heads, q.shape[3]), q.dtype)
+        segments: Any = jax.ShapeDtypeStruct(heads[:2], np.int32)
+        mask = Mask(causal=True) & Mask.segments(segments)
+        return describe_attention(q, k, mask=mask, dropout=model.attention_dropout)
 
     def train(self, interruption: Interruption) -> Outcome:
         """Restores if there is something to restore, then runs the loop to its end.

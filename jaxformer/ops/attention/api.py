@@ -40,10 +40,18 @@ def _attention_pallas(*args: jax.Array, **kwargs: Any) -> jax.Array:
     return attention_pallas(*args, **kwargs)
 
 
+def _attention_mosaic(*args: jax.Array, **kwargs: Any) -> jax.Array:
+    """See `attention_mosaic`."""
+    from jaxformer.ops.attention.mosaic import attention_mosaic
+
+    return attention_mosaic(*args, **kwargs)
+
+
 IMPLEMENTATIONS: dict[str, Implementation] = {
     "xla": attention_xla,
     "xla_chunked": attention_xla_chunked,
     "pallas": _attention_pallas,
+    "mosaic": _attention_mosaic,
     "cudnn": attention_cudnn,
 }
 """Every implementation by name. Which one is used when none is named: see `jaxformer.ops.attention.choice`."""
