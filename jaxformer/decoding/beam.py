@@ -6,13 +6,20 @@ the best finished ones stay in a pool. Not for greedy search or sampling (`rollo
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxformer.decoding.hypotheses import FREE, Cache, Hypotheses, StepFunction, forced_tokens, length_norm
+from jaxformer.decoding.hypotheses import (
+    FREE,
+    Cache,
+    Hypotheses,
+    ReorderedCache,
+    StepFunction,
+    forced_tokens,
+    length_norm,
+)
 from jaxformer.decoding.rollout import greedy_search
 from jaxformer.decoding.selection import top_k
 from jaxformer.types import Array
@@ -50,7 +57,6 @@ def beam_search(
     max_lengths: Array | None = None,
     suppress: tuple[int, ...] = (),
     early_stopping: bool = True,
-    reorder: Callable[[Cache, jax.Array], Cache] | None = None,
 ) -> Hypotheses:
     """The best hypotheses that a beam of `beam_size` finds, ranked by log-probability / `length_norm`.
 
@@ -61,7 +67,7 @@ def beam_search(
 
     Args:
       step: the step function.
-      cache: its cache at index 0; all beams of a row alike.
+      cache: its cache at index 0, all beams of a row alike: leaves [B, W, ...], or a `ReorderedCache`.
       batch_size: rows, B.
       beam_size: width, W.
       max_length: longest output, T, the end-of-sentence id included.
@@ -72,8 +78,6 @@ def beam_search(
       max_lengths: int32 [B], longest output of each row; at its last position the end-of-sentence id is forced.
       suppress: ids that are never chosen (unless by `prefix`); their probability is not given to the others.
       early_stopping: leave a row as soon as its result is certain. It changes the time, never the result.
-      reorder: `(cache, parents [B, W]) -> cache` whose beam w continues the former beam `parents[:, w]`; None for a
-        cache with leaves [B, W, ...], which are then copied.
 
     Returns:
       [B, R] hypotheses.
@@ -94,7 +98,7 @@ def beam_search(
     def body(state: _State) -> _State:
         logits, cache = step(state.last, state.position, state.cache)
         candidates = _extend(logits, state.log_probs, forced[:, state.position], eos_id, suppress)
-        return _advance(state, candidates, cache, reorder or _copied, norm[state.position + 1], eos_id)
+        return _advance(state, candidates, cache, norm[state.position + 1], eos_id)
 
     def unfinished(state: _State) -> jax.Array:
         # Why stopping is safe. Let l be the log-probability of the best live beam. Every hypothesis still to come
@@ -158,14 +162,7 @@ def _extend(
     )
 
 
-def _advance(
-    state: _State,
-    candidates: _Candidates,
-    cache: Cache,
-    reorder: Callable[[Cache, jax.Array], Cache],
-    norm: jax.Array,
-    eos_id: int,
-) -> _State:
+def _advance(state: _State, candidates: _Candidates, cache: Cache, norm: jax.Array, eos_id: int) -> _State:
     """Moves what ended to the pool and makes the W best of the rest the new beam."""
     batch_size, width, per_beam = candidates.going.shape
     going, places = jax.lax.top_k(candidates.going.reshape(batch_size, width * per_beam), width)
@@ -187,7 +184,7 @@ def _advance(
         tokens=jax.lax.dynamic_update_index_in_dim(tokens, chosen, state.position, axis=2),
         log_probs=going,
         pool=pool,
-        cache=reorder(cache, parents),
+        cache=_reordered(cache, parents),
     )
 
 
@@ -202,7 +199,10 @@ def _merge(pool: Hypotheses, found: Hypotheses) -> Hypotheses:
     )
 
 
-def _copied(cache: Cache, parents: jax.Array) -> Cache:
+def _reordered(cache: Cache, parents: jax.Array) -> Cache:
+    """The cache whose beam w continues the former beam `parents[:, w]`."""
+    if isinstance(cache, ReorderedCache):
+        return cache.reordered(parents)
     return jax.tree.map(lambda leaf: _pick(leaf, parents), cache)
 
 

@@ -6,7 +6,7 @@ Not for search itself (`beam`, `rollout`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,16 @@ import numpy as np
 from jaxformer.types import Array
 
 Cache = Any
-"""Whatever the step function keeps, a pytree; see `reorder` of `beam_search`."""
+"""What the step function keeps: a pytree with leaves [B, W, ...], or a `ReorderedCache`."""
+
+
+@runtime_checkable
+class ReorderedCache(Protocol):
+    """A cache that knows how to follow beams which change places, so that its leaves need not lead with [B, W]."""
+
+    def reordered(self, parents: jax.Array) -> Any:
+        """The cache after beam w became a continuation of beam `parents[:, w]`, int32 [B, W]."""
+
 
 StepFunction = Callable[[jax.Array, jax.Array, Cache], tuple[jax.Array, Cache]]
 """`step(tokens, index, cache) -> (logits, cache)`.

@@ -268,8 +268,7 @@ class Translator:
             reshaping = {"temperature": config.temperature, "top_k": config.top_k, "top_p": config.top_p}
             return search(keys=keys, num_samples=width, **reshaping)
         if config.method == "beam":
-            reorder = type(cache).reordered
-            return search(batch_size=len(tokens), beam_size=width, num_hypotheses=config.n_best, reorder=reorder)
+            return search(batch_size=len(tokens), beam_size=width, num_hypotheses=config.n_best)
         return search(batch_size=len(tokens))
 
     def _score_rows(self, params: nnx.State, rest: Any, source: jax.Array, target: jax.Array) -> jax.Array:
