@@ -39,7 +39,7 @@ def test_wrong_shapes_and_names_are_refused_with_what_was_given():
         attention(q[0], k, v)
     with pytest.raises(ValueError, match="K must divide N"):
         attention(q, k[:, :, :3], v[:, :, :3])
-    with pytest.raises(ValueError, match="'flash' is not one of xla, xla_chunked, pallas, cudnn"):
+    with pytest.raises(ValueError, match="'flash' is not one of xla, xla_chunked, pallas, mosaic, cudnn"):
         attention(q, k, v, implementation="flash")
 
 

@@ -94,7 +94,8 @@ def test_block_ranges_hold_every_visible_pair_and_whole_blocks_hide_none(
 ) -> None:
     mask = make_mask(kind, num_queries, num_keys) or Mask()
     allowed = mask.materialise(num_queries, num_keys)
-    allowed = np.ones((1, num_queries, num_keys), bool) if allowed is None else np.asarray(allowed)[:, 0]
+    allowed = np.ones((1, 1, 1), bool) if allowed is None else np.asarray(allowed)[:, 0]
+    allowed = np.broadcast_to(allowed, (len(allowed), num_queries, num_keys))
     compute = jax.jit(mosaic_blocks.visibility, static_argnums=(1, 2, 3, 4))
     visible, whole = compute(mask, num_queries, num_keys, query_block, key_block)
     for transposed in (False, True):
