@@ -59,8 +59,8 @@ _QUICK = replace(
     _TINY,
     {
         "model": {"dropout": 0.2},  # in so few epochs, there is less to forget
-        "training": {"num_steps": 3000, "eval_every": 1000, "ema_decay": 0.998},
-        "optimizer": {"warmup_steps": 400},
+        "training": {"num_steps": 3600, "eval_every": 1200, "ema_decay": 0.998},
+        "optimizer": {"learning_rate": 5e-3, "warmup_steps": 500},
     },
 )
 
