@@ -82,6 +82,31 @@ def agreement(ours: list[str], theirs: list[str]) -> float:
     return sum(a.split()[: LENGTH - 1] == b.split()[: LENGTH - 1] for a, b in pairs) / len(ours)
 
 
+def timed(sides: dict[str, Callable[[], list[str]]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of every round of each side; the sides take turns."""
+    times: dict[str, list[float]] = {side: [] for side in sides}
+    for _ in range(rounds):
+        for side, translate in sides.items():
+            start = time.perf_counter()
+            translate()
+            times[side].append(time.perf_counter() - start)
+    return times
+
+
+def sizes_of(experiment: str, vocabulary: int) -> Any:
+    """The sizes of an experiment's network, without dropout; nothing is trained."""
+    import experiments
+    from benchmarks.peers.work import Sizes
+
+    name, _, variant = experiment.partition(":")
+    config = experiments.find(name).config(variant)
+    model, optimizer = config.model, config.optimizer
+    return Sizes(
+        vocabulary, model.d_model, model.d_ff, model.num_heads, model.num_encoder_layers, model.num_decoder_layers,
+        0.0, 0.0, optimizer.learning_rate, optimizer.b1, optimizer.b2, optimizer.eps,
+    )
+
+
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -97,26 +122,20 @@ def main() -> None:
     import numpy as np
     from flax import nnx
 
-    import experiments
     from benchmarks.peers.ctranslate2_model import SPECIAL, convert
     from benchmarks.peers.our_training import config_of, named
-    from benchmarks.peers.work import Sizes, Work
+    from benchmarks.peers.work import Work
     from jaxformer.ops import sinusoidal_positions
     from jaxformer.tasks.translation import TranslationTask
 
-    name, _, variant = options.experiment.partition(":")
-    model = experiments.find(name).config(variant).model
-    sizes = Sizes(
-        options.vocabulary, model.d_model, model.d_ff, model.num_heads, model.num_encoder_layers,
-        model.num_decoder_layers, 0.0, 0.0, 1e-3, 0.9, 0.98, 1e-9,
-    )
+    sizes = sizes_of(options.experiment, options.vocabulary)
     random = np.random.default_rng(0)
     drawn = random.integers(len(SPECIAL), options.vocabulary, (options.sentences, LENGTH - 1))
     sentences = [" ".join(map(str, row)) for row in drawn]
     params: nnx.State = TranslationTask(config_of(sizes), Numbers(sizes.vocabulary)).init_params(0)  # type: ignore[arg-type]
     table = params["target_embedding"]["table"]
     table[...] = table[...].at[: len(SPECIAL)].set(0.0)
-    positions = np.asarray(sinusoidal_positions(jax.numpy.arange(64), model.d_model))
+    positions = np.asarray(sinusoidal_positions(jax.numpy.arange(64), sizes.d_model))
     work = Work(sizes, named(params), [], positions)
     kinds = ["float32", "int8"] if options.int8 else ["float32"]
     print(report.heading(*PACKAGES), f"{dataclasses.asdict(sizes)}", sep="\n", end="\n\n", flush=True)
@@ -131,12 +150,7 @@ def main() -> None:
             same = agreement(outputs["jaxformer"], outputs["ctranslate2 float32"])
             if beam == 1 and same < AGREEMENT:
                 raise SystemExit(f"only {same:.0%} of the greedy outputs agree: the sides do not do the same work")
-            times: dict[str, list[float]] = {side: [] for side in sides}
-            for _ in range(options.rounds):
-                for side, translate in sides.items():
-                    start = time.perf_counter()
-                    translate()
-                    times[side].append(time.perf_counter() - start)
+            times = timed(sides, options.rounds)
             search = "greedy" if beam == 1 else f"beam {beam}"
             for side, taken in times.items():
                 rates = sorted(options.sentences / seconds for seconds in taken)

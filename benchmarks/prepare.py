@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -23,7 +22,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import report
+
 SMALL = 100_000
+PACKAGES = ("numpy", "sentencepiece")
 
 
 def measure_prepare(source: str, pairs: int, folder: Path) -> dict[str, float]:
@@ -115,19 +117,12 @@ def rows_for(source: str, pairs: int, folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def hardware() -> dict[str, Any]:
-    """The machine, as far as it matters here."""
-    facts = Path("/proc/cpuinfo").read_text().splitlines()
-    models = [line.split(":")[1].strip() for line in facts if "model name" in line]
-    return {"cpu": models[0] if models else platform.processor(), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
-
-
 def main() -> None:
     """Measures both sources at 100,000 pairs and at `--pairs`, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=1_000_000)
     parser.add_argument("--sources", default="bundled,files", help="which of bundled and files to measure")
-    parser.add_argument("--json", default="", help="also write hardware, versions and rows to this file")
+    report.add_json_flag(parser)
     parser.add_argument("--measure", choices=["prepare", "read"], help=argparse.SUPPRESS)
     parser.add_argument("--source", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -139,13 +134,8 @@ def main() -> None:
     if options.measure == "read":
         print(json.dumps(measure_read(options.source, options.pairs, options.folder, options.expected)))
         return
-    import numpy
-    import sentencepiece
-
-    versions = {module.__name__: module.__version__ for module in (numpy, sentencepiece)}
-    versions["python"] = platform.python_version()
-    machine, rows = hardware(), []
-    print(machine, versions)
+    rows = []
+    print(report.heading(*PACKAGES), f"load {os.getloadavg()[0]:.1f}", sep="\n", flush=True)
     for pairs in sorted({min(SMALL, options.pairs), options.pairs}):
         for source in options.sources.split(","):
             with tempfile.TemporaryDirectory() as folder:
@@ -154,8 +144,7 @@ def main() -> None:
                 for row in rows_for(source, pairs, Path(folder)):
                     rows.append(row)
                     print(f"{row['name']:<40} {row['value']:>12,.2f} {row['unit']}", flush=True)
-    if options.json:
-        Path(options.json).write_text(json.dumps({"hardware": machine, "versions": versions, "rows": rows}, indent=1))
+    report.write_json(options.json, rows, *PACKAGES)
 
 
 if __name__ == "__main__":
