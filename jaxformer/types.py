@@ -13,6 +13,7 @@ Legend, used in every signature and docstring of the library:
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -82,3 +83,31 @@ class Mean(NamedTuple):
         """The mean as a Python float; nan when nothing was counted."""
         weight = float(self.weight)
         return float(self.sum) / weight if weight else float("nan")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shards:
+    """How the operands of an op are split over the devices of a mesh: logical dimension -> names of mesh axes.
+
+    Attributes:
+      mesh: with the axes below.
+      batch: axes that split B.
+      heads: axes that split N and K.
+      vocabulary: axes that split V.
+    """
+
+    mesh: jax.sharding.Mesh
+    batch: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()
+    vocabulary: tuple[str, ...] = ()
+
+    def check(self, what: str, size: int, axes: tuple[str, ...]) -> None:
+        """Refuses `size`, of `what`, if it does not divide over the devices along `axes`.
+
+        Raises:
+          ValueError: with the nearest sizes that do.
+        """
+        parts = math.prod(self.mesh.shape[axis] for axis in axes)
+        if size % parts:
+            near = ", ".join(str(number) for number in (size // parts * parts, -(-size // parts) * parts) if number)
+            raise ValueError(f"{size} {what} do not divide over {parts} devices ({' x '.join(axes)}): use {near}")

@@ -14,6 +14,7 @@ from flax import nnx
 
 from jaxformer.nn.linear import Linear
 from jaxformer.ops import Mask, apply_rotary, attention, decode_attention
+from jaxformer.parallel.sharding import current_shards
 
 
 class KeyValues(NamedTuple):
@@ -65,7 +66,9 @@ class _MultiHead(nnx.Module):
         self, queries: jax.Array, memory: KeyValues, mask: Mask | None, seed: jax.Array | None = None
     ) -> jax.Array:
         """[B, T, N, H] queries over [B, S, K, H] memory: the projected result, [B, T, D]."""
-        heads = attention(queries, *memory, mask=mask, dropout=self.dropout, dropout_seed=seed)
+        heads = attention(
+            queries, *memory, mask=mask, dropout=self.dropout, dropout_seed=seed, shards=current_shards()
+        )
         return self.output(heads.reshape(*heads.shape[:2], -1))
 
     def _heads(self, x: jax.Array, num_heads: int) -> jax.Array:

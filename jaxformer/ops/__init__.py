@@ -1,8 +1,9 @@
 """Array functions without parameters: they know no module, no config and no flag."""
 
 from jaxformer.ops.attention import Mask, attention, decode_attention
-from jaxformer.ops.cross_entropy import cross_entropy, linear_cross_entropy
+from jaxformer.ops.cross_entropy import cross_entropy
 from jaxformer.ops.dropout import dropout, fold_seed
+from jaxformer.ops.linear_cross_entropy import linear_cross_entropy
 from jaxformer.ops.positions import apply_rotary, sinusoidal_positions
 from jaxformer.ops.shift import shift_right
 

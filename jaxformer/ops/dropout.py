@@ -40,6 +40,24 @@ def fold_seed(seed: jax.Array | None, data: int | jax.Array) -> jax.Array | None
     return _mix(_mix(jnp.asarray(seed, jnp.uint32)) + jnp.asarray(data).astype(jnp.uint32) * np.uint32(0x9E3779B9))
 
 
+def head_seeds(seed: jax.Array, batch: int, heads: int) -> jax.Array:
+    """uint32 [B, N], a seed for the attention weights of every row and head.
+
+    Each of these has a mask of its own, whatever device it is on: splitting rows and heads splits the seeds with them.
+
+    Args:
+      seed: uint32 scalar, or what this function returned.
+      batch: B.
+      heads: N.
+    """
+    seed = jnp.asarray(seed, jnp.uint32)
+    if seed.ndim:
+        return seed
+    folded = fold_seed(seed, jnp.arange(batch * heads, dtype=jnp.uint32).reshape(batch, heads))
+    assert folded is not None
+    return folded
+
+
 def _random_bits(seed: jax.Array, indices: Sequence[jax.Array], shape: tuple[int, ...]) -> jax.Array:
     """uint32: the hash of the row-major index in `shape`; arrays over 2**32 elements mix rows as well."""
     counter = jnp.zeros((), jnp.uint32)
@@ -56,9 +74,9 @@ def keep_at(seed: jax.Array, indices: Sequence[jax.Array], shape: tuple[int, ...
     """What `keep_mask(seed, shape, rate)` holds at some places, without making the rest of it.
 
     Args:
-      seed: uint32 scalar.
+      seed: uint32, one or several that broadcast with the indices.
       indices: an integer array for each axis of `shape`, which broadcast together; beyond `shape` they mean nothing.
-      shape: of the whole mask.
+      shape: of the whole mask of one seed.
       rate: in (0, 1).
 
     Returns:
@@ -68,9 +86,13 @@ def keep_at(seed: jax.Array, indices: Sequence[jax.Array], shape: tuple[int, ...
 
 
 def keep_mask(seed: jax.Array, shape: tuple[int, ...], rate: float) -> jax.Array:
-    """bool `shape`: True, with probability `1 - rate`, where an element survives; a pure function of its arguments."""
-    indices = [jax.lax.broadcasted_iota(jnp.uint32, shape, axis) for axis in range(len(shape))]
-    return keep_at(seed, indices, shape, rate)
+    """bool `shape`: True, with probability `1 - rate`, where an element survives; a pure function of its arguments.
+
+    A seed with dimensions, the leading ones of `shape`, gives each of its elements a mask over the rest of `shape`.
+    """
+    own = shape[seed.ndim :]
+    indices = [jax.lax.broadcasted_iota(jnp.uint32, own, axis) for axis in range(len(own))]
+    return keep_at(seed.reshape(*seed.shape, *(1,) * len(own)), indices, own, rate)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -95,7 +117,7 @@ def dropout(x: jax.Array, rate: float, seed: jax.Array | None) -> jax.Array:
     Args:
       x: any shape, floating.
       rate: in [0, 1); 0 returns `x`.
-      seed: uint32 scalar that decides the mask; None returns `x` (evaluation).
+      seed: uint32 that decides the mask, see `keep_mask`; None returns `x` (evaluation).
 
     Returns:
       The shape and dtype of `x`.

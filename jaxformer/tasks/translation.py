@@ -11,10 +11,12 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 
 from jaxformer.config import Config, DecodingConfig
 from jaxformer.models import EncoderDecoder
 from jaxformer.ops import linear_cross_entropy
+from jaxformer.parallel.sharding import shards_of, use_shards
 from jaxformer.tasks.translator import TextTokenizer, Translator
 from jaxformer.types import Batch, Mean, Pair
 
@@ -51,11 +53,17 @@ class TranslationTask:
     The parameters stay outside, as an `nnx.State` of float32 arrays; with `precision=bf16` or `fp16` they are rounded
     where they are used, which makes every activation as short, while gradients arrive in float32 again.
 
+    Args:
+      config: of the run.
+      tokenizer: of the run.
+      mesh: over which the rows of batches are split when a loss is computed; None for one device.
+
     Attributes:
       dtype: of parameters in use and of activations.
     """
 
-    def __init__(self, config: Config, tokenizer: Vocabularies) -> None:
+    def __init__(self, config: Config, tokenizer: Vocabularies, mesh: Mesh | None = None) -> None:
+        self._shards = shards_of(mesh)
         self.config = config
         self.tokenizer = tokenizer
         abstract = nnx.eval_shape(lambda: self.init_model(nnx.Rngs(0)))
@@ -115,12 +123,15 @@ class TranslationTask:
           The loss, and `loss`, `nll` (without smoothing) and `accuracy` (of the next token), all weighted by tokens.
         """
         target = batch.target
+        with use_shards(self._shards):
+            hidden = model.hidden(batch, seed=seed)
         sums = linear_cross_entropy(
-            model.hidden(batch, seed=seed),
+            hidden,
             model.output_kernel,
             jnp.asarray(target.tokens),
             jnp.asarray(target.weights),
             label_smoothing=self.config.training.label_smoothing,
+            shards=self._shards,
         )
         weight = jnp.asarray(target.weights).sum()
         loss = Mean(sums.loss, weight)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxformer.ops import dropout, fold_seed
-from jaxformer.ops.dropout import keep_mask
+from jaxformer.ops.dropout import head_seeds, keep_mask
 
 N = 1 << 18
 
@@ -40,6 +40,25 @@ def test_masks_are_independent_across_places_seeds_and_sites():
         assert _correlation(a, mask) < bound
         for b in sites[:i]:
             assert _correlation(a, b) < bound
+
+
+def test_every_row_and_head_of_attention_has_an_independent_mask_of_its_own():
+    seeds = head_seeds(jnp.uint32(3), 4, 4)
+    assert len(np.unique(seeds)) == 16
+    masks = np.asarray(keep_mask(seeds, (4, 4, 256, 256), 0.3)).reshape(16, -1)
+    assert np.all(abs(masks.mean(axis=1) - 0.7) < 5 * np.sqrt(0.21 / 256**2))
+    correlations = np.corrcoef(masks) - np.eye(16)
+    assert abs(correlations).max() < 5 / 256
+    other_step = np.asarray(keep_mask(head_seeds(jnp.uint32(4), 4, 4), (4, 4, 256, 256), 0.3)).reshape(16, -1)
+    assert max(_correlation(a, b) for a, b in zip(masks, other_step, strict=True)) < 5 / 256
+
+
+def test_splitting_rows_and_heads_splits_the_masks():
+    seeds = head_seeds(jnp.uint32(3), 4, 6)
+    assert head_seeds(seeds, 4, 6) is seeds
+    whole = np.asarray(keep_mask(seeds, (4, 6, 5, 7), 0.5))
+    part = np.asarray(keep_mask(seeds[2:, 3:], (2, 3, 5, 7), 0.5))
+    np.testing.assert_array_equal(part, whole[2:, 3:])
 
 
 def test_seeds_of_many_places_are_all_different():

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Protocol
 
 import jax
+from jax.sharding import PartitionSpec
 
 from jaxformer.ops.attention import choice
 from jaxformer.ops.attention.choice import prefer
@@ -13,6 +19,8 @@ from jaxformer.ops.attention.chunked import attention_xla_chunked
 from jaxformer.ops.attention.cudnn import attention_cudnn
 from jaxformer.ops.attention.mask import Mask
 from jaxformer.ops.attention.reference import attention_xla
+from jaxformer.ops.dropout import head_seeds
+from jaxformer.types import Shards
 
 
 class Implementation(Protocol):
@@ -67,6 +75,7 @@ def attention(
     dropout: float = 0.0,
     dropout_seed: jax.Array | None = None,
     implementation: str | None = None,
+    shards: Shards | None = None,
 ) -> jax.Array:
     """Scaled dot-product attention (Vaswani et al. 2017, equation 1), multi-head and grouped-query.
 
@@ -77,19 +86,26 @@ def attention(
       mask: which keys each query may see; None for all. A query that sees nothing gets zeros.
       scale: of the scores; by default 1 / sqrt(H).
       dropout: rate on the attention weights.
-      dropout_seed: uint32 scalar; None switches dropout off.
+      dropout_seed: uint32 scalar, or [B, N] as of `head_seeds`; None switches dropout off.
       implementation: a name in `IMPLEMENTATIONS`, which then never falls back to another one; None for the one measured
         to be the fastest in such a case, and where nothing was measured for one that fits into memory.
+      shards: how rows and heads are split over a mesh: each device then attends to its own, and nothing is gathered.
+        None leaves that to the compiler, which cannot split a kernel.
 
     Returns:
       [B, T, N, H], in the dtype of `q`.
 
     Raises:
-      ValueError: for shapes that do not fit together, or an unknown implementation.
+      ValueError: for shapes that do not fit together or do not divide over the devices, or an unknown implementation.
       NotImplementedError: if the named implementation, or every one, refuses; with the reasons.
     """
     _check(q, k, v, implementation)
     scale = q.shape[3] ** -0.5 if scale is None else scale
+    if shards is not None:
+        local = functools.partial(attention, scale=scale, dropout=dropout, implementation=implementation)
+        return _on_shards(local, q, k, v, mask, dropout_seed if dropout else None, shards)
+    if (calls := _CALLS.get()) is not None:
+        calls.append(Call.of(q, k, mask, dropout if dropout_seed is not None else 0.0))
     dropped = dropout > 0.0 and dropout_seed is not None
     refusals = []
     for name in [implementation] if implementation else prefer(q, k, mask, dropped).order:
@@ -102,6 +118,33 @@ def attention(
     raise NotImplementedError("no implementation of attention takes this call: " + "; ".join(refusals))
 
 
+def _on_shards(
+    local: Callable[..., jax.Array],
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    mask: Mask | None,
+    seed: jax.Array | None,
+    shards: Shards,
+) -> jax.Array:
+    """`local` on every device with its own rows and heads."""
+    shards.check("rows of the batch", q.shape[0], shards.batch)
+    shards.check("heads", q.shape[2], shards.heads)
+    shards.check("key/value heads", k.shape[2], shards.heads)
+    batch, heads = shards.batch or None, shards.heads or None
+    rows = PartitionSpec(batch, None, heads)
+    # A mask of one row is that of all rows.
+    of_mask = jax.tree.map(lambda x: PartitionSpec(batch if x.shape[0] == q.shape[0] else None), mask)
+    seeds = None if seed is None else head_seeds(seed, q.shape[0], q.shape[2])
+    return jax.shard_map(
+        lambda q, k, v, mask, seeds: local(q, k, v, mask=mask, dropout_seed=seeds),
+        mesh=shards.mesh,
+        in_specs=(rows, rows, rows, of_mask, PartitionSpec(batch, heads)),
+        out_specs=rows,
+        check_vma=False,
+    )(q, k, v, mask, seeds)
+
+
 def _check(q: Any, k: Any, v: Any, implementation: str | None) -> None:
     if q.ndim != 4 or k.ndim != 4 or k.shape != v.shape:
         raise ValueError(f"attention takes q [B,T,N,H] and k, v [B,S,K,H], got {q.shape}, {k.shape}, {v.shape}")
@@ -109,6 +152,44 @@ def _check(q: Any, k: Any, v: Any, implementation: str | None) -> None:
         raise ValueError(f"q {q.shape} and k {k.shape} must agree in B and H, and K must divide N")
     if implementation is not None and implementation not in IMPLEMENTATIONS:
         raise ValueError(f"attention implementation {implementation!r} is not one of {', '.join(IMPLEMENTATIONS)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A call of `attention` by its shapes; their dtypes are part of them.
+
+    Attributes:
+      q: [B, T, N, H].
+      k: [B, S, K, H].
+      mask: with shapes in place of arrays.
+      dropout: the rate; 0 without a seed.
+    """
+
+    q: jax.ShapeDtypeStruct
+    k: jax.ShapeDtypeStruct
+    mask: Mask | None
+    dropout: float
+
+    @classmethod
+    def of(cls, q: Any, k: Any, mask: Mask | None, dropout: float) -> Call:
+        """From arrays, or what stands for them while a function is traced."""
+        q, k, mask = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (q, k, mask))
+        return cls(q, k, mask, dropout)
+
+
+_CALLS: ContextVar[list[Call] | None] = ContextVar("calls", default=None)
+
+
+@contextlib.contextmanager
+def recorded_calls() -> Iterator[list[Call]]:
+    """The list of the calls of `attention` that are traced or run inside the block, in this thread."""
+    token = _CALLS.set([])
+    try:
+        calls = _CALLS.get()
+        assert calls is not None
+        yield calls
+    finally:
+        _CALLS.reset(token)
 
 
 def describe_attention(

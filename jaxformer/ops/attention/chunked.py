@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from jaxformer.ops.attention.blocks import Band, Ids, as_ids
 from jaxformer.ops.attention.mask import Mask
-from jaxformer.ops.dropout import keep_at
+from jaxformer.ops.dropout import head_seeds, keep_at
 
 DEFAULT_CHUNK = 256
 """Keys whose scores exist at a time."""
@@ -40,7 +40,7 @@ class _Inputs(NamedTuple):
     k: jax.Array  # [B, S', K, H]
     v: jax.Array  # [B, S', K, H]
     ids: Ids | None
-    seed: jax.Array | None  # uint32 scalar
+    seed: jax.Array | None  # uint32 [B, N]
 
 
 def attention_xla_chunked(
@@ -85,7 +85,7 @@ def attention_xla_chunked(
     dropped = dropout > 0.0 and dropout_seed is not None
     settings = _Settings(band, scale, dropout if dropped else 0.0, chunk, num_keys)
     grouped = q.reshape(batch, num_queries, num_kv_heads, num_heads // num_kv_heads, head_size)
-    seed = jnp.asarray(dropout_seed, jnp.uint32) if dropped else None
+    seed = head_seeds(dropout_seed, batch, num_heads) if dropped and dropout_seed is not None else None
     return _attention(settings, _Inputs(grouped, k, v, ids, seed)).reshape(q.shape)
 
 
@@ -116,10 +116,8 @@ def _at(settings: _Settings, inputs: _Inputs, number: jax.Array) -> _Chunk:
         scores = jnp.where(allowed, scores, jnp.finfo(dtype).min)  # finite, or rows that see nothing would be nan
     kept = None
     if inputs.seed is not None:
-        heads = jnp.arange(num_kv_heads)[:, None] * groups + jnp.arange(groups)
-        places = [jnp.arange(batch)[:, None, None, None, None], heads[:, :, None, None], queries, keys]
-        whole = (batch, num_kv_heads * groups, num_queries, settings.keys)
-        kept = keep_at(inputs.seed, places, whole, settings.dropout)
+        seeds = inputs.seed.reshape(batch, num_kv_heads, groups, 1, 1)
+        kept = keep_at(seeds, [queries, keys], (num_queries, settings.keys), settings.dropout)
     return _Chunk(k, v, scores, allowed, kept)
 
 

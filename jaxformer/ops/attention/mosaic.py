@@ -22,6 +22,7 @@ from jaxformer.ops.attention.mosaic_blocks import (
     default_blocks,
     visibility,
 )
+from jaxformer.ops.dropout import head_seeds
 
 if TYPE_CHECKING:  # importing Mosaic GPU takes a moment, which only those wait who use it
     from jaxformer.ops.attention.mosaic_tile import Call
@@ -108,7 +109,7 @@ def attention_mosaic_anywhere(
     )
     if not 0.0 <= call.dropout < 1.0:
         raise ValueError(f"dropout rate must be at least 0 and less than 1, got {dropout}")
-    seed = jnp.asarray(dropout_seed, jnp.uint32).reshape(1) if call.dropout else None
+    seed = head_seeds(dropout_seed, call.batch, call.num_heads) if call.dropout and dropout_seed is not None else None
     return _attention(call, q, k, v, mask, seed)
 
 

@@ -195,7 +195,7 @@ def keep(
 
     Args:
       call: the call.
-      refs: with "seed", uint32 [1].
+      refs: with "seed", uint32 [B, N].
       shape: of the tile.
       batch: which sentence.
       head: which query head.
@@ -209,8 +209,7 @@ def keep(
 
     queries = _indices(first_query, shape, query_axis)
     keys = _indices(first_key, shape, 1 - query_axis)
-    weights = (call.batch, call.num_heads, call.num_queries, call.num_keys)
-    return keep_at(refs["seed"][0], [batch, head, queries, keys], weights, call.dropout)
+    return keep_at(refs["seed"][batch, head], [queries, keys], (call.num_queries, call.num_keys), call.dropout)
 
 
 def grid(call: Call, tiles: int, heads: int) -> dict[str, Any]:

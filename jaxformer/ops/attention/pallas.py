@@ -29,6 +29,7 @@ from jaxformer.ops.attention import pallas_kernels as kernels
 from jaxformer.ops.attention.blocks import Band, Ids, as_ids, block_ranges, visible_blocks
 from jaxformer.ops.attention.choice import current_device
 from jaxformer.ops.attention.mask import Mask
+from jaxformer.ops.dropout import head_seeds
 
 HEAD_SIZES = (32, 256)
 DTYPES = ("bfloat16", "float16", "float32")
@@ -50,7 +51,7 @@ class _Inputs(NamedTuple):
     k: jax.Array  # [B, K, S', H']
     v: jax.Array  # [B, K, S', H']
     ids: Ids | None  # int32 [B, T', 1] and [B, 1, S']
-    seed: jax.Array | None  # uint32 [1]
+    seed: jax.Array | None  # uint32 [B, N]
 
 
 def attention_pallas(
@@ -108,7 +109,7 @@ def attention_pallas(
         _heads_first(k, padded_keys),
         _heads_first(v, padded_keys),
         None if ids is None else (ids[0][:, :, None], ids[1][:, None, :]),
-        jnp.asarray(dropout_seed, jnp.uint32).reshape(1) if dropped else None,
+        head_seeds(dropout_seed, batch, num_heads) if dropped and dropout_seed is not None else None,
     )
     out = _attention(_Settings(forward, backward, platform), inputs)
     return out[:, :, :num_queries, :head_size].transpose(0, 2, 1, 3)

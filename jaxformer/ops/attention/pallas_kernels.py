@@ -61,7 +61,7 @@ class Tiling:
         """[block_q, block_k] weights after dropout, with the mask that `attention_xla` has at these places."""
         if seed is None:
             return x
-        kept = keep_at(seed[0], (batch, head, queries, keys), self.shape, self.dropout)
+        kept = keep_at(seed[batch, head], (queries, keys), self.shape[2:], self.dropout)
         return jnp.where(kept, x * (1.0 / (1.0 - self.dropout)), 0.0)
 
 
@@ -103,7 +103,7 @@ def forward_kernel(
 
     Args:
       ranges: int32 [B, T' / block_q, 2], the blocks of keys to visit.
-      seed: uint32 [1], of the dropout.
+      seed: uint32 [B, N], of the dropout.
       ids: int32 [block_q, 1] and [1, S'].
       q_ref: [block_q, H].
       k_ref: [S', H].
@@ -190,7 +190,7 @@ def key_value_gradient_kernel(
 
     Args:
       ranges: int32 [B, S' / block_k, 2], the blocks of queries to visit.
-      seed: uint32 [1].
+      seed: uint32 [B, N].
       ids: int32 [T', 1] and [1, block_k].
       q_ref: [G, T', H], the query heads of this key/value head.
       k_ref: [block_k, H].

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxformer.ops.attention.mask import Mask
 from jaxformer.ops.dropout import dropout as apply_dropout
+from jaxformer.ops.dropout import head_seeds
 
 
 def attention_xla(
@@ -38,6 +39,7 @@ def attention_xla(
     total = weights.sum(axis=-1, keepdims=True)
     # A query that sees nothing has total 0 and gets zeros; elsewhere the total is at least exp(0) = 1.
     weights /= jnp.maximum(total, 1e-9)
-    weights = apply_dropout(weights, dropout, dropout_seed).astype(v.dtype)
+    seeds = None if dropout_seed is None else head_seeds(dropout_seed, batch, num_heads)
+    weights = apply_dropout(weights, dropout, seeds).astype(v.dtype)
     weights = weights.reshape(batch, num_kv_heads, groups, num_queries, num_keys)
     return jnp.einsum("bkgts,bskh->btkgh", weights, v).reshape(q.shape)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxformer.ops import Mask, attention
-from jaxformer.ops.dropout import keep_mask
+from jaxformer.ops.dropout import head_seeds, keep_mask
 from tests.ops.attention.oracle import MASKS, assert_close, exact, make_mask, random_inputs
 
 LENGTHS = (1, 17, 63, 64, 65, 128, 192, 704)
@@ -146,13 +146,13 @@ class AttentionTests:
         # The mask of [B, N, T, S], whatever the implementation: another one gives the same run.
         q, k, v, do = self.inputs(queries=20, keys=37, heads=4, kv_heads=2)
         mask, allowed = make_mask("causal+segments", 2, 20, 37)
-        kept = keep_mask(jnp.uint32(11), (2, 4, 20, 37), 0.3)
+        kept = keep_mask(head_seeds(jnp.uint32(11), 2, 4), (2, 4, 20, 37), 0.3)
         ours = self.with_gradients(mask=mask, dropout=0.3, dropout_seed=jnp.uint32(11))(q, k, v, do)
         assert_close(ours, exact(q, k, v, allowed, do, kept, 0.3), "float32")
 
     def test_dropout_with_a_constant_seed_drops_the_same_in_both_directions(self):
         q, k, v, do = self.inputs(queries=3, keys=4, heads=2, kv_heads=2)
-        kept = keep_mask(jnp.uint32(5), (2, 2, 3, 4), 0.3)
+        kept = keep_mask(head_seeds(jnp.uint32(5), 2, 2), (2, 2, 3, 4), 0.3)
         inner = jax.jit(lambda q, k, v: self.call(q, k, v, dropout=0.3, dropout_seed=jnp.uint32(5)))
         gradients = jax.jit(lambda q, k, v, do: jax.vjp(inner, q, k, v)[1](do))(q, k, v, do)
         theirs = exact(q, k, v, np.ones((2, 3, 4), bool), do, kept, 0.3)[1:]

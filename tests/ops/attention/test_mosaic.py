@@ -31,7 +31,7 @@ from jaxformer.ops.attention import (
 from jaxformer.ops.attention.mask import Mask
 from jaxformer.ops.attention.mosaic_blocks import Blocks
 from jaxformer.ops.attention.reference import attention_xla
-from jaxformer.ops.dropout import keep_at
+from jaxformer.ops.dropout import head_seeds, keep_at
 
 BATCH = 2
 SMALL_BLOCKS = Blocks(forward_keys=64, forward_stages=2, dq_keys=64, dq_stages=2, dkv_queries=64, dkv_stages=2)
@@ -578,7 +578,8 @@ def _check(kind: str, shape: tuple[int, int, int, int, int], *, blocks: Blocks, 
         return out, pullback(d_out)
 
     expected, right_gradients = expectation(d_out.astype(jnp.float32), *wide)
-    out, residuals = mosaic._forward(call, q, k, v, mask or Mask(), None if seed is None else seed.reshape(1))
+    seeds = None if seed is None else head_seeds(seed, call.batch, call.num_heads)
+    out, residuals = mosaic._forward(call, q, k, v, mask or Mask(), seeds)
     np.testing.assert_allclose(out, expected, atol=4e-3)
     gradients = mosaic._backward(call, residuals, d_out)[:3]
     for name, mine, right in zip("qkv", gradients, right_gradients, strict=True):
