@@ -1,16 +1,19 @@
-"""Decoding with jaxformer beside CTranslate2: the same network, weights and sentences; sentences a second.
+"""Decoding with jaxformer beside CTranslate2 (the same network, weights and sentences) and Hugging Face's generate.
 
     python -m benchmarks.decode [--experiment=multi30k:tiny] [--sentences=512] [--rounds=5] [--json=FILE]
 
 Weights are random, and the embeddings of the special tokens 0, so that none of them is ever chosen: every sentence has
 16 source and 16 target tokens, the work is the same for all. Greedy outputs must agree before anything is timed (a few
-may differ where two logits are equal to the last digits). Sides take turns; rates are medians over rounds.
+may differ where two logits are equal to the last digits). CTranslate2 is timed in both ways of using several cores:
+all on one batch, or a batch on each. `transformers`, where it is installed, has the same shape, but weights of its own,
+and its outputs are not compared. Sides take turns; rates, in sentences a second, are medians over rounds.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import statistics
 import tempfile
 import time
@@ -21,7 +24,7 @@ from typing import Any
 from benchmarks import report
 from jaxformer.monitoring.huge_pages import restart_with_huge_pages
 
-PACKAGES = ("jax", "flax", "ctranslate2")
+PACKAGES = ("jax", "flax", "ctranslate2", "transformers", "torch")
 LENGTH = 16
 AGREEMENT = 0.97  # share of equal greedy outputs
 
@@ -57,14 +60,22 @@ def our_side(sizes: Any, params: Any, sentences: list[str], beam: int, rows: int
     return lambda: [found.text for found in translator.translate(sentences)]
 
 
-def their_side(folder: Path, sentences: list[str], beam: int, rows: int, kind: str) -> Callable[[], list[str]]:
-    """A function that translates all sentences with CTranslate2 in precision `kind`."""
+def their_side(
+    folder: Path, sentences: list[str], beam: int, rows: int, kind: str, *, at_once: bool
+) -> Callable[[], list[str]]:
+    """A function that translates all sentences with CTranslate2 in precision `kind`.
+
+    Its cores share every batch or, with `at_once`, each has a batch of its own.
+    """
     import os
 
     import ctranslate2
 
-    threads = len(os.sched_getaffinity(0))
-    translator = ctranslate2.Translator(str(folder), device="cpu", compute_type=kind, intra_threads=threads)
+    cores = len(os.sched_getaffinity(0))
+    inter, intra = (cores, 1) if at_once else (1, cores)
+    translator = ctranslate2.Translator(
+        str(folder), device="cpu", compute_type=kind, inter_threads=inter, intra_threads=intra
+    )
     tokens = [[*sentence.split(), "</s>"] for sentence in sentences]
 
     def translate() -> list[str]:
@@ -82,7 +93,7 @@ def agreement(ours: list[str], theirs: list[str]) -> float:
     return sum(a.split()[: LENGTH - 1] == b.split()[: LENGTH - 1] for a, b in pairs) / len(ours)
 
 
-def timed(sides: dict[str, Callable[[], list[str]]], rounds: int) -> dict[str, list[float]]:
+def timed(sides: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
     """Seconds of every round of each side; the sides take turns."""
     times: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(rounds):
@@ -144,9 +155,17 @@ def main() -> None:
         path = Path(folder) / "model"
         convert(work, path)
         for beam, batch in ((1, 32), (1, 256), (4, 32), (4, 256)):
-            sides = {"jaxformer": our_side(sizes, params, sentences, beam, batch)}
-            sides |= {f"ctranslate2 {kind}": their_side(path, sentences, beam, batch, kind) for kind in kinds}
+            sides: dict[str, Callable[[], Any]] = {"jaxformer": our_side(sizes, params, sentences, beam, batch)}
+            for kind in kinds:
+                for at_once in (False, True):
+                    name = f"ctranslate2 {kind}{', a batch a core' if at_once else ''}"
+                    sides[name] = their_side(path, sentences, beam, batch, kind, at_once=at_once)
             outputs = {side: translate() for side, translate in sides.items()}  # compiles as well
+            if importlib.util.find_spec("transformers"):
+                from benchmarks.peers.transformers_model import make_translate
+
+                tokens = [[*map(int, sentence.split()), 3] for sentence in sentences]
+                sides["transformers"] = make_translate(sizes, tokens, beam, batch, LENGTH)
             same = agreement(outputs["jaxformer"], outputs["ctranslate2 float32"])
             if beam == 1 and same < AGREEMENT:
                 raise SystemExit(f"only {same:.0%} of the greedy outputs agree: the sides do not do the same work")
@@ -157,7 +176,8 @@ def main() -> None:
                 rate, ours = statistics.median(rates), options.sentences / statistics.median(times["jaxformer"])
                 rows.append([
                     f"{search}, {batch} rows: {side}", f"{rate:,.0f}", f"{rates[0]:,.0f} to {rates[-1]:,.0f}",
-                    f"{ours / rate:.2f}", f"{agreement(outputs['jaxformer'], outputs[side]):.0%}",
+                    f"{ours / rate:.2f}",
+                    f"{agreement(outputs['jaxformer'], outputs[side]):.0%}" if side in outputs else "",
                 ])
                 figures.append({
                     "name": f"{search}, {batch} rows: {side}", "value": rate, "unit": "sentences/s",

@@ -1,13 +1,15 @@
 """The training step of jaxformer beside its rivals: the same network, the same batches, the same parameters.
 
-    python -m benchmarks.train_step [--data=DIR] [--batches=6] [--rounds=7] [--peers=jaxformer,torch-fp32] [--json=FILE]
+    python -m benchmarks.train_step [--data=DIR] [--batches=6] [--rounds=5] [--passes=3] [--peers=torch-fp32,torch-bf16]
+                                    [--json=FILE]
 
 Batches are those that jaxformer's pipeline makes of DIR (parallel text, by default Multi30k beside the project; else
 of the bundled corpus), one in each of several shapes. Every peer starts from the same parameters; loss and gradient
 without dropout must agree before anything is timed. Then the peers take turns, each in a process of its own, in every
-round: forward, backward and Adam on every batch, with dropout of one rate everywhere. Rates are real target tokens a
-second, medians over rounds; `bound` is what the matrix products of these batches alone would allow at the rate at which
-this machine multiplies large matrices, and a peer's share of it is its model FLOPs utilisation.
+round: forward, backward and Adam on every batch, with dropout of one rate everywhere, once to settle and `--passes`
+times on the clock. A peer whose turn it is not is stopped (SIGSTOP): idle thread pools spin. Rates are real target
+tokens a second, medians over rounds; `bound` is what the matrix products of these batches alone would allow at the rate
+at which this machine multiplies large matrices, and a peer's share of it is its model FLOPs utilisation.
 
 Peers: `jaxformer`; `jax-plain`, Flax's layers with dropout by threefry and the loss over all the logits; `torch-fp32`,
 `torch-bf16` and `torch-compile` (fp32), PyTorch's `nn.Transformer`.
@@ -18,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -53,7 +56,7 @@ def make_peer(name: str, folder: Path) -> Any:
 
 
 def serve(name: str, folder: Path) -> None:
-    """Answers commands on standard input with one JSON line each: `check`, `round`, `memory`."""
+    """Answers commands on standard input with one JSON line each: `check`, `pass`, `memory`."""
     import resource
 
     answers = os.fdopen(os.dup(1), "w")
@@ -63,7 +66,7 @@ def serve(name: str, folder: Path) -> None:
         command, answer = line.strip(), {}
         if command == "check":
             answer = peer.check()
-        elif command == "round":
+        elif command == "pass":
             start = time.perf_counter()
             peer.steps()
             answer = {"seconds": time.perf_counter() - start}
@@ -84,8 +87,10 @@ class Process:
         """The answer to a command; see `serve`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        self._process.send_signal(signal.SIGCONT)
         print(command, file=self._process.stdin, flush=True)
         line = self._process.stdout.readline()
+        self._process.send_signal(signal.SIGSTOP)
         if not line:
             raise SystemExit(f"{self.name} stopped at `{command}`; its messages are above")
         return json.loads(line)
@@ -93,6 +98,7 @@ class Process:
     def close(self) -> None:
         """Ends the process."""
         assert self._process.stdin is not None
+        self._process.send_signal(signal.SIGCONT)
         self._process.stdin.close()
         self._process.wait()
 
@@ -173,17 +179,18 @@ def agree(answers: dict[str, dict[str, float]]) -> str:
     return text
 
 
-def measure(names: list[str], folder: Path, rounds: int) -> dict[str, dict[str, Any]]:
-    """Checks, warms and times the peers in turn: seconds of each round and peak memory in MiB."""
+def measure(names: list[str], folder: Path, rounds: int, passes: int) -> dict[str, dict[str, Any]]:
+    """Checks, warms and times the peers in turn: seconds of a pass in each round, and peak memory in MiB."""
     processes = {name: Process(name, folder) for name in names}
     print(agree({name: process.ask("check") for name, process in processes.items()}), "\n", flush=True)
     for process in processes.values():
         for _ in range(2):  # the first compiles, the second settles
-            process.ask("round")
+            process.ask("pass")
     times: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):
         for name, process in processes.items():
-            times[name].append(process.ask("round")["seconds"])
+            process.ask("pass")  # its memory and caches are its own again
+            times[name].append(sum(process.ask("pass")["seconds"] for _ in range(passes)) / passes)
     measured = {
         name: {"times": times[name], "memory": process.ask("memory")["mebibytes"]}
         for name, process in processes.items()
@@ -200,7 +207,8 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=int, default=8000, help="pieces")
     parser.add_argument("--batches", type=int, default=6, help="batches in a round, each of another shape")
     parser.add_argument("--batch_tokens", type=int, default=4096, help="slots on each side of a batch")
-    parser.add_argument("--rounds", type=int, default=7, help="how often every peer is timed")
+    parser.add_argument("--rounds", type=int, default=5, help="how often every peer is timed")
+    parser.add_argument("--passes", type=int, default=3, help="passes over the batches in one timing")
     parser.add_argument("--peers", default=",".join(PEERS), help="which, separated by commas")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -230,7 +238,7 @@ def main() -> None:
         from benchmarks.peers.work import Work
 
         tokens = Work.load(folder).target_tokens
-        measured = measure(names, folder, options.rounds)
+        measured = measure(names, folder, options.rounds, options.passes)
     bound = tokens / (flops / product_rate())
     rows, figures = [], []
     first = statistics.median(measured[PEERS[0]]["times"])

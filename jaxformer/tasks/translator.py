@@ -6,6 +6,8 @@ evaluating newer parameters compiles nothing. Not for search (`decoding`) or sco
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
 import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -71,6 +73,10 @@ class PairScore(NamedTuple):
     num_tokens: int
 
 
+_AT_ONCE = 2
+"""Batches that are searched at the same time."""
+
+
 class _Job(NamedTuple):
     """One source row to translate."""
 
@@ -107,6 +113,7 @@ class Translator:
         self._graph, self._params, self._rest = split
         self._search: Any = jax.jit(self._search_rows, static_argnames="longest")
         self._score: Any = jax.jit(self._score_rows)
+        self._searched: set[tuple[int, int, bool]] = set()
 
     def update(self, params: nnx.State) -> None:
         """Translates with `params` (as from `nnx.split(model, nnx.Param, ...)`) from now on; compiles nothing."""
@@ -216,18 +223,38 @@ class Translator:
         return min(self.config.max_length or 2 * source_length + 10 + prefix_length, self.max_length)
 
     def _run(self, jobs: Sequence[_Job], *, with_prefix: bool) -> Iterator[tuple[list[int], Hypotheses]]:
-        """Places in `jobs` and the hypotheses found for them, batch after batch."""
+        """Places in `jobs` and the hypotheses found for them, batch after batch.
+
+        Two batches are under way at a time: a step of the search is too small to keep several cores busy, and on a GPU
+        the host prepares one batch while the device searches for the other.
+        """
         lengths = [len(job.source) for job in jobs]
-        for places, rows, bucket in group_rows(lengths, self.max_length, self.config.batch_tokens):
-            batch = [jobs[place] for place in places]
-            longest = self._output_limit(bucket, self.max_length if with_prefix else 0)
-            limits = np.ones(rows, np.int32)
-            limits[: len(batch)] = [self._output_limit(len(job.source), len(job.prefix)) for job in batch]
-            lines = np.zeros(rows, np.int32)
-            lines[: len(batch)] = [job.line for job in batch]
-            prefix = padded([job.prefix for job in batch], rows, longest) if with_prefix else None
-            arguments = jax.device_put((padded([job.source for job in batch], rows, bucket), limits, lines, prefix))
-            yield places, jax.device_get(self._search(self._params, self._rest, *arguments, longest=longest))
+        waiting: collections.deque[tuple[list[int], concurrent.futures.Future[Hypotheses]]] = collections.deque()
+        with concurrent.futures.ThreadPoolExecutor(_AT_ONCE, "translator") as threads:
+            for places, rows, bucket in group_rows(lengths, self.max_length, self.config.batch_tokens):
+                batch = [jobs[place] for place in places]
+                search = functools.partial(self._search_jobs, batch, rows, bucket, with_prefix=with_prefix)
+                found = threads.submit(search)
+                if (shape := (rows, bucket, with_prefix)) not in self._searched:  # compiled once, not by both threads
+                    self._searched.add(shape)
+                    found.exception()
+                waiting.append((places, found))
+                if len(waiting) > _AT_ONCE:
+                    places, found = waiting.popleft()
+                    yield places, found.result()
+            for places, found in waiting:
+                yield places, found.result()
+
+    def _search_jobs(self, batch: Sequence[_Job], rows: int, bucket: int, *, with_prefix: bool) -> Hypotheses:
+        """The hypotheses for `batch`, padded to [rows, bucket]."""
+        longest = self._output_limit(bucket, self.max_length if with_prefix else 0)
+        limits = np.ones(rows, np.int32)
+        limits[: len(batch)] = [self._output_limit(len(job.source), len(job.prefix)) for job in batch]
+        lines = np.zeros(rows, np.int32)
+        lines[: len(batch)] = [job.line for job in batch]
+        prefix = padded([job.prefix for job in batch], rows, longest) if with_prefix else None
+        arguments = jax.device_put((padded([job.source for job in batch], rows, bucket), limits, lines, prefix))
+        return jax.device_get(self._search(self._params, self._rest, *arguments, longest=longest))
 
     def _search_rows(
         self,
