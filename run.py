@@ -4,6 +4,7 @@
   python run.py --experiment=wmt                                assess the machine, train, evaluate
   python run.py --experiment=wmt:base --mode=prepare            download and prepare the data set
   python run.py --experiment=wmt --mode=plan                    what would run
+  python run.py --experiment=wmt --mode=tune --output=FILE      find the fastest attention for it on this device
   python run.py --mode=evaluate --workdir=W                     score a trained run
   python run.py --mode=predict --workdir=W < in.en > out.de     translate, one line out for each line in
   python run.py --experiment=wmt --config.optimizer.learning_rate=1e-3    set any field of the configuration
@@ -28,13 +29,13 @@ from jaxformer.monitoring.machine import assess
 from jaxformer.monitoring.streams import open_lines, open_output
 from jaxformer.training.workdir import Workdir, evaluation_config
 
-MODES = ("train", "prepare", "plan", "evaluate", "predict")
+MODES = ("train", "prepare", "plan", "tune", "evaluate", "predict")
 TEXT_FLAGS = {
     "experiment": "NAME or NAME:VARIANT; may be left out when the workdir holds a run",
     "mode": "one of " + ", ".join(MODES),
     "workdir": "folder of the run; runs/NAME-VARIANT if empty",
     "input": "for predict, the text to translate; standard input if empty",
-    "output": "for predict, where translations go; standard output if empty",
+    "output": "for predict, where translations go, for tune the table; standard output if empty",
 }
 SWITCHES = {"list": "list the experiments", "debug": "show the stack trace of an error", "help": "show this text"}
 
@@ -103,10 +104,9 @@ def run(values: flags.FlagValues, overrides: dict[str, Any]) -> None:
         with open_lines(values.input) as lines, open_output(values.output) as output:
             interactive = not values.input and sys.stdin.isatty()
             training.predict(config, workdir, lines, output, interactive=interactive)
-    elif values.mode == "prepare":
-        training.prepare(config)
     else:
-        getattr(training, values.mode)(config, workdir)
+        arguments = {"prepare": (config,), "tune": (config, values.output)}.get(values.mode, (config, workdir))
+        getattr(training, values.mode)(*arguments)
 
 
 def main(argv: list[str]) -> int:

@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "config": (
         "Config", "ModelConfig", "DataConfig", "OptimizerConfig", "TrainingConfig", "MemoryConfig", "MeshConfig",
-        "DecodingConfig", "MonitoringConfig", "replace",
+        "DecodingConfig", "MonitoringConfig", "ProfileConfig", "replace",
     ),
     "types": ("Batch", "Mean", "Pair", "Sequences", "PAD_ID", "UNK_ID", "BOS_ID", "EOS_ID"),
     "ops": (

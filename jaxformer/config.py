@@ -69,6 +69,7 @@ class ModelConfig:
       attention_dropout: rate on attention weights.
       activation_dropout: rate inside the feed-forward layer.
       scan_layers: compile one layer and scan over the depth, instead of compiling every layer.
+      attention_table: file that `--mode=tune` wrote: attention uses what was fastest there; empty: the package's own.
     """
 
     d_model: int = 512
@@ -88,6 +89,7 @@ class ModelConfig:
     attention_dropout: float = 0.0
     activation_dropout: float = 0.0
     scan_layers: bool = False
+    attention_table: str = ""
 
     def __post_init__(self) -> None:
         _check_positive("model", self, "d_model", "d_ff", "num_heads", "num_encoder_layers", "num_decoder_layers")
@@ -364,14 +366,33 @@ class MonitoringConfig:
       progress: one live progress line on standard error.
       tensorboard: write event files to `tensorboard/` in the workdir.
       samples: sample translations printed at the end.
+      breakdown: before training, time the forward pass, the backward pass and the update of one step apart.
     """
 
     progress: bool = True
     tensorboard: bool = True
     samples: int = 10
+    breakdown: bool = False
 
     def __post_init__(self) -> None:
         _check_not_negative("monitoring", self, "samples")
+
+
+@dataclasses.dataclass(frozen=True)
+class ProfileConfig:
+    """A trace of a few steps by `jax.profiler`, in `profile/` of the workdir, for xprof.
+
+    Attributes:
+      start_step: the first step that is traced; those before it compile.
+      num_steps: how many are traced; 0 for none.
+    """
+
+    start_step: int = 20
+    num_steps: int = 0
+
+    def __post_init__(self) -> None:
+        _check_positive("profile", self, "start_step")
+        _check_not_negative("profile", self, "num_steps")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -394,6 +415,7 @@ class Config:
     mesh: MeshConfig = MeshConfig()
     decoding: DecodingConfig = DecodingConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
+    profile: ProfileConfig = ProfileConfig()
 
     def __post_init__(self) -> None:
         _check_choice("precision", self.precision, "fp32", "bf16", "fp16")

@@ -69,7 +69,7 @@ def _store(folder, spec="wmt:bundled", **changes):
         (["--experiment=wtm"], "unknown experiment 'wtm': choose one of multi30k, scan, tatoeba, wmt. Did you mean"),
         (["--flagfile"], "--flagfile with no argument"),
         (["--experiment=wmt:bundle"], "variant 'bundle' of experiment 'wmt': choose one of base, big, bundled, tiny."),
-        (["--mode=trian"], "unknown mode 'trian': choose one of evaluate, plan, predict, prepare, train. Did you mean"),
+        (["--mode=trian"], "unknown mode 'trian': choose one of evaluate, plan, predict, prepare, train, tune. Did"),
         (["--experimnt=wmt"], "unknown flag --experimnt: choose one of config, debug, experiment"),
         (["--sweep=a=1"], "unknown flag --sweep"),
         (["wmt"], "unexpected argument 'wmt': everything is said with --NAME=VALUE"),

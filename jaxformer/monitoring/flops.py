@@ -2,7 +2,8 @@
 
 Counted as in Chowdhery et al. 2022 (PaLM, appendix B): what the mathematics needs, whatever a program does. A product
 of [m, k] by [k, n] is 2 m k n; the backward pass is twice the forward; causal attention is half of full attention;
-work done again (rematerialisation) and elementwise work count for nothing.
+work done again (rematerialisation) and elementwise work count for nothing. Slots are counted, padding included: what a
+step spends on padding is said by the padding efficiency instead.
 """
 
 from __future__ import annotations
@@ -43,3 +44,14 @@ def forward_flops(model: ModelConfig, vocabulary: int, rows: int, source: int, t
 def training_flops(model: ModelConfig, vocabulary: int, rows: int, source: int, target: int) -> float:
     """FLOPs of one training step (forward and backward); see `forward_flops`."""
     return 3.0 * sum(forward_flops(model, vocabulary, rows, source, target).values())
+
+
+def describe_flops(model: ModelConfig, vocabulary: int, rows: int, source: int, target: int) -> str:
+    """`training_flops` with its parts, for a run's log."""
+    parts = forward_flops(model, vocabulary, rows, source, target)
+    total = training_flops(model, vocabulary, rows, source, target)
+    shares = ", ".join(f"{name} {value / 1e9:,.3g}" for name, value in parts.items())
+    return (
+        f"{total / 1e9:,.4g} GFLOP for {rows}x({source}+{target}) slots = 3 (forward, and backward twice that) x "
+        f"({shares}); causal attention counts half, recomputation nothing"
+    )

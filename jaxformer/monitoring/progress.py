@@ -138,7 +138,7 @@ class Progress:
 
 
 def _is_score(name: str, value: Any) -> bool:
-    return not name.startswith(("train/", "memory/", "seconds/")) and isinstance(value, (int, float))
+    return not name.startswith(("train/", "memory/", "seconds/", "utilisation/")) and isinstance(value, (int, float))
 
 
 def _short(number: float) -> str:
@@ -149,8 +149,22 @@ _SHOWN: dict[str, Callable[[float], str]] = {
     "train/loss": "loss {:.3f}".format,
     "train/tokens_per_second": lambda value: f"{_short(value)} tok/s",
     "train/padding_efficiency": "padding efficiency {:.2f}".format,
+    "train/mfu": "MFU {:.0%}".format,
     "memory/device_peak": lambda value: f"device {value / 1024**3:.1f} GiB",
 }
+
+
+def time_shares(speed: Mapping[str, float]) -> str:
+    """Where the wall time of training went, from the `seconds/...` of `Throughput.total`, the largest part first."""
+    wall = speed["seconds/wall"]
+    parts = {name.partition("/")[2]: value for name, value in speed.items() if name.startswith("seconds/")}
+    del parts["wall"]
+    shares = [f"{name.replace('_', ' ')} {value / max(wall, 1e-9):.1%}" for name, value in _by_size(parts)]
+    return f"{', '.join(shares)} of {duration(wall)}"
+
+
+def _by_size(parts: Mapping[str, float]) -> list[tuple[str, float]]:
+    return sorted(parts.items(), key=lambda part: -part[1])
 
 
 def duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""How fast a run really is: real tokens per second, padding efficiency, where the wall time went, and peak memory.
+"""How fast a run really is: real tokens per second, padding efficiency, MFU, where the time went, and peak memory.
 
 Counted on the host from numbers it already has, so measuring never waits for a device. Not for showing or recording
 them (`monitoring.progress`, `monitoring.trackers`).
@@ -72,23 +72,31 @@ class _Counts:
     source_tokens: int = 0
     target_tokens: int = 0
     slots: int = 0
+    flops: float = 0.0
 
-    def add(self, steps: int, source_tokens: int, target_tokens: int, slots: int) -> None:
+    def add(self, steps: int, source_tokens: int, target_tokens: int, slots: int, flops: float) -> None:
         self.steps += steps
         self.source_tokens += source_tokens
         self.target_tokens += target_tokens
         self.slots += slots
+        self.flops += flops
 
-    def rates(self, seconds: float) -> dict[str, float]:
+    def rates(self, seconds: float, waited: float, peak: float) -> dict[str, float]:
         real = self.source_tokens + self.target_tokens
         per_second = 1.0 / seconds if seconds > 0 else 0.0
-        return {
+        rates = {
             "train/source_tokens_per_second": self.source_tokens * per_second,
             "train/target_tokens_per_second": self.target_tokens * per_second,
             "train/tokens_per_second": real * per_second,
             "train/steps_per_second": self.steps * per_second,
             "train/padding_efficiency": real / self.slots if self.slots else 0.0,
+            "train/data_wait": waited * per_second,
         }
+        if self.flops:
+            rates["train/flops_per_second"] = self.flops * per_second
+            if peak:
+                rates["train/mfu"] = self.flops * per_second / peak
+        return rates
 
 
 class Throughput:
@@ -96,32 +104,44 @@ class Throughput:
 
     Args:
       phases: the clock of the run; only its `TRAINING_PHASES` count as time.
+      peak: FLOP/s that model FLOPs are compared with; 0 where it is not known, and then there is no MFU.
     """
 
-    def __init__(self, phases: PhaseClock):
-        self._phases = phases
+    def __init__(self, phases: PhaseClock, peak: float = 0.0):
+        self._phases, self._peak = phases, peak
         self._window, self._total = _Counts(), _Counts()
-        self._window_start = self._total_start = self._training_seconds()
+        self._window_start = self._total_start = self._times()
 
-    def _training_seconds(self) -> float:
+    def _times(self) -> tuple[float, float]:
+        """Seconds of training so far, and those among them that waited for data."""
         seconds = self._phases.seconds()
-        return sum(seconds.get(phase, 0.0) for phase in TRAINING_PHASES)
+        return sum(seconds.get(phase, 0.0) for phase in TRAINING_PHASES), seconds.get("data_wait", 0.0)
 
-    def update(self, *, source_tokens: int, target_tokens: int, slots: int, steps: int = 1) -> None:
-        """Adds a step: its real tokens on each side, and the token slots of both sides together, padding included."""
+    def update(
+        self, *, source_tokens: int, target_tokens: int, slots: int, flops: float = 0.0, steps: int = 1
+    ) -> None:
+        """Adds a step.
+
+        Args:
+          source_tokens: real ones.
+          target_tokens: likewise.
+          slots: of both sides together, padding included.
+          flops: model FLOPs of the step; 0 where nobody counts them.
+          steps: how many steps that was.
+        """
         for counts in (self._window, self._total):
-            counts.add(steps, int(source_tokens), int(target_tokens), int(slots))
+            counts.add(steps, int(source_tokens), int(target_tokens), int(slots), float(flops))
 
     def window(self) -> dict[str, float]:
         """Rates since the last call of `window`, and memory now; starts a new window."""
-        now = self._training_seconds()
-        rates = self._window.rates(now - self._window_start)
+        now = self._times()
+        rates = self._rates(self._window, self._window_start, now)
         self._window, self._window_start = _Counts(), now
         return {**rates, **memory_metrics()}
 
     def total(self) -> dict[str, float]:
         """Rates of the whole run, seconds of each phase, goodput and peak memory."""
-        rates = self._total.rates(self._training_seconds() - self._total_start)
+        rates = self._rates(self._total, self._total_start, self._times())
         phases = {f"seconds/{name}": seconds for name, seconds in self._phases.seconds().items()}
         return {
             **rates,
@@ -130,6 +150,9 @@ class Throughput:
             "train/goodput": self._phases.goodput(),
             **memory_metrics(),
         }
+
+    def _rates(self, counts: _Counts, start: tuple[float, float], end: tuple[float, float]) -> dict[str, float]:
+        return counts.rates(end[0] - start[0], end[1] - start[1], self._peak)
 
 
 def process_start() -> float:

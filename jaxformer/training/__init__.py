@@ -15,6 +15,7 @@ _HOME = {
     "predict": "entry",
     "plan": "entry",
     "prepare": "entry",
+    "tune": "entry",
     "TrainState": "state",
     "create_state": "state",
     "make_optimizer": "optimizer",

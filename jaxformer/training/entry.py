@@ -1,4 +1,4 @@
-"""What a program calls: train, evaluate, predict, plan, prepare; each takes a configuration and a workdir.
+"""What a program calls: train, evaluate, predict, plan, prepare, tune; each takes a configuration and a workdir.
 
 Standard output carries the result; messages go through `logging`. User errors are `ValueError` and `OSError` with a
 message for a person. Not for flags (`run.py`).
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import jax
 
 from jaxformer.config import Config
+from jaxformer.training.closing import record_result, say_done, say_finished
 from jaxformer.training.interruption import Interrupted, Interruption
 from jaxformer.training.workdir import Workdir
 
@@ -43,9 +44,11 @@ def train(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str
     began = time.perf_counter()
     with _claimed(workdir, config):
         if (result := workdir.result()) is not None:
-            _say_finished(workdir, result)
+            say_finished(workdir, result)
             return result
         _use_compilation_cache(config)
+        _keep_attention_table(config, workdir)
+        _use_attention_table(workdir)
         from jaxformer.data.prepare import prepare as prepare_data
         from jaxformer.training import scoring
         from jaxformer.training.session import Session, open_checkpoints
@@ -67,9 +70,10 @@ def train(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str
                     raise
             translator, described = _trained_translator(config, session.task, checkpoints, session.mesh)
         _LOGGER.info("final evaluation: %s, %s search", described, config.decoding.method)
-        scored = scoring.score_splits(config, workdir, translator, present)
-        result = _finish(config, workdir, outcome, scored, described, time.perf_counter() - began)
-        _say_done(config, workdir, result, scored)
+        with _decoding_memory(config):
+            scored = scoring.score_splits(config, workdir, translator, present)
+        result = record_result(config, workdir, outcome, scored, described, time.perf_counter() - began)
+        say_done(config, workdir, result, scored)
         return result
 
 
@@ -89,11 +93,13 @@ def evaluate(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[
 
     workdir = _as_workdir(workdir)
     _use_compilation_cache(config)
+    _use_attention_table(workdir)
     splits = scoring.evaluation_splits(config.data)
     if not splits:
         raise ValueError("there is neither a validation nor a test split: name one with --config.data.test")
     translator, described = _load_translator(config, workdir)
-    scored = scoring.score_splits(config, workdir, translator, splits)
+    with _decoding_memory(config):
+        scored = scoring.score_splits(config, workdir, translator, splits)
     print(f"{workdir.path}: {described}\n{scoring.score_table(scored)}")
     print("\n".join(f"  translations of {one.split}: {one.file}" for one in scored), flush=True)
     return scoring.metrics_of(scored)
@@ -126,6 +132,7 @@ def predict(
 
     workdir = _as_workdir(workdir)
     _use_compilation_cache(config)
+    _use_attention_table(workdir)
     translator, described = _load_translator(config, workdir)
     _LOGGER.info("translating with %s", described)
     prompt = f"{config.data.target_language if config.data.reverse else config.data.source_language}> "
@@ -142,10 +149,11 @@ def predict(
                 return
 
     stream = translator.translate_stream(asked(), chunk=1) if interactive else translator.translate_stream(lines)
-    for number, translation in enumerate(stream):
-        output.write(_written(translation, number, n_best=config.decoding.n_best > 1))
-        if interactive:
-            output.flush()
+    with _decoding_memory(config):
+        for number, translation in enumerate(stream):
+            output.write(_written(translation, number, n_best=config.decoding.n_best > 1))
+            if interactive:
+                output.flush()
     output.flush()
 
 
@@ -168,6 +176,24 @@ def prepare(config: Config) -> None:
     print(f"{prepared.report}\n{len(prepared.train):,} training pairs, ready in {prepared.cache_path}", flush=True)
 
 
+def tune(config: Config, output: str = "") -> None:
+    """Measures every implementation of attention on the calls that training `config` makes, on this device.
+
+    Args:
+      config: of the run; its data is prepared, because that decides the shapes.
+      output: file that gets the table for `model.attention_table`, as JSON; standard output if empty.
+    """
+    from jaxformer.data.prepare import prepare as prepare_data
+    from jaxformer.monitoring.streams import open_output
+    from jaxformer.training import tuning
+
+    _use_compilation_cache(config)
+    with open_output(output) as file:  # first: what cannot be written is refused before anything is measured
+        file.write(tuning.tune(config, prepare_data(config.data)))
+    if output:
+        _LOGGER.info("train with what is fastest here: --config.model.attention_table=%s", output)
+
+
 def plan(config: Config, workdir: Workdir | str | os.PathLike[str]) -> None:
     """Prints what `train` would do, and what it would need; runs nothing and writes nothing."""
     from jaxformer.training.planning import describe_plan
@@ -182,7 +208,7 @@ def _as_workdir(workdir: Workdir | str | os.PathLike[str]) -> Workdir:
 @contextlib.contextmanager
 def _claimed(workdir: Workdir, config: Config) -> Iterator[None]:
     """Holds the workdir; one that was new and in which training never began is not bound to its configuration."""
-    new = [] if workdir.config.exists() else [file for file in (workdir.config, workdir.tokenizer) if not file.exists()]
+    new = [] if workdir.config.exists() else [file for file in _bound(workdir) if not file.exists()]
     if jax.process_index():  # the first process holds it for all
         yield
         return
@@ -196,6 +222,11 @@ def _claimed(workdir: Workdir, config: Config) -> Iterator[None]:
             raise
 
 
+def _bound(workdir: Workdir) -> tuple[Path, ...]:
+    """Files that bind a workdir to one run."""
+    return workdir.config, workdir.tokenizer, workdir.attention_table
+
+
 def _use_compilation_cache(config: Config) -> None:
     """Compiled programs survive the process, so that a restart begins at once."""
     from jaxformer.data.cache import cache_folder
@@ -206,6 +237,32 @@ def _use_compilation_cache(config: Config) -> None:
         if os.access(folder, os.W_OK):
             jax.config.update("jax_compilation_cache_dir", str(folder))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def _decoding_memory(config: Config) -> contextlib.AbstractContextManager[None]:
+    from jaxformer.training.memory import decoding_advice, explained_out_of_memory
+
+    return explained_out_of_memory(lambda: decoding_advice(config.decoding))
+
+
+def _keep_attention_table(config: Config, workdir: Workdir) -> None:
+    """A copy in the workdir, so that the run needs nothing else and cannot change under way."""
+    from jaxformer.monitoring.durable import atomic_write
+    from jaxformer.ops.attention import load_measurements
+
+    table = config.model.attention_table
+    if table and not workdir.attention_table.exists():
+        load_measurements(table)  # refused under the name that a person gave it
+        if jax.process_index() == 0:
+            atomic_write(workdir.attention_table, Path(table).read_text(encoding="utf-8"))
+
+
+def _use_attention_table(workdir: Workdir) -> None:
+    from jaxformer.ops.attention import forget_measurements, load_measurements
+
+    forget_measurements()
+    if workdir.attention_table.exists():
+        load_measurements(workdir.attention_table)
 
 
 def _keep_tokenizer(workdir: Workdir, tokenizer: Any) -> None:
@@ -241,71 +298,3 @@ def _load_translator(config: Config, workdir: Workdir) -> tuple[Any, str]:
     task = TranslationTask(config, Tokenizer.load(workdir.tokenizer))
     with contextlib.closing(open_checkpoints(config, workdir, read_only=True)) as checkpoints:
         return _trained_translator(config, task, checkpoints, make_mesh(config.mesh))
-
-
-def _finish(
-    config: Config, workdir: Workdir, outcome: Any, scored: Any, described: str, seconds: float
-) -> dict[str, Any]:
-    """Records the final scores, draws the learning curve, and marks the run as finished."""
-    from jaxformer.monitoring.report import learning_curves
-    from jaxformer.monitoring.trackers import JsonlTracker, read_metrics
-    from jaxformer.training import scoring
-
-    metrics, step = scoring.metrics_of(scored), outcome.progress.step
-    if jax.process_index():
-        return {"metrics": metrics, "step": step}
-    with contextlib.closing(JsonlTracker(workdir.metrics)) as tracker:
-        # Under another name than the validation on the way, which translates greedily.
-        tracker.log(step, {name if name.startswith("test/") else f"final/{name}": v for name, v in metrics.items()})
-    records = read_metrics(workdir.metrics)
-    learning_curves(records, workdir.report / "learning-curve.png", title=config.experiment)
-    losses = [record["train/loss"] for record in records if "train/loss" in record]
-    return workdir.write_result(
-        {**metrics, **({"train/loss": losses[-1]} if losses else {})},
-        signatures=scoring.signatures_of(scored),
-        evaluated=described,
-        step=step,
-        stopped=outcome.progress.stopped,
-        target_tokens=outcome.progress.tokens,
-        training_seconds=outcome.progress.seconds,
-        seconds=seconds,
-        throughput=outcome.speed,
-        padding_efficiency=outcome.efficiency,
-    )
-
-
-def _say_done(config: Config, workdir: Workdir, result: dict[str, Any], scored: Any) -> None:
-    from jaxformer.monitoring.progress import duration
-    from jaxformer.training import scoring
-
-    if jax.process_index():
-        return
-    if samples := scoring.sample_table(scored, config.monitoring.samples):
-        print(f"\nsample translations ({scored[-1].split})\n\n{samples}")
-    print(f"scores of {result['evaluated']}, {config.decoding.method} search\n{scoring.score_table(scored)}\n")
-    print(f"{result['step']:,} steps; {duration(result['seconds'])} in this process\n")
-    print(_where(workdir, config), flush=True)
-
-
-def _say_finished(workdir: Workdir, result: dict[str, Any]) -> None:
-    print(f"the run in {workdir.path} is finished ({result.get('step', 0):,} steps); nothing to do\n")
-    for name, value in result["metrics"].items():
-        print(f"  {name}  {value:.4g}" if isinstance(value, float) else f"  {name}  {value}")
-    print(f"\n{_where(workdir, workdir.load_config())}", flush=True)
-
-
-def _where(workdir: Workdir, config: Config) -> str:
-    path: Path = workdir.path
-    name, flags = config.experiment, f"--workdir={workdir.path}"
-    language = config.data.target_language if config.data.reverse else config.data.source_language
-    command = f"python run.py --experiment={name}" if name else "python run.py"
-    rows = [
-        f"everything is in {path}:",
-        "  result.json, metrics.jsonl, report/learning-curve.png, predictions/, checkpoints/, tokenizer.model",
-        "what next:",
-        f"  {command} --mode=predict {flags} < text.{language}",
-        f"  {command} --mode=evaluate {flags} --config.decoding.beam_size=8",
-    ]
-    if config.monitoring.tensorboard:
-        rows.append(f"  tensorboard --logdir {path}/tensorboard    # after pip install tensorboard")
-    return "\n".join(rows)

@@ -38,7 +38,8 @@ class Fed(NamedTuple):
 
     Attributes:
       batch: on the mesh.
-      counts: `source_tokens` and `target_tokens` (real ones), and `slots` on both sides together.
+      counts: `source_tokens` and `target_tokens` (real ones), `slots` on both sides together, and what else a feed's
+        `count` counts.
       iterator: the pipeline's state after this batch.
     """
 
@@ -63,12 +64,20 @@ class DeviceFeed:
       pipeline: host batches, in order; closed with the feed.
       place: puts a host batch on the device or mesh.
       depth: batches that wait on the device at most.
+      count: the counts of a host batch.
 
     An error of the pipeline is raised by the `next` whose batch it concerns. The feed is a context manager.
     """
 
-    def __init__(self, pipeline: Pipeline, place: Callable[[Batch], Batch], *, depth: int = 2) -> None:
-        self._pipeline, self._place = pipeline, place
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        place: Callable[[Batch], Batch],
+        *,
+        depth: int = 2,
+        count: Callable[[Batch], dict[str, int]] = count_tokens,
+    ) -> None:
+        self._pipeline, self._place, self._count = pipeline, place, count
         self._queue: queue.Queue[Fed | BaseException] = queue.Queue(maxsize=depth)
         self._stop = threading.Event()
         self._ended: BaseException | None = None
@@ -112,7 +121,7 @@ class DeviceFeed:
         try:
             while not self._stop.is_set():
                 batch = next(self._pipeline)
-                self._put(Fed(self._place(batch), count_tokens(batch), dict(self._pipeline.get_state())))
+                self._put(Fed(self._place(batch), self._count(batch), dict(self._pipeline.get_state())))
         except BaseException as error:  # handed to the consumer, StopIteration too
             self._put(error)
 

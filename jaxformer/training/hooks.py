@@ -16,6 +16,7 @@ import jax
 
 from jaxformer.monitoring import progress as progress_line
 from jaxformer.monitoring.throughput import Throughput
+from jaxformer.monitoring.utilisation import Utilisation
 from jaxformer.training.checkpoint import Checkpoints, lower_is_better
 from jaxformer.training.loop import Loop, Progress
 from jaxformer.training.state import evaluation_params
@@ -122,23 +123,31 @@ class FirstStep:
 
 
 class Log:
-    """One record for every window of `every` steps: means over the window, learning rate, speed and memory.
+    """One record for every window of `every` steps: means over the window, learning rate, speed, memory, utilisation.
 
     The means are the same in a resumed run: the sums of an unfinished window are part of a checkpoint. Speed and
     memory are of this process alone.
     """
 
     def __init__(
-        self, every: int, tracker: Tracker, schedule: Callable[[int], Any], throughput: Throughput
+        self,
+        every: int,
+        tracker: Tracker,
+        schedule: Callable[[int], Any],
+        throughput: Throughput,
+        utilisation: Utilisation | None = None,
     ) -> None:
         self.every = every
-        self._tracker, self._schedule, self._throughput = tracker, schedule, throughput
+        self._tracker, self._schedule = tracker, schedule
+        self._throughput, self._utilisation = throughput, utilisation
 
     def __call__(self, step: int, metrics: Mapping[str, Mean], progress: Progress) -> None:
         """Ends the window at `step` and records it."""
         record = {f"train/{name}": value for name, value in progress.take_window().items()}
         record["train/learning_rate"] = float(self._schedule(step - 1))
         record.update(self._throughput.window())
+        if self._utilisation is not None:
+            record.update(self._utilisation.window())
         self._tracker.log(step, record)
 
 

@@ -9,25 +9,22 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import numpy as np
 
 from jaxformer.config import Config
 from jaxformer.monitoring.machine import usable_cores
+from jaxformer.monitoring.peaks import data_sheet_rate
 from jaxformer.monitoring.progress import duration
-from jaxformer.parallel.mesh import batch_sharding, make_mesh, replicated
+from jaxformer.parallel.mesh import make_mesh
 from jaxformer.tasks.translation import TranslationTask
 from jaxformer.training.leaves import leaf_names
-from jaxformer.training.optimizer import make_optimizer
-from jaxformer.training.state import create_state
-from jaxformer.training.step import make_train_step
+from jaxformer.training.memory import describe_size, step_memory
 from jaxformer.training.workdir import Workdir
-from jaxformer.types import Batch, Sequences
 
 _CPU_RATE = 45e9
 """FLOP/s of one core in training: measured on two cores (`FACTS`: 13,000 tokens/s of the `tiny` shape)."""
 
-_PEAKS = {"H200": 790e12, "H100": 790e12, "A100": 312e12}
-"""bf16 FLOP/s of matrix products; 30 % of it is what published training runs of this model reach."""
+_SHARE = 0.25
+"""Of a GPU's data sheet: a little less than published training runs of this model reach (28 to 33 %)."""
 
 
 class _Sizes:
@@ -44,7 +41,7 @@ def describe_plan(config: Config, workdir: Workdir) -> str:
       ValueError: for devices or batch sizes that do not fit together.
     """
     mesh = make_mesh(config.mesh)
-    task = TranslationTask(config, _Sizes(config))  # type: ignore[arg-type]
+    task = TranslationTask(config, _Sizes(config), mesh)  # type: ignore[arg-type]
     rows, length = _largest_batch(config, mesh.size * config.memory.accumulate)
     training, slots = config.training, rows * length
     lines = [
@@ -95,42 +92,23 @@ def _largest_batch(config: Config, divisor: int) -> tuple[int, int]:
 
 
 def _memory(config: Config, task: TranslationTask, mesh: Any, rows: int, length: int) -> str:
-    optimizer = make_optimizer(config.optimizer, config.training.num_steps)
-    ema = config.training.ema_decay > 0
-    scaled = config.precision == "fp16"
-    state = jax.eval_shape(
-        lambda p: create_state(p, optimizer, seed=0, ema=ema, loss_scale=scaled), task.abstract_params()
-    )
-    place = replicated(mesh)
-    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), state)
-    side = Sequences(
-        *(
-            jax.ShapeDtypeStruct((rows, length), dtype, sharding=batch_sharding(mesh))
-            for dtype in (np.int32, np.int32, np.int32, np.float32)
-        )
-    )
-    step: Any = make_train_step(
-        task.loss_function, optimizer, accumulate=config.memory.accumulate, ema_decay=config.training.ema_decay
-    )
-    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state) if leaf.dtype.itemsize)
-    found = step.lower(state, Batch(side, side)).compile().memory_analysis()
-    if found is None:
-        return f"{_size(held)} of state on each device; the backend does not tell more"
+    found = step_memory(config, task, mesh, (rows, length, length))
+    if found.temporary is None:
+        return f"{describe_size(found.state)} of state on each device; the backend does not tell more"
+    average = ", moving average" if config.training.ema_decay > 0 else ""
     return (
-        f"{_size(held + found.temp_size_in_bytes)} on each device: {_size(held)} of state (parameters, "
-        f"optimizer{', moving average' if ema else ''}) and {_size(found.temp_size_in_bytes)} during a step "
-        "(compiled, not guessed)"
+        f"{describe_size(found.total)} on each device: {describe_size(found.state)} of state (parameters, "
+        f"optimizer{average}) and {describe_size(found.temporary)} during a step (compiled, not guessed)"
     )
 
 
 def _time(config: Config, task: TranslationTask, mesh: Any, slots: int) -> str:
     kind = mesh.devices.flat[0].device_kind
-    peak = next((rate for name, rate in _PEAKS.items() if name in kind), 0.0)
+    peak = data_sheet_rate(kind, config.precision)
     if mesh.devices.flat[0].platform == "cpu":
         rate, why = _CPU_RATE * usable_cores(), f"{usable_cores()} cores at {_CPU_RATE / 1e9:.0f} GFLOP/s each"
     elif peak:
-        share = 0.1 if config.precision == "fp32" else 0.3
-        rate, why = share * peak * mesh.size, f"{share:.0%} of the peak of {mesh.size} x {kind}"
+        rate, why = _SHARE * peak * mesh.size, f"{_SHARE:.0%} of the peak of {mesh.size} x {kind}"
     else:
         return f"unknown: the speed of {kind} is not on record; the progress line will tell"
     # A multiplication and an addition for each weight a token meets, once forward and twice backward (Kaplan et al.
@@ -141,6 +119,3 @@ def _time(config: Config, task: TranslationTask, mesh: Any, slots: int) -> str:
     seconds = config.training.num_steps * 6.0 * met * slots / rate
     return f"about {duration(seconds)} of training, from {6 * met * slots / 1e9:,.0f} GFLOP a step and {why}"
 
-
-def _size(size: float) -> str:
-    return f"{size / 1024**3:.1f} GiB" if size >= 1024**3 else f"{size / 1024**2:.0f} MiB"

@@ -7,40 +7,43 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxformer.config import Config, DecodingConfig, to_dict
-from jaxformer.data.pipeline import BatchPipeline, evaluation_batches
+from jaxformer.config import Config, to_dict
+from jaxformer.data.pipeline import BatchPipeline
 from jaxformer.data.prepare import PreparedData
-from jaxformer.data.store import TokenizedDataset
+from jaxformer.monitoring.flops import training_flops
+from jaxformer.monitoring.peaks import product_peak
 from jaxformer.monitoring.progress import Progress as ProgressBar
 from jaxformer.monitoring.throughput import PhaseClock, Throughput, process_start
 from jaxformer.monitoring.trackers import JsonlTracker, TensorBoardTracker, Tracker, Trackers
-from jaxformer.ops.attention import Mask, describe_attention
-from jaxformer.parallel.mesh import first_copy, make_mesh, place_batch, place_replicated
-from jaxformer.tasks.translation import TranslationTask, prefixed, score_translations
+from jaxformer.monitoring.utilisation import watch_this_process
+from jaxformer.parallel.mesh import make_mesh, place_batch, place_replicated
+from jaxformer.tasks.translation import TranslationTask
 from jaxformer.training import hooks
+from jaxformer.training.breakdown import describe_parts, time_parts
 from jaxformer.training.checkpoint import Checkpoints
-from jaxformer.training.feed import DeviceFeed
+from jaxformer.training.description import describe_run
+from jaxformer.training.feed import DeviceFeed, count_tokens
 from jaxformer.training.interruption import Interrupted, Interruption
-from jaxformer.training.loop import Loop, Progress
+from jaxformer.training.loop import BoundaryHook, Loop, Progress, StepHook
+from jaxformer.training.memory import explained_out_of_memory, training_advice
 from jaxformer.training.optimizer import make_optimizer, make_schedule
+from jaxformer.training.profile import ProfileWindow
 from jaxformer.training.state import TrainState, create_state
-from jaxformer.training.step import make_train_step
+from jaxformer.training.step import TrainStep, make_train_step
+from jaxformer.training.validation import Evaluation
 from jaxformer.training.workdir import Workdir
-from jaxformer.types import Pair
+from jaxformer.types import Batch
 
 _LOGGER = logging.getLogger(__name__)
-
-def greedily(decoding: DecodingConfig) -> DecodingConfig:
-    """How validation translates on the way: the configured search takes a few times longer, and scores the end."""
-    return dataclasses.replace(decoding, method="greedy", n_best=1)
 
 
 def open_checkpoints(config: Config, workdir: Workdir, *, read_only: bool = False) -> Checkpoints:
@@ -82,11 +85,13 @@ class Outcome:
       progress: at the end.
       speed: rates, seconds of each phase and memory, of this process.
       efficiency: real tokens over slots, as planned.
+      breakdown: seconds of the parts of a step, if `monitoring.breakdown` asked for them.
     """
 
     progress: Progress
     speed: dict[str, float]
     efficiency: float
+    breakdown: dict[str, float]
 
 
 class Session:
@@ -102,7 +107,7 @@ class Session:
     def __init__(self, config: Config, workdir: Workdir, prepared: PreparedData, checkpoints: Checkpoints) -> None:
         self.config, self.workdir, self.prepared, self.checkpoints = config, workdir, prepared, checkpoints
         self.mesh = make_mesh(config.mesh)
-        self.task = TranslationTask(config, prepared.tokenizer)
+        self.task = TranslationTask(config, prepared.tokenizer, self.mesh)
         self.pipeline = BatchPipeline(
             prepared.variants,
             config.data,
@@ -121,29 +126,7 @@ class Session:
 
     def describe(self) -> str:
         """What is about to be trained, in a few lines."""
-        pipeline, training = self.pipeline, self.config.training
-        shapes = ", ".join(f"{s.rows}x({s.source_length}+{s.target_length})" for s in pipeline.shapes)
-        epochs = training.num_steps / pipeline.batches_per_epoch
-        return "\n".join(
-            [
-                f"model: {self.task.num_parameters:,} parameters, {self.config.precision}",
-                self._attention(),
-                f"batches: {shapes} (rows x (source + target)); planned padding efficiency {pipeline.efficiency:.3f}",
-                f"training: {len(self.prepared.train):,} pairs, {pipeline.batches_per_epoch:,} batches an epoch, "
-                f"{training.num_steps:,} steps = {epochs:.1f} epochs, on {self.mesh.size} device(s)",
-            ]
-        )
-
-    def _attention(self) -> str:
-        """Which attention the decoder's longest rows use, and why."""
-        model = self.config.model
-        rows, _, length = max(self.pipeline.shapes, key=lambda shape: shape.target_length)
-        heads = (rows // self.mesh.size // self.config.memory.accumulate, length, model.num_heads)
-        q = jax.ShapeDtypeStruct((*heads, model.d_model // model.num_heads), self.task.dtype)
-        k = jax.ShapeDtypeStruct((*heads[:2], model.num_kv_heads or model.num_heads, q.shape[3]), q.dtype)
-        segments: Any = jax.ShapeDtypeStruct(heads[:2], np.int32)
-        mask = Mask(causal=True) & Mask.segments(segments)
-        return describe_attention(q, k, mask=mask, dropout=model.attention_dropout)
+        return describe_run(self.config, self.task, self.pipeline, self.mesh.size, len(self.prepared.train))
 
     def train(self, interruption: Interruption) -> Outcome:
         """Restores if there is something to restore, then runs the loop to its end.
@@ -151,13 +134,16 @@ class Session:
         Raises:
           Interrupted: when a signal asked for it; the state has been saved.
           TrainingDiverged: at a loss that is no number.
+          OutOfMemory: if a device has too little, with what would need less.
         """
         config, training = self.config, self.config.training
         state, progress, restored = self._start()
+        breakdown = self._time_step(state) if config.monitoring.breakdown else {}
         phases = PhaseClock()
-        throughput = Throughput(phases)
+        throughput = Throughput(phases, product_peak(config.precision).rate)
         with contextlib.ExitStack() as stack:
-            feed = stack.enter_context(DeviceFeed(self.pipeline, lambda batch: place_batch(batch, self.mesh)))
+            place = functools.partial(place_batch, mesh=self.mesh)
+            feed = stack.enter_context(DeviceFeed(self.pipeline, place, count=self._count))
             tracker, bar = self._trackers(progress.step)
             stack.callback(tracker.close)
             stack.callback(bar.close)
@@ -166,47 +152,96 @@ class Session:
             )
             if restored:
                 saver.restored(progress)
-            boundary: list[Any] = [saver]
-            if self.prepared.validation and training.eval_every:
-                validation = hooks.Validation(
-                    training.eval_every,
-                    self._validation(self.prepared.validation),
-                    tracker,
-                    metric=training.best_metric,
-                    patience=training.early_stopping,
-                )
-                boundary.insert(0, validation)
             loop = Loop(
-                make_train_step(
-                    self.task.loss_function,
-                    self.optimizer,
-                    accumulate=config.memory.accumulate,
-                    ema_decay=training.ema_decay,
-                ),
+                self._make_step(),
                 state,
                 progress,
                 feed,
                 num_steps=training.num_steps,
-                step_hooks=[
-                    hooks.StopAtNan(self.schedule),
-                    hooks.StopAtSkips(),
-                    hooks.ProgressLine(bar),
-                    hooks.FirstStep(process_start()),
-                    hooks.Log(training.log_every, tracker, self.schedule, throughput),
-                ],
-                boundary_hooks=boundary,
+                step_hooks=self._step_hooks(stack, tracker, bar, throughput),
+                boundary_hooks=[*self._boundary_hooks(stack, tracker, progress), saver],
                 interruption=interruption,
                 saver=saver,
                 phases=phases,
                 throughput=throughput,
             )
-            loop.run()
+            with explained_out_of_memory(self._memory_advice):
+                loop.run()
             saver.save(loop)
         if progress.stopped:
             _LOGGER.info("stopped early at step %d: %s", progress.step, progress.stopped)
         if interruption.requested:
             raise Interrupted(interruption.requested, progress.step)
-        return Outcome(progress, throughput.total(), self.pipeline.efficiency)
+        return Outcome(progress, throughput.total(), self.pipeline.efficiency, breakdown)
+
+    def _make_step(self) -> TrainStep:
+        return make_train_step(
+            self.task.loss_function,
+            self.optimizer,
+            accumulate=self.config.memory.accumulate,
+            ema_decay=self.config.training.ema_decay,
+        )
+
+    def _step_hooks(
+        self, stack: contextlib.ExitStack, tracker: Tracker, bar: ProgressBar, throughput: Throughput
+    ) -> list[StepHook]:
+        utilisation = watch_this_process()
+        stack.callback(utilisation.close)
+        return [
+            hooks.StopAtNan(self.schedule),
+            hooks.StopAtSkips(),
+            hooks.ProgressLine(bar),
+            hooks.FirstStep(process_start()),
+            hooks.Log(self.config.training.log_every, tracker, self.schedule, throughput, utilisation),
+        ]
+
+    def _boundary_hooks(self, stack: contextlib.ExitStack, tracker: Tracker, progress: Progress) -> list[BoundaryHook]:
+        """What is due before a checkpoint is made."""
+        found: list[BoundaryHook] = []
+        training, profile = self.config.training, self.config.profile
+        if profile.num_steps:
+            if progress.step >= profile.start_step:
+                _LOGGER.warning(
+                    "profile.start_step=%d is past: the run continues at step %d, and nothing is traced",
+                    profile.start_step, progress.step + 1,
+                )  # fmt: skip
+            window = ProfileWindow(profile.start_step, profile.num_steps, self.workdir.profile)
+            stack.callback(window.close)
+            found.append(window)
+        if self.prepared.validation and training.eval_every:
+            evaluate = Evaluation(
+                self.config, self.task, self.prepared.tokenizer, self.mesh, self.prepared.validation
+            )
+            found.append(hooks.Validation(
+                training.eval_every, evaluate, tracker, metric=training.best_metric, patience=training.early_stopping
+            ))  # fmt: skip
+        return found
+
+    def _count(self, batch: Batch) -> dict[str, int]:
+        """Tokens and model FLOPs of a host batch."""
+        sizes = (*batch.source.tokens.shape, batch.target.tokens.shape[1])
+        flops = training_flops(self.config.model, self.task.tokenizer.target_vocabulary_size, *sizes)
+        return count_tokens(batch) | {"flops": round(flops)}
+
+    def _memory_advice(self) -> str:
+        rows, source, target = max(self.pipeline.shapes, key=lambda shape: shape.source_length + shape.target_length)
+        return training_advice(self.config, self.task.tokenizer, self.mesh, (rows, source, target))
+
+    def _time_step(self, state: TrainState) -> dict[str, float]:
+        """Times the parts of a step on the first batch, and says so."""
+        before = self.pipeline.get_state()
+        batch = next(self.pipeline)
+        self.pipeline.set_state(before)
+        parts = time_parts(
+            self.task.loss_function,
+            self.optimizer,
+            state,
+            place_batch(batch, self.mesh),
+            accumulate=self.config.memory.accumulate,
+            ema_decay=self.config.training.ema_decay,
+        )
+        _LOGGER.info("%s", describe_parts(parts, batch))
+        return parts
 
     def _start(self) -> tuple[TrainState, Progress, bool]:
         training = self.config.training
@@ -249,47 +284,3 @@ class Session:
         if monitoring.tensorboard:
             trackers.append(TensorBoardTracker(self.workdir.tensorboard, purge_after=step or None))
         return Trackers(trackers), bar
-
-    def _validation(self, pairs: list[Pair]) -> Callable[[Any], Mapping[str, float]]:
-        batches = self._loss_batches(pairs)
-        data = self.config.data
-        if batches is not None:  # a row on every device must fit, however long it is
-            longest = int(max(batches.source_lengths.max(), batches.target_lengths.max()))
-            data = dataclasses.replace(data, batch_tokens=max(data.batch_tokens, longest * self.mesh.size))
-        translated = pairs[: self.config.training.eval_examples or None]
-        translator: Any = None
-
-        def evaluate(params: Any) -> Mapping[str, float]:
-            nonlocal translator
-            values = {}
-            if batches is not None:
-                divided = evaluation_batches(
-                    batches,
-                    data,
-                    shard_index=jax.process_index(),
-                    shard_count=jax.process_count(),
-                    divisor=self.mesh.size,
-                )
-                values = self.task.evaluate_loss(params, divided, lambda batch: place_batch(batch, self.mesh))
-            alone = first_copy(params)
-            if translator is None:
-                translator = self.task.translator(alone, greedily(self.config.decoding))
-            self.task.update_translator(translator, alone)
-            hypotheses = [found.text for found in translator.translate([pair.source for pair in translated])]
-            scores = score_translations(hypotheses, translated)
-            return prefixed("validation", {**values, **scores.values})
-
-        return evaluate
-
-    def _loss_batches(self, pairs: list[Pair]) -> TokenizedDataset | None:
-        tokenizer = self.prepared.tokenizer
-        sources = tokenizer.encode_source([pair.source for pair in pairs])
-        targets = tokenizer.encode_target([pair.target for pair in pairs])
-        longest = self.task.max_length
-        fits = [(s, t) for s, t in zip(sources, targets, strict=True) if max(len(s), len(t)) <= longest]
-        if len(fits) < len(pairs):
-            _LOGGER.info(
-                "%d validation pairs are longer than %d tokens: left out of the loss, but translated and scored",
-                len(pairs) - len(fits), longest,
-            )  # fmt: skip
-        return TokenizedDataset.from_lists([s for s, _ in fits], [t for _, t in fits]) if fits else None

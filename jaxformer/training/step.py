@@ -25,7 +25,7 @@ LossFunction = Callable[[Any, Batch, jax.Array], tuple[Mean, Metrics]]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
-def _sum_of_gradients(
+def sum_of_gradients(
     loss_function: LossFunction, params: Any, batch: Batch, seeds: jax.Array, scale: jax.Array | float
 ) -> tuple[Any, jax.Array, Metrics]:
     """Gradient of the summed loss times `scale`, total weight, metrics; over micro-batches stacked [A, B / A, ...]."""
@@ -51,7 +51,7 @@ def _sum_of_gradients(
     return jax.lax.scan(body, zeros, (batch, seeds))[0]
 
 
-def _split(batch: Batch, parts: int) -> Batch:
+def split_batch(batch: Batch, parts: int) -> Batch:
     """[B, ...] to [A, B / A, ...], rows dealt in turn, so that each micro-batch takes rows from every device."""
     return jax.tree.map(lambda x: jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1), batch)
 
@@ -105,8 +105,8 @@ def make_train_step(
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         seeds = jax.random.bits(jax.random.fold_in(state.key, state.step), (accumulate,), jnp.uint32)
         scale = 1.0 if state.loss_scale is None else state.loss_scale.scale
-        gradient, weight, metrics = _sum_of_gradients(
-            loss_function, state.params, _split(batch, accumulate), seeds, scale
+        gradient, weight, metrics = sum_of_gradients(
+            loss_function, state.params, split_batch(batch, accumulate), seeds, scale
         )
         gradient = jax.tree.map(lambda g: g / (scale * jnp.maximum(weight, 1e-9)), gradient)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)

@@ -21,7 +21,7 @@ from jaxformer.config import Config, from_dict, replace, to_dict
 from jaxformer.monitoring.durable import DiskError, atomic_write, explain_disk_errors, plain
 from jaxformer.monitoring.machine import environment
 
-MAY_DIFFER = ("monitoring.", "data.num_threads", "data.prefetch", "data.cache_dir")
+MAY_DIFFER = ("monitoring.", "profile.", "data.num_threads", "data.prefetch", "data.cache_dir")
 """Fields that change neither the model nor any number a run produces: a run may be continued with others."""
 
 EVALUATION_MAY_SET = (
@@ -51,6 +51,16 @@ class Workdir:
     def config(self) -> Path:
         """The resolved configuration, enough to repeat the run."""
         return self.path / "config.json"
+
+    @property
+    def attention_table(self) -> Path:
+        """The measurements that choose the implementation of attention, if `model.attention_table` gave some."""
+        return self.path / "attention.json"
+
+    @property
+    def profile(self) -> Path:
+        """A trace for xprof, if `profile.num_steps` asked for one."""
+        return self.path / "profile"
 
     @property
     def metrics(self) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from flax import nnx
 
 from jaxformer.config import ModelConfig
 from jaxformer.models import EncoderDecoder
-from jaxformer.monitoring.flops import forward_flops, training_flops
+from jaxformer.monitoring.flops import describe_flops, forward_flops, training_flops
 from jaxformer.types import Batch, Sequences
 
 SMALL = ModelConfig(d_model=16, d_ff=24, num_heads=4, num_encoder_layers=2, num_decoder_layers=3, max_length=32)
@@ -60,3 +61,11 @@ def test_equals_the_products_of_the_network(changes):
     # The plain form computes the whole of the causal half's square.
     upper_half = 2 * B * 2 * model.d_model * model.num_decoder_layers * T * T / 2
     assert _products(traced.jaxpr) == sum(flops.values()) + upper_half
+
+
+def test_the_description_shows_the_parts_and_their_sum():
+    text = describe_flops(dataclasses.replace(SMALL, d_model=512), 32000, 64, 32, 32)
+    found = re.findall(r"(?:encoder|decoder|attention|output) ([\d.,e+]+)[,)]", text)
+    numbers = [float(number.replace(",", "")) for number in found]
+    assert len(numbers) == 4
+    assert float(text.split(" ")[0].replace(",", "")) == pytest.approx(3 * sum(numbers), rel=0.01)

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from jaxformer.monitoring import console
-from jaxformer.monitoring.progress import Progress, duration
+from jaxformer.monitoring.progress import Progress, duration, time_shares
 
 
 class Terminal(io.StringIO):
@@ -143,3 +143,8 @@ def test_absl_messages_are_shown_once(monkeypatch, clean_logging):
 )
 def test_durations_are_for_people(seconds, text):
     assert duration(seconds) == text
+
+
+def test_the_time_of_a_run_is_told_by_its_parts_the_largest_first():
+    speed = {"seconds/step": 90.0, "seconds/data_wait": 1.0, "seconds/compile": 29.0, "seconds/wall": 120.0}
+    assert time_shares(speed | {"train/mfu": 0.5}) == "step 75.0%, compile 24.2%, data wait 0.8% of 2 min 00 s"

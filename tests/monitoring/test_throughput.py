@@ -98,3 +98,33 @@ def test_memory_is_in_bytes_and_the_peak_is_no_less_than_now():
     del block
     metrics = memory_metrics()
     assert set(metrics) >= {"memory/host", "memory/host_peak"}
+
+
+def test_mfu_is_model_flops_over_time_and_peak_and_waiting_has_its_share():
+    clock = Clock()
+    phases = PhaseClock(clock)
+    throughput = Throughput(phases, peak=1000.0)
+    for wait, work, flops in ((1.0, 3.0, 400), (0.0, 4.0, 3600)):
+        with phases.phase("data_wait"):
+            clock.now += wait
+        with phases.phase("step"):
+            clock.now += work
+        throughput.update(source_tokens=1, target_tokens=1, slots=4, flops=flops)
+        window = throughput.window()
+        assert window["train/mfu"] == flops / 4 / 1000
+        assert window["train/data_wait"] == wait / 4
+    total = throughput.total()
+    assert total["train/flops_per_second"] == 500.0
+    assert total["train/mfu"] == 0.5
+    assert total["train/data_wait"] == 1 / 8
+
+
+def test_without_a_known_peak_there_is_no_mfu():
+    clock = Clock()
+    phases = PhaseClock(clock)
+    throughput = Throughput(phases)
+    clock.now += 2
+    throughput.update(source_tokens=1, target_tokens=1, slots=2, flops=10)
+    window = throughput.window()
+    assert window["train/flops_per_second"] == 5.0
+    assert "train/mfu" not in window

@@ -15,7 +15,7 @@ import pytest
 from jaxformer import training
 from jaxformer.config import Config, replace
 from jaxformer.monitoring.trackers import read_metrics
-from jaxformer.training import entry, hooks
+from jaxformer.training import closing, hooks
 from jaxformer.training.checkpoint import Checkpoints
 from jaxformer.training.hooks import TrainingDiverged
 from jaxformer.training.interruption import Interrupted
@@ -85,8 +85,8 @@ def test_a_finished_run_says_so_and_does_nothing(trained, capsys):
 
 def test_what_to_type_next_names_the_language_that_is_translated():
     config = replace(Config(), {"data.source_language": "en", "data.target_language": "de"})
-    assert "< text.en\n" in entry._where(Workdir("W"), config)
-    assert "< text.de\n" in entry._where(Workdir("W"), replace(config, {"data.reverse": True}))
+    assert "< text.en\n" in closing._where(Workdir("W"), config)
+    assert "< text.de\n" in closing._where(Workdir("W"), replace(config, {"data.reverse": True}))
 
 
 def test_another_configuration_is_refused_naming_the_field(trained):
@@ -267,3 +267,110 @@ def test_the_mean_of_the_last_checkpoints_is_evaluated(trained, tmp_path, caplog
     checkpoints.close()
     assert leaf_names(params)["w"].tolist() == [3.5, 3.5, 3.5]
     assert described == "the mean of the checkpoints of steps 20, 30"
+
+
+def _short(config: Config, **changes: Any) -> Config:
+    """Twelve steps without evaluation; `__` is a dot in `changes`."""
+    base = {"training.num_steps": 12, "training.log_every": 6, "training.eval_every": 0, "training.checkpoint_every": 0}
+    base |= {"monitoring.tensorboard": False, "decoding.method": "greedy"}
+    return replace(config, base | {name.replace("__", "."): value for name, value in changes.items()})
+
+
+def test_a_trace_and_a_breakdown_are_made_on_request(trained, tmp_path, caplog):
+    config = _short(
+        trained[0], monitoring__breakdown=True, profile__start_step=4, profile__num_steps=3, training__eval_every=12
+    )
+    with caplog.at_level(logging.INFO):
+        result = training.train(config, tmp_path / "run")
+    (trace,) = (tmp_path / "run" / "profile").rglob("*.xplane.pb")
+    assert trace.stat().st_size > 1000
+    assert set(result["breakdown"]) == {"forward", "backward", "update", "step"}
+    assert sum("traced from step 4 on" in message for message in caplog.messages) == 1
+    assert sum(message.startswith("a step on ") for message in caplog.messages) == 1
+    speed = result["throughput"]
+    assert 0 < speed["train/mfu"] < 1
+    phases = [value for name, value in speed.items() if name.startswith("seconds/") and name != "seconds/wall"]
+    assert sum(phases) == pytest.approx(speed["seconds/wall"], rel=1e-3)
+    records = [record for record in read_metrics(tmp_path / "run" / "metrics.jsonl") if "train/loss" in record]
+    assert all({"train/mfu", "train/data_wait", "utilisation/cpu"} <= set(record) for record in records)
+
+
+def test_neither_changes_what_is_learnt(trained, tmp_path):
+    losses = []
+    watched = {"monitoring__breakdown": True, "profile__num_steps": 2, "profile__start_step": 3}
+    for number, changes in enumerate([{}, watched]):
+        training.train(_short(trained[0], **changes), tmp_path / f"{number}")
+        records = read_metrics(tmp_path / f"{number}" / "metrics.jsonl")
+        losses.append([record["train/loss"] for record in records if "train/loss" in record])
+    assert losses[0] == losses[1]
+
+
+def test_a_trace_ends_with_a_run_that_is_stopped(trained, tmp_path, monkeypatch):
+    def ask(line, step, metrics, progress):
+        if step == 5:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(hooks.ProgressLine, "__call__", ask)
+    with pytest.raises(Interrupted):
+        training.train(_short(trained[0], profile__num_steps=100, profile__start_step=2), tmp_path / "run")
+    assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
+
+
+def test_a_trace_that_is_past_is_said_to_be(trained, tmp_path, monkeypatch, caplog):
+    def ask(line, step, metrics, progress):
+        if step == 5:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(hooks.ProgressLine, "__call__", ask)
+        with pytest.raises(Interrupted):
+            training.train(_short(trained[0]), tmp_path / "run")
+    training.train(_short(trained[0], profile__num_steps=2, profile__start_step=3), tmp_path / "run")
+    assert any("profile.start_step=3 is past" in message for message in caplog.messages)
+    assert not (tmp_path / "run" / "profile").exists()
+
+
+def test_too_little_memory_becomes_advice_with_numbers(trained, tmp_path, monkeypatch):
+    def exhaust(loop):
+        jax.jit(lambda: jax.numpy.zeros((1 << 22, 1 << 22)))().block_until_ready()  # 64 TiB
+
+    monkeypatch.setattr("jaxformer.training.loop.Loop.run", exhaust)
+    with pytest.raises(ValueError, match=r"(?s)out of memory: a step on .* needs .*--config.memory.accumulate=2"):
+        training.train(_short(trained[0]), tmp_path / "run")
+
+
+def test_too_little_memory_for_translating_names_the_fields(trained, monkeypatch):
+    from jaxformer.tasks.translator import Translator
+
+    def exhaust(*args, **kwargs):
+        jax.jit(lambda: jax.numpy.zeros((1 << 22, 1 << 22)))().block_until_ready()
+
+    monkeypatch.setattr(Translator, "translate", exhaust)
+    with pytest.raises(ValueError, match=r"out of memory while translating: lower --config.decoding.batch_tokens"):
+        training.evaluate(trained[0], trained[1])
+
+
+def test_a_run_compiles_each_shape_once_and_nothing_later(trained, tmp_path, monkeypatch):
+    from jaxformer.training import session
+    from jaxformer.training.step import make_train_step
+
+    made: list[Any] = []
+
+    def remembered(*args, **kwargs):
+        made.append(make_train_step(*args, **kwargs))
+        return made[-1]
+
+    compiled: list[tuple[int, int]] = []
+
+    def count(hook, step, metrics, progress):
+        compiled.append((step, made[0]._cache_size()))
+
+    monkeypatch.setattr(session, "make_train_step", remembered)
+    monkeypatch.setattr(hooks.FirstStep, "__call__", count)
+    shapes = {"data.num_shapes": 3, "data.batch_tokens": 256, "training.num_steps": 120}
+    config = replace(_short(trained[0]), shapes | {"training.eval_every": 60, "training.checkpoint_every": 50})
+    training.train(config, tmp_path / "run")
+    assert len(made) == 1
+    assert 1 < compiled[-1][1] <= 3
+    seen = [number for _, number in compiled]
+    assert seen.index(seen[-1]) < 60  # all shapes come early; evaluation and checkpoints compile nothing of the step

@@ -25,7 +25,7 @@ from jaxformer import training
 data, workdir = map(Path, sys.argv[1:])
 training.train(reversal.config(data, training__num_steps=120, training__checkpoint_every=23), workdir)
 """
-TIMES = ("time", "memory/", "per_second", "padding_efficiency")
+TIMES = ("time", "memory/", "per_second", "padding_efficiency", "mfu", "data_wait", "flops", "utilisation")
 """What differs between two runs without any difference in training: clocks, memory, and rates of this process."""
 
 

@@ -1,0 +1,141 @@
+"""What a training step needs in memory, by its compiled program, and what to do when that is too much.
+
+Nothing is allocated: programs are compiled for abstract inputs. Not for memory in use (`monitoring.throughput`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxformer.config import Config, DecodingConfig, replace
+from jaxformer.monitoring.machine import memory as host_memory
+from jaxformer.parallel.mesh import batch_sharding, replicated
+from jaxformer.tasks.translation import TranslationTask
+from jaxformer.training.optimizer import make_optimizer
+from jaxformer.training.state import create_state
+from jaxformer.training.step import make_train_step
+from jaxformer.types import Batch, Sequences
+
+
+class OutOfMemory(ValueError):
+    """A device has too little memory; the message says what would need less."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StepMemory:
+    """Bytes on each device.
+
+    Attributes:
+      state: parameters, optimizer state, moving average: there all the time.
+      temporary: while a step computes; None where the backend does not tell.
+    """
+
+    state: int
+    temporary: int | None
+
+    @property
+    def total(self) -> int:
+        """Both together."""
+        return self.state + (self.temporary or 0)
+
+
+def step_memory(config: Config, task: TranslationTask, mesh: Any, shape: tuple[int, int, int]) -> StepMemory:
+    """The memory of a step of `config` on a batch of `shape`, (rows, source slots, target slots)."""
+    optimizer = make_optimizer(config.optimizer, config.training.num_steps)
+    ema, scaled = config.training.ema_decay > 0, config.precision == "fp16"
+    state = jax.eval_shape(
+        lambda p: create_state(p, optimizer, seed=0, ema=ema, loss_scale=scaled), task.abstract_params()
+    )
+    place = replicated(mesh)
+    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), state)
+    rows, source, target = shape
+    batch = Batch(_side(rows, source, mesh), _side(rows, target, mesh))
+    step: Any = make_train_step(
+        task.loss_function, optimizer, accumulate=config.memory.accumulate, ema_decay=config.training.ema_decay
+    )
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state) if leaf.dtype.itemsize)
+    found = step.lower(state, batch).compile().memory_analysis()
+    return StepMemory(held, None if found is None else int(found.temp_size_in_bytes))
+
+
+def _side(rows: int, length: int, mesh: Any) -> Sequences:
+    sharding = batch_sharding(mesh)
+    dtypes = (np.int32, np.int32, np.int32, np.float32)
+    return Sequences(*(jax.ShapeDtypeStruct((rows, length), dtype, sharding=sharding) for dtype in dtypes))
+
+
+@contextlib.contextmanager
+def explained_out_of_memory(advice: Callable[[], str]) -> Iterator[None]:
+    """Turns a device's out-of-memory error inside the block into `OutOfMemory` with `advice`."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error) and "out of memory" not in str(error).lower():
+            raise
+        raise OutOfMemory(advice()) from error
+
+
+def training_advice(config: Config, tokenizer: Any, mesh: Any, shape: tuple[int, int, int]) -> str:
+    """What a step of `config` needs, what there is, and what it would need with less costly settings.
+
+    Args:
+      config: of the run that failed.
+      tokenizer: of the run, or anything else with its vocabulary sizes.
+      mesh: of the run.
+      shape: (rows, source slots, target slots) of the batch that failed, or of the longest.
+    """
+    device = mesh.devices.flat[0]
+    now = _needed(config, tokenizer, mesh, shape)
+    lines = [
+        f"out of memory: a step on {shape[0]}x({shape[1]}+{shape[2]}) slots needs {describe_size(now)} on each device, "
+        f"and {_available(device)}. What it would need instead (compiled, not guessed):"
+    ]
+    for setting, changed, rows in _cheaper(config, shape[0], mesh.size):
+        with contextlib.suppress(jax.errors.JaxRuntimeError, ValueError):
+            needed = _needed(changed, tokenizer, mesh, (rows, *shape[1:]))
+            lines.append(f"  {describe_size(needed):>9}  {setting}")
+    return "\n".join(lines)
+
+
+def decoding_advice(config: DecodingConfig) -> str:
+    """What to do when translating takes too much."""
+    beam = f" or --config.decoding.beam_size (now {config.beam_size})" if config.method == "beam" else ""
+    return f"out of memory while translating: lower --config.decoding.batch_tokens (now {config.batch_tokens}){beam}"
+
+
+def _cheaper(config: Config, rows: int, devices: int) -> Iterator[tuple[str, Config, int]]:
+    """Settings that need less, the configuration with each, and its rows."""
+    parts = 2 * config.memory.accumulate
+    if rows % (parts * devices) == 0:
+        yield f"--config.memory.accumulate={parts}", replace(config, {"memory.accumulate": parts}), rows
+    if rows // 2 >= config.memory.accumulate * devices:
+        half = config.data.batch_tokens // 2
+        yield f"--config.data.batch_tokens={half}", replace(config, {"data.batch_tokens": half}), rows // 2
+    if config.precision == "fp32":
+        yield "--config.precision=bf16", replace(config, {"precision": "bf16"}), rows
+    if config.memory.remat == "none":
+        for remat in ("dots", "full"):
+            changes = {"memory.remat": remat, "model.scan_layers": True}
+            yield f"--config.memory.remat={remat} --config.model.scan_layers=true", replace(config, changes), rows
+
+
+def _needed(config: Config, tokenizer: Any, mesh: Any, shape: tuple[int, int, int]) -> int:
+    return step_memory(config, TranslationTask(config, tokenizer, mesh), mesh, shape).total
+
+
+def _available(device: Any) -> str:
+    if device.platform == "cpu":
+        return f"{describe_size(host_memory()[1])} of host memory are free"
+    limit = int((device.memory_stats() or {}).get("bytes_limit", 0))
+    return f"{device.device_kind} gives {describe_size(limit)}" if limit else f"{device.device_kind} has less"
+
+
+def describe_size(size: float) -> str:
+    """`size` bytes for a person."""
+    return f"{size / 1024**3:.1f} GiB" if size >= 1024**3 else f"{size / 1024**2:.0f} MiB"

@@ -1,0 +1,36 @@
+"""The peak that MFU is compared with: by data sheet, or measured on a CPU."""
+
+import pytest
+
+from jaxformer.monitoring.peaks import data_sheet_rate, measured_rate, product_peak
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision", "teraflops"),
+    [
+        ("NVIDIA H200", "bf16", 989),
+        ("NVIDIA H100 80GB HBM3", "fp16", 989),
+        ("NVIDIA H100 PCIe", "bf16", 756),
+        ("NVIDIA A100-SXM4-40GB", "fp32", 156),
+        ("NVIDIA L40S", "bf16", 362),
+        ("NVIDIA L4", "bf16", 121),
+    ],
+)
+def test_a_device_is_found_by_the_longest_name_in_its_kind(kind, precision, teraflops):
+    assert data_sheet_rate(kind, precision) == teraflops * 1e12
+
+
+def test_an_unknown_device_has_no_peak():
+    assert data_sheet_rate("Abacus 3", "bf16") == 0.0
+
+
+def test_a_cpu_is_measured_once():
+    peak = product_peak("fp32")
+    assert peak is product_peak("fp32")
+    assert "measured here with float32" in peak.source
+    assert 1e8 < peak.rate < 1e15
+
+
+def test_a_measurement_is_at_least_one_product(monkeypatch):
+    monkeypatch.setattr("jaxformer.monitoring.peaks._SECONDS", -1.0)
+    assert 1e8 < measured_rate("float32") < 1e15

@@ -1,0 +1,77 @@
+"""Training on eight simulated devices is training on one: losses and parameters, with dropout and accumulation."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.devices import run_on_eight_devices
+
+_CASE = """
+    from jaxformer.config import Config, MeshConfig, replace
+    from jaxformer.parallel.mesh import make_mesh, place_batch, place_replicated
+    from jaxformer.tasks.translation import TranslationTask
+    from jaxformer.training import create_state, make_optimizer, make_train_step
+    from jaxformer.types import Batch, Sequences
+
+    class Sizes:
+        source_vocabulary_size = target_vocabulary_size = 40
+
+    CONFIG = replace(Config(), {
+        "model": {"d_model": 32, "d_ff": 64, "num_heads": 4, "num_encoder_layers": 1, "num_decoder_layers": 1,
+                  "dropout": 0.2, "attention_dropout": 0.2, "activation_dropout": 0.2, "max_length": 16},
+        "data": {"max_length": 16},
+        "optimizer": {"name": "sgd", "learning_rate": 0.1, "schedule": "constant", "warmup_steps": 0},
+    })
+
+    def side(seed):
+        random = np.random.default_rng(seed)
+        real = np.arange(12) < random.integers(1, 13, (32, 1))
+        positions = np.broadcast_to(np.arange(12, dtype=np.int32), real.shape) * real
+        tokens = random.integers(4, 40, real.shape).astype(np.int32) * real
+        return Sequences(tokens, positions, real.astype(np.int32), real.astype(np.float32))
+
+    BATCH = Batch(side(0), side(1))
+
+    def make(devices, accumulate):
+        mesh = make_mesh(MeshConfig(data=devices))
+        task, optimizer = TranslationTask(CONFIG, Sizes(), mesh), make_optimizer(CONFIG.optimizer, 10)
+        state = place_replicated(create_state(task.init_params(0), optimizer, seed=3, ema=False), mesh)
+        return make_train_step(task.loss_function, optimizer, accumulate=accumulate), state, place_batch(BATCH, mesh)
+"""
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_eight_devices_equal_one(accumulate):
+    run_on_eight_devices(_CASE + f"""
+    found = []
+    for devices in (1, 8):
+        step, state, batch = make(devices, {accumulate})
+        losses = []
+        for _ in range(4):
+            state, metrics = step(state, batch)
+            losses.append(float(metrics["loss"].value()))
+        found.append((losses, [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]))
+    assert len(set(found[0][0])) == 4
+    for losses, params in found[1:]:
+        np.testing.assert_allclose(losses, found[0][0], rtol=1e-5)
+        for a, b in zip(params, found[0][1], strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    """)
+
+
+def test_only_gradients_and_sums_travel():
+    run_on_eight_devices(_CASE + """
+    import re
+    step, state, batch = make(8, 1)
+    text = step.lower(state, batch).compile().as_text()
+    for collective in ("all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
+        assert collective not in text, collective
+    assert "all-reduce" in text
+    moved = 0
+    for line in re.findall(r"= (.*) all-reduce(?:-start)?\\(", text):
+        for shape in re.findall(r"f32\\[([\\d,]*)\\]", line):
+            moved += int(np.prod([int(n) for n in shape.split(",") if n]))
+    # Every gradient once, that of the shared table for each of its three uses, and a few scalars.
+    held = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    assert held <= moved <= held + 2 * 40 * 32 + 100, (moved, held)
+    """)

@@ -1,0 +1,175 @@
+"""Every acceleration against the plain float32 path: the same loss and the same gradient, within the bound it states.
+
+The plain path: layers unrolled, attention with all its weights, all the logits, one pair a row, one batch a step.
+Bounds are relative: of the loss, and of the norm of the difference of gradients.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxformer.config import Config, replace
+from jaxformer.data.bucketing import Shape
+from jaxformer.data.pipeline import assemble
+from jaxformer.data.store import TokenizedDataset
+from jaxformer.ops import cross_entropy
+from jaxformer.ops.attention import choice, recorded_calls
+from jaxformer.tasks.translation import TranslationTask
+from jaxformer.training.leaves import leaf_names
+from jaxformer.training.step import split_batch, sum_of_gradients
+from jaxformer.types import Batch
+
+VOCABULARY, PAIRS, LENGTH = 40, 16, 12
+CONFIG = replace(Config(), {
+    "model": {
+        "d_model": 32, "d_ff": 64, "num_heads": 4, "num_encoder_layers": 2, "num_decoder_layers": 2, "max_length": 32,
+        "dropout": 0.1, "attention_dropout": 0.1, "activation_dropout": 0.1,
+    },
+    "data": {"max_length": 32},
+})  # fmt: skip
+SEED = jnp.uint32(7)
+
+
+class Sizes:
+    source_vocabulary_size = target_vocabulary_size = VOCABULARY
+
+
+@pytest.fixture(scope="module")
+def pairs() -> TokenizedDataset:
+    random = np.random.default_rng(0)
+    sides = [[random.integers(4, VOCABULARY, random.integers(2, LENGTH)).tolist() for _ in range(PAIRS)] for _ in "ab"]
+    return TokenizedDataset.from_lists(*sides)
+
+
+def _batch(pairs: TokenizedDataset, pairs_a_row: int = 1) -> Batch:
+    records = np.arange(PAIRS)
+    rows = PAIRS // pairs_a_row
+    return assemble(pairs, records, records // pairs_a_row, Shape(rows, *(2 * (pairs_a_row * LENGTH,))), rows)
+
+
+def _without_dropout(config: Config) -> Config:
+    return replace(config, {f"model.{name}": 0.0 for name in ("dropout", "attention_dropout", "activation_dropout")})
+
+
+def _plain_loss(task: TranslationTask, params: Any, batch: Batch) -> jax.Array:
+    """The mean loss with all the logits."""
+    model = task.model(params)
+    logits = model.logits(model.hidden(batch, seed=SEED))
+    target = batch.target
+    sums = cross_entropy(logits, target.tokens, target.weights, label_smoothing=CONFIG.training.label_smoothing)
+    return sums.loss / target.weights.sum()
+
+
+def _plain(config: Config, batch: Batch) -> tuple[float, dict[str, np.ndarray]]:
+    task = TranslationTask(config, Sizes())
+    loss, gradient = jax.jit(jax.value_and_grad(lambda p: _plain_loss(task, p, batch)))(task.init_params(0))
+    return float(loss), leaf_names(gradient)
+
+
+def _trained(config: Config, batch: Batch, *, accumulate: int = 1) -> tuple[float, dict[str, np.ndarray]]:
+    """The mean loss and its gradient, as the training step takes them."""
+    task = TranslationTask(config, Sizes())
+    seeds = jnp.full(accumulate, SEED)
+
+    def both(params: Any) -> Any:
+        gradient, weight, metrics = sum_of_gradients(
+            task.loss_function, params, split_batch(batch, accumulate), seeds, 1.0
+        )
+        return metrics["loss"].sum / weight, jax.tree.map(lambda leaf: leaf / weight, gradient)
+
+    loss, gradient = jax.jit(both)(task.init_params(0))
+    return float(loss), leaf_names(gradient)
+
+
+def _assert_same(found: Any, expected: Any, bound: float) -> None:
+    assert found[0] == pytest.approx(expected[0], rel=bound)
+    assert set(found[1]) == set(expected[1])
+
+    def norm(leaves: Any) -> float:
+        return float(np.sqrt(sum(np.square(np.asarray(leaf, np.float64)).sum() for leaf in leaves)))
+
+    difference = norm(np.asarray(found[1][name], np.float64) - expected[1][name] for name in expected[1])
+    assert difference <= bound * norm(expected[1].values())
+
+
+def test_fused_cross_entropy(pairs):
+    batch = _batch(pairs)
+    _assert_same(_trained(CONFIG, batch), _plain(CONFIG, batch), 1e-5)
+
+
+@pytest.mark.parametrize("remat", ["dots", "full"])
+def test_rematerialisation(pairs, remat):
+    batch = _batch(pairs)
+    _assert_same(_trained(replace(CONFIG, {"memory.remat": remat}), batch), _plain(CONFIG, batch), 1e-5)
+
+
+def test_chunked_attention(pairs, monkeypatch):
+    batch = _batch(pairs)
+    config = _without_dropout(CONFIG)
+    expected = _plain(config, batch)
+    monkeypatch.setattr(choice, "LARGEST_WEIGHTS", 0)
+    with recorded_calls() as calls:
+        found = _trained(config, batch)
+    assert choice.prefer(calls[0].q, calls[0].k, calls[0].mask, False).order[0] == "xla_chunked"
+    _assert_same(found, expected, 1e-5)
+
+
+def test_scanned_layers(pairs):
+    batch = _batch(pairs)
+    loss, gradient = _plain(CONFIG, batch)
+    stacked: dict[str, Any] = {}
+    for name, leaf in gradient.items():
+        stack, layers, rest = name.partition(".layers.")
+        if layers:
+            number, _, inside = rest.partition(".")
+            stacked.setdefault(f"{stack}.layers.{inside}", []).insert(int(number), np.asarray(leaf))
+        else:
+            stacked[name] = leaf
+    expected = {name: np.stack(leaf) if isinstance(leaf, list) else leaf for name, leaf in stacked.items()}
+    _assert_same(_trained(replace(CONFIG, {"model.scan_layers": True}), batch), (loss, expected), 1e-5)
+
+
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_accumulation(pairs, accumulate):
+    batch, config = _batch(pairs), _without_dropout(CONFIG)  # a micro-batch drops other elements than the whole
+    _assert_same(_trained(config, batch, accumulate=accumulate), _plain(config, batch), 1e-5)
+
+
+@pytest.mark.parametrize("pairs_a_row", [2, 4])
+def test_packing(pairs, pairs_a_row):
+    config = replace(_without_dropout(CONFIG), {"model.max_length": 64})
+    packed = _batch(pairs, pairs_a_row)
+    assert packed.target.segment_ids.max() == pairs_a_row
+    _assert_same(_trained(config, packed), _plain(config, _batch(pairs)), 1e-5)
+
+
+@pytest.mark.parametrize(("precision", "loss_bound", "gradient_bound"), [("bf16", 1e-2, 5e-2), ("fp16", 2e-3, 1e-2)])
+def test_low_precision(pairs, precision, loss_bound, gradient_bound):
+    batch = _batch(pairs)
+    expected = _plain(CONFIG, batch)
+    found = _trained(replace(CONFIG, {"precision": precision}), batch)
+    assert found[0] == pytest.approx(expected[0], rel=loss_bound)
+    _assert_same((expected[0], found[1]), expected, gradient_bound)
+
+
+def test_all_of_them_together(pairs, monkeypatch):
+    config = _without_dropout(CONFIG)
+    expected = _plain(config, _batch(pairs))
+    monkeypatch.setattr(choice, "LARGEST_WEIGHTS", 0)
+    levers = {"memory.remat": "full", "precision": "bf16", "model.max_length": 64}
+    found = _trained(replace(config, levers), _batch(pairs, 2), accumulate=2)
+    assert found[0] == pytest.approx(expected[0], rel=1e-2)
+    _assert_same((expected[0], found[1]), expected, 5e-2)
+
+
+def test_the_bound_is_met_by_the_same_path_alone(pairs):
+    """A gradient of another seed's dropout is far outside every bound above: the comparison can fail."""
+    batch = _batch(pairs)
+    expected = _plain(CONFIG, batch)
+    with pytest.raises(AssertionError):
+        _assert_same(_plain(_without_dropout(CONFIG), batch), expected, 5e-2)

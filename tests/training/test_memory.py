@@ -1,0 +1,85 @@
+"""A step's memory by its compiled program, and an out-of-memory error that says what to do."""
+
+from __future__ import annotations
+
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxformer.config import Config, DecodingConfig, MeshConfig, replace
+from jaxformer.parallel.mesh import make_mesh
+from jaxformer.tasks.translation import TranslationTask
+from jaxformer.training import memory
+from jaxformer.training.memory import OutOfMemory, explained_out_of_memory, step_memory, training_advice
+
+MESH = make_mesh(MeshConfig(data=1))
+CONFIG = replace(Config(), {
+    "model": {"d_model": 64, "d_ff": 128, "num_heads": 4, "num_encoder_layers": 2, "num_decoder_layers": 2},
+    "data": {"batch_tokens": 2048, "vocabulary_size": 100},
+})  # fmt: skip
+SHAPE = (64, 32, 32)
+
+
+class Sizes:
+    source_vocabulary_size = target_vocabulary_size = 100
+
+
+def _too_much():
+    jax.jit(lambda: jnp.zeros((1 << 22, 1 << 22)))().block_until_ready()  # 64 TiB
+
+
+def test_the_state_is_counted_to_the_byte():
+    task = TranslationTask(CONFIG, Sizes())
+    found = step_memory(CONFIG, task, MESH, SHAPE)
+    # Parameters and the two moments of Adam; besides, a few scalars.
+    assert 0 <= found.state - 3 * 4 * task.num_parameters < 100
+    assert found.total == found.state + found.temporary
+    larger = step_memory(CONFIG, task, MESH, (128, 32, 32))
+    assert larger.state == found.state
+    assert 1.7 < larger.temporary / found.temporary < 2.3
+
+
+def test_a_devices_error_becomes_advice_and_other_errors_stay():
+    with pytest.raises(OutOfMemory, match="buy more"), explained_out_of_memory(lambda: "buy more"):
+        _too_much()
+    with pytest.raises(jax.errors.JaxRuntimeError, match="mine"), explained_out_of_memory(lambda: "buy more"):
+        raise jax.errors.JaxRuntimeError("INTERNAL: mine")
+
+
+def _mebibytes(text: str) -> float:
+    number, unit = re.fullmatch(r"([\d.]+) ([MG])iB", text).groups()
+    return float(number) * (1024 if unit == "G" else 1)
+
+
+def test_the_advice_gives_what_each_setting_would_need():
+    text = training_advice(CONFIG, Sizes(), MESH, SHAPE)
+    head, *lines = text.splitlines()
+    match = re.match(r"out of memory: a step on 64x\(32\+32\) slots needs (.*) on each device, and .* are free", head)
+    now = _mebibytes(match[1])
+    found = {setting: _mebibytes(size) for size, setting in (line.strip().split("  ") for line in lines)}
+    assert set(found) == {
+        "--config.memory.accumulate=2",
+        "--config.data.batch_tokens=1024",
+        "--config.precision=bf16",
+        "--config.memory.remat=dots --config.model.scan_layers=true",
+        "--config.memory.remat=full --config.model.scan_layers=true",
+    }
+    for setting in ("--config.memory.accumulate=2", "--config.data.batch_tokens=1024"):
+        assert found[setting] < 0.8 * now, setting
+    assert found["--config.memory.remat=full --config.model.scan_layers=true"] < now
+
+
+def test_only_settings_that_are_possible_are_advised():
+    bf16 = replace(CONFIG, {"precision": "bf16", "memory": {"remat": "full"}})
+    settings = [setting for setting, _, _ in memory._cheaper(bf16, 3, 1)]
+    assert settings == ["--config.data.batch_tokens=1024"]
+    assert [setting for setting, _, _ in memory._cheaper(bf16, 1, 1)] == []
+
+
+def test_translating_has_advice_of_its_own():
+    assert memory.decoding_advice(DecodingConfig()).endswith(
+        "lower --config.decoding.batch_tokens (now 4096) or --config.decoding.beam_size (now 5)"
+    )
+    assert "beam" not in memory.decoding_advice(DecodingConfig(method="greedy"))
