@@ -383,7 +383,7 @@ class ProfileConfig:
     """A trace of a few steps by `jax.profiler`, in `profile/` of the workdir, for xprof.
 
     Attributes:
-      start_step: the first step that is traced; those before it compile.
+      start_step: the first step that is traced; a batch shape that comes for the first time compiles.
       num_steps: how many are traced; 0 for none.
     """
 
@@ -419,6 +419,11 @@ class Config:
 
     def __post_init__(self) -> None:
         _check_choice("precision", self.precision, "fp32", "bf16", "fp16")
+        if self.profile.num_steps and self.profile.start_step > self.training.num_steps:
+            raise ValueError(
+                f"profile.start_step={self.profile.start_step} is after the last step, training.num_steps="
+                f"{self.training.num_steps}: nothing would be traced; lower --config.profile.start_step"
+            )
         if self.model.share_embeddings and not self.data.joint_vocabulary:
             raise ValueError(
                 "model.share_embeddings=true needs one vocabulary for both languages: "

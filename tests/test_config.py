@@ -162,3 +162,8 @@ def test_the_scan_for_reads_sees_a_section_by_its_name_and_by_its_annotation():
     assert _reads(tree) & {"data.seed", "decoding.seed", "training.seed"} == {"decoding.seed"}
     tree = ast.parse("def f(settings: DataConfig):\n    return settings.seed")
     assert _reads(tree) & {"data.seed", "decoding.seed", "training.seed"} == {"data.seed"}
+
+
+def test_a_trace_after_the_last_step_is_refused():
+    with pytest.raises(ValueError, match=r"profile.start_step=20 is after the last step, training.num_steps=5"):
+        replace(Config(), {"training.num_steps": 5, "profile.num_steps": 1})

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 import time
+from typing import Any
 
 _PEAKS = {
     "H200": (989e12, 494.5e12),
     "H100 PCIe": (756e12, 378e12),
+    "H100 NVL": (835e12, 417.5e12),
     "H100": (989e12, 494.5e12),
     "GH200": (989e12, 494.5e12),
     "B200": (2250e12, 1125e12),
@@ -20,14 +23,15 @@ _PEAKS = {
     "A30": (165e12, 82e12),
     "A40": (149.7e12, 74.8e12),
     "L40S": (362e12, 183e12),
+    "L40": (181e12, 90.5e12),
     "L4": (121e12, 60e12),
     "V100": (125e12, 15.7e12),
     "T4": (65e12, 8.1e12),
 }
 """Device -> FLOP/s of dense products, with fp16 or bf16 inputs and with fp32 ones (TF32 where there is such a unit).
 
-From NVIDIA's data sheets, SXM form where there are several, without sparsity. The first name that a device's kind
-contains is taken, longer ones before shorter ones.
+From NVIDIA's data sheets, SXM form where there are several, without sparsity. The longest name that a device's kind
+has among its words is taken.
 """
 
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -40,7 +44,7 @@ class Peak:
     """The rate of matrix products.
 
     Attributes:
-      rate: FLOP/s of all devices of this process together; 0 where it is not known.
+      rate: FLOP/s of all devices together; 0 where it is not known.
       source: where the number comes from, for a person.
     """
 
@@ -49,11 +53,8 @@ class Peak:
 
 
 @functools.cache
-def product_peak(precision: str) -> Peak:
-    """The peak of this process's devices in `precision`: `fp32`, `bf16` or `fp16`."""
-    import jax
-
-    devices = jax.local_devices()
+def product_peak(precision: str, devices: tuple[Any, ...]) -> Peak:
+    """The peak of `devices` together in `precision`: `fp32`, `bf16` or `fp16`."""
     if devices[0].platform == "cpu":
         rate = measured_rate(_DTYPES[precision])
         return Peak(rate, f"measured here with {_DTYPES[precision]} products of {_SIZE} x {_SIZE} matrices")
@@ -65,7 +66,7 @@ def product_peak(precision: str) -> Peak:
 
 def data_sheet_rate(kind: str, precision: str) -> float:
     """FLOP/s of one device of `kind`, as JAX names it; 0.0 where it is not on record."""
-    names = [name for name in _PEAKS if name in kind]
+    names = [name for name in _PEAKS if re.search(rf"(?<![\w]){re.escape(name)}(?![\w])", kind)]
     half, single = _PEAKS[max(names, key=len)] if names else (0.0, 0.0)
     return single if precision == "fp32" else half
 

@@ -86,13 +86,11 @@ class Utilisation:
             self._handles = []
 
 
-def watch_this_process() -> Utilisation:
-    """The utilisation of the cores and GPUs that this process works on."""
-    import jax
-
+def watch(devices: Sequence[Any]) -> Utilisation:
+    """The utilisation of this process's cores, and of those of `devices` that are GPUs."""
     from jaxformer.monitoring.machine import usable_cores
 
-    devices = [device for device in jax.local_devices() if device.platform == "gpu"]
+    devices = [device for device in devices if device.platform == "gpu"]
     nvml = None
     if devices and importlib.util.find_spec("pynvml"):
         nvml = importlib.import_module("pynvml")

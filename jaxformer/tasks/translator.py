@@ -24,6 +24,7 @@ from jaxformer.data.cleaning import Cleaner
 from jaxformer.data.splitting import split_line
 from jaxformer.decoding import Hypotheses, beam_search, greedy_search, sample
 from jaxformer.models import EncoderDecoder
+from jaxformer.parallel.threads import run_with, thread_settings
 from jaxformer.tasks.rows import as_sequences, group_rows, padded
 from jaxformer.types import BOS_ID, EOS_ID, PAD_ID, Batch
 
@@ -230,11 +231,13 @@ class Translator:
         """
         lengths = [len(job.source) for job in jobs]
         waiting: collections.deque[tuple[list[int], concurrent.futures.Future[Hypotheses]]] = collections.deque()
-        with concurrent.futures.ThreadPoolExecutor(_AT_ONCE, "translator") as threads:
+        settings = thread_settings()
+        threads = concurrent.futures.ThreadPoolExecutor(_AT_ONCE, "translator")
+        try:
             for places, rows, bucket in group_rows(lengths, self.max_length, self.config.batch_tokens):
                 batch = [jobs[place] for place in places]
                 search = functools.partial(self._search_jobs, batch, rows, bucket, with_prefix=with_prefix)
-                found = threads.submit(search)
+                found = threads.submit(run_with, settings, search)
                 if (shape := (rows, bucket, with_prefix)) not in self._searched:  # compiled once, not by both threads
                     self._searched.add(shape)
                     found.exception()
@@ -244,6 +247,8 @@ class Translator:
                     yield places, found.result()
             for places, found in waiting:
                 yield places, found.result()
+        finally:
+            threads.shutdown(cancel_futures=True)  # what nobody waits for any more is not begun
 
     def _search_jobs(self, batch: Sequence[_Job], rows: int, bucket: int, *, with_prefix: bool) -> Hypotheses:
         """The hypotheses for `batch`, padded to [rows, bucket]."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from jaxformer.config import Config
 from jaxformer.data.pipeline import BatchPipeline
@@ -18,26 +19,26 @@ from jaxformer.tasks.translation import TranslationTask
 from jaxformer.training.tuning import attention_calls
 
 
-def describe_run(config: Config, task: TranslationTask, pipeline: BatchPipeline, devices: int, pairs: int) -> str:
+def describe_run(config: Config, task: TranslationTask, pipeline: BatchPipeline, mesh: Mesh, pairs: int) -> str:
     """The lines.
 
     Args:
       config: of the run.
       task: with its tokenizer.
       pipeline: of the training split.
-      devices: that share a batch.
+      mesh: whose devices share a batch.
       pairs: of the training split.
     """
     shapes = ", ".join(f"{s.rows}x({s.source_length}+{s.target_length})" for s in pipeline.shapes)
     steps = config.training.num_steps
     return "\n".join(
         [
-            f"model: {task.num_parameters:,} parameters, {describe_precision(config.precision, jax.devices()[0])}",
+            f"model: {task.num_parameters:,} parameters, {describe_precision(config.precision, mesh.devices.flat[0])}",
             _attention(task, pipeline, config.memory.accumulate),
-            _flops(config, task, pipeline),
+            _flops(config, task, pipeline, mesh),
             f"batches: {shapes} (rows x (source + target)); planned padding efficiency {pipeline.efficiency:.3f}",
             f"training: {pairs:,} pairs, {pipeline.batches_per_epoch:,} batches an epoch, "
-            f"{steps:,} steps = {steps / pipeline.batches_per_epoch:.1f} epochs, on {devices} device(s)",
+            f"{steps:,} steps = {steps / pipeline.batches_per_epoch:.1f} epochs, on {mesh.size} device(s)",
         ]
     )
 
@@ -46,8 +47,8 @@ def describe_precision(precision: str, device: Any) -> str:
     """`precision`, and how a GPU multiplies float32 matrices: JAX leaves that to TF32 where the device has it."""
     wanted = str(jax.config.jax_default_matmul_precision or "default").lower()  # type: ignore[attr-defined]
     short = wanted in ("default", "fastest", "tensorfloat32", "tf32_tf32_f32")
-    capability = float(getattr(device, "compute_capability", "0") or 0) if device.platform == "gpu" else 0.0
-    if precision == "fp32" and short and capability >= 8.0:
+    generation = str(getattr(device, "compute_capability", "")).partition(".")[0]  # "9" of "9.0"; "gfx90a" elsewhere
+    if precision == "fp32" and short and generation.isdigit() and int(generation) >= 8:
         return "fp32, matrix products in TF32 (JAX_DEFAULT_MATMUL_PRECISION=highest computes them in full)"
     return precision
 
@@ -60,10 +61,10 @@ def _attention(task: TranslationTask, pipeline: BatchPipeline, accumulate: int) 
     return describe_attention(call.q, call.k, mask=call.mask, dropout=call.dropout)
 
 
-def _flops(config: Config, task: TranslationTask, pipeline: BatchPipeline) -> str:
+def _flops(config: Config, task: TranslationTask, pipeline: BatchPipeline, mesh: Mesh) -> str:
     """Model FLOPs of a middling batch, and what MFU compares them with."""
     rows, source, target = pipeline.shapes[len(pipeline.shapes) // 2]
     text = describe_flops(config.model, task.tokenizer.target_vocabulary_size, rows, source, target)
-    peak = product_peak(config.precision)
+    peak = product_peak(config.precision, tuple(mesh.local_devices))
     against = f"against {peak.rate / 1e9:,.0f} GFLOP/s, {peak.source}" if peak.rate else f"not told: {peak.source}"
     return f"model FLOPs: {text}; MFU is {against}"

@@ -196,8 +196,11 @@ def tune(config: Config, output: str = "") -> None:
 
 def plan(config: Config, workdir: Workdir | str | os.PathLike[str]) -> None:
     """Prints what `train` would do, and what it would need; runs nothing and writes nothing."""
+    from jaxformer.ops.attention import load_measurements
     from jaxformer.training.planning import describe_plan
 
+    if config.model.attention_table:
+        load_measurements(config.model.attention_table)
     print(describe_plan(config, _as_workdir(workdir)), flush=True)
 
 
@@ -255,6 +258,10 @@ def _keep_attention_table(config: Config, workdir: Workdir) -> None:
         load_measurements(table)  # refused under the name that a person gave it
         if jax.process_index() == 0:
             atomic_write(workdir.attention_table, Path(table).read_text(encoding="utf-8"))
+    if table and jax.process_count() > 1:  # all must find the copy, or they would compile different programs
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices("attention table")
 
 
 def _use_attention_table(workdir: Workdir) -> None:

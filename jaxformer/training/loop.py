@@ -12,7 +12,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
@@ -77,6 +77,15 @@ class Progress:
         means = {name: total / weight if weight else float("nan") for name, (total, weight) in self.window.items()}
         self.window = {}
         return means
+
+
+class _Pending(NamedTuple):
+    """A step that has been dispatched: its metrics on the device, its counts, and whether they count in rates."""
+
+    step: int
+    metrics: Any
+    counts: dict[str, int]
+    timed: bool
 
 
 class StepHook(Protocol):
@@ -144,7 +153,7 @@ class Loop:
         self._step, self._feed = step, feed
         self._step_hooks, self._boundary_hooks = step_hooks, boundary_hooks
         self._interruption, self._saver = interruption, saver
-        self._pending: collections.deque[tuple[int, Any, dict[str, int]]] = collections.deque()
+        self._pending: collections.deque[_Pending] = collections.deque()
         self._phases = phases or PhaseClock()
         self._throughput = throughput or Throughput(self._phases)
         self._shapes: set[Any] = set()
@@ -167,15 +176,19 @@ class Loop:
                 return
             with self._phases.phase("data_wait"):
                 fed = next(self._feed)
-            first = not self._shapes  # of this process: waited for, so that its time can be told
-            with self._phases.phase(self._phase(fed.batch)):
+            phase = self._phase(fed.batch)
+            compiles = phase == "compile"
+            if compiles:  # its time and its tokens belong to no rate; those of the steps before it do
+                with self._phases.phase("step"):
+                    self.settle()
+            with self._phases.phase(phase):
                 with jax.transfer_guard("disallow"):
                     self.state, metrics = self._step(self.state, fed.batch)
                 self.progress.step += 1
                 self.progress.iterator = fed.iterator
                 jax.tree.map(lambda x: x.copy_to_host_async(), metrics)
-                self._pending.append((self.progress.step, metrics, fed.counts))
-                self.settle(0 if first else LAG)
+                self._pending.append(_Pending(self.progress.step, metrics, fed.counts, not compiles))
+                self.settle(0 if compiles else LAG)
 
     def _phase(self, batch: Batch) -> str:
         shapes = tuple(leaf.shape for leaf in jax.tree.leaves(batch))
@@ -186,11 +199,12 @@ class Loop:
     def settle(self, lag: int = 0) -> None:
         """Fetches the metrics of all but the last `lag` steps and shows them to the step hooks."""
         while len(self._pending) > lag:
-            step, metrics, counts = self._pending.popleft()
+            step, metrics, counts, timed = self._pending.popleft()
             fetched = jax.device_get(metrics)
             self.progress.add(fetched)
             self.progress.tokens += counts["target_tokens"]
-            self._throughput.update(**counts)
+            if timed:
+                self._throughput.update(**counts)
             for hook in self._step_hooks:
                 if step % hook.every == 0 or step == self.num_steps:
                     hook(step, fetched, self.progress)

@@ -76,7 +76,8 @@ def explained_out_of_memory(advice: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error) and "out of memory" not in str(error).lower():
+        text = str(error).lower()
+        if "shared memory" in text or ("resource_exhausted" not in text and "out of memory" not in text):
             raise
         raise OutOfMemory(advice()) from error
 
@@ -91,13 +92,18 @@ def training_advice(config: Config, tokenizer: Any, mesh: Any, shape: tuple[int,
       shape: (rows, source slots, target slots) of the batch that failed, or of the longest.
     """
     device = mesh.devices.flat[0]
-    now = _needed(config, tokenizer, mesh, shape)
+    step = f"out of memory: a step on {shape[0]}x({shape[1]}+{shape[2]}) slots"
+    try:
+        now = describe_size(_needed(config, tokenizer, mesh, shape))
+    except jax.errors.JaxRuntimeError:  # compiling may need memory as well
+        settings = "\n".join(f"  {setting}" for setting, _, _ in _cheaper(config, shape[0], mesh.size))
+        return f"{step} does not fit, {_available(device)}. What needs less:\n{settings}"
     lines = [
-        f"out of memory: a step on {shape[0]}x({shape[1]}+{shape[2]}) slots needs {describe_size(now)} on each device, "
-        f"and {_available(device)}. What it would need instead (compiled, not guessed):"
+        f"{step} needs {now} on each device, and {_available(device)}. What it would need instead (compiled, not "
+        "guessed):"
     ]
     for setting, changed, rows in _cheaper(config, shape[0], mesh.size):
-        with contextlib.suppress(jax.errors.JaxRuntimeError, ValueError):
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
             needed = _needed(changed, tokenizer, mesh, (rows, *shape[1:]))
             lines.append(f"  {describe_size(needed):>9}  {setting}")
     return "\n".join(lines)
@@ -112,11 +118,12 @@ def decoding_advice(config: DecodingConfig) -> str:
 def _cheaper(config: Config, rows: int, devices: int) -> Iterator[tuple[str, Config, int]]:
     """Settings that need less, the configuration with each, and its rows."""
     parts = 2 * config.memory.accumulate
-    if rows % (parts * devices) == 0:
-        yield f"--config.memory.accumulate={parts}", replace(config, {"memory.accumulate": parts}), rows
-    if rows // 2 >= config.memory.accumulate * devices:
+    if whole := rows // (parts * devices) * parts * devices:  # the pipeline rounds rows in the same way
+        yield f"--config.memory.accumulate={parts}", replace(config, {"memory.accumulate": parts}), whole
+    least = config.memory.accumulate * devices
+    if fewer := rows // 2 // least * least:
         half = config.data.batch_tokens // 2
-        yield f"--config.data.batch_tokens={half}", replace(config, {"data.batch_tokens": half}), rows // 2
+        yield f"--config.data.batch_tokens={half}", replace(config, {"data.batch_tokens": half}), fewer
     if config.precision == "fp32":
         yield "--config.precision=bf16", replace(config, {"precision": "bf16"}), rows
     if config.memory.remat == "none":

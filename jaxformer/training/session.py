@@ -24,7 +24,7 @@ from jaxformer.monitoring.peaks import product_peak
 from jaxformer.monitoring.progress import Progress as ProgressBar
 from jaxformer.monitoring.throughput import PhaseClock, Throughput, process_start
 from jaxformer.monitoring.trackers import JsonlTracker, TensorBoardTracker, Tracker, Trackers
-from jaxformer.monitoring.utilisation import watch_this_process
+from jaxformer.monitoring.utilisation import watch
 from jaxformer.parallel.mesh import make_mesh, place_batch, place_replicated
 from jaxformer.tasks.translation import TranslationTask
 from jaxformer.training import hooks
@@ -44,6 +44,11 @@ from jaxformer.training.workdir import Workdir
 from jaxformer.types import Batch
 
 _LOGGER = logging.getLogger(__name__)
+
+_NO_BREAKDOWN = (
+    "out of memory while a step was taken apart, for which the state is held twice: "
+    "set --config.monitoring.breakdown=false"
+)
 
 
 def open_checkpoints(config: Config, workdir: Workdir, *, read_only: bool = False) -> Checkpoints:
@@ -126,7 +131,7 @@ class Session:
 
     def describe(self) -> str:
         """What is about to be trained, in a few lines."""
-        return describe_run(self.config, self.task, self.pipeline, self.mesh.size, len(self.prepared.train))
+        return describe_run(self.config, self.task, self.pipeline, self.mesh, len(self.prepared.train))
 
     def train(self, interruption: Interruption) -> Outcome:
         """Restores if there is something to restore, then runs the loop to its end.
@@ -137,10 +142,12 @@ class Session:
           OutOfMemory: if a device has too little, with what would need less.
         """
         config, training = self.config, self.config.training
-        state, progress, restored = self._start()
-        breakdown = self._time_step(state) if config.monitoring.breakdown else {}
+        with explained_out_of_memory(self._memory_advice):
+            state, progress, restored = self._start()
+        with explained_out_of_memory(lambda: _NO_BREAKDOWN):
+            breakdown = self._time_step(state) if config.monitoring.breakdown else {}
         phases = PhaseClock()
-        throughput = Throughput(phases, product_peak(config.precision).rate)
+        throughput = Throughput(phases, product_peak(config.precision, tuple(self.mesh.local_devices)).rate)
         with contextlib.ExitStack() as stack:
             place = functools.partial(place_batch, mesh=self.mesh)
             feed = stack.enter_context(DeviceFeed(self.pipeline, place, count=self._count))
@@ -185,7 +192,7 @@ class Session:
     def _step_hooks(
         self, stack: contextlib.ExitStack, tracker: Tracker, bar: ProgressBar, throughput: Throughput
     ) -> list[StepHook]:
-        utilisation = watch_this_process()
+        utilisation = watch(self.mesh.local_devices)
         stack.callback(utilisation.close)
         return [
             hooks.StopAtNan(self.schedule),

@@ -26,6 +26,7 @@ from jaxformer.data.pipeline import BatchPipeline
 from jaxformer.data.prepare import PreparedData
 from jaxformer.ops.attention import IMPLEMENTATIONS, Call, Mask, attention, recorded_calls
 from jaxformer.ops.attention.choice import FORMAT, Case, current_device
+from jaxformer.parallel.mesh import make_mesh
 from jaxformer.tasks.translation import TranslationTask
 from jaxformer.types import Batch, Sequences
 
@@ -38,8 +39,8 @@ _SECONDS = 0.05
 _EMULATED = {"cpu": ("pallas", "mosaic")}
 """Written for other devices: on these they are only interpreted, for tests."""
 
-_TOLERANCE = {"float64": 1e-9, "float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
-"""Of values and gradients, relative to the largest element."""
+_TOLERANCE = {"float64": 1e-9, "float32": 2e-3, "bfloat16": 5e-2, "float16": 1e-2}
+"""Of values and gradients, relative to the largest element; a kernel's float32 products may be TF32."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,7 @@ def tune(config: Config, prepared: PreparedData) -> str:
       ValueError: for batches that do not divide over the devices.
     """
     task = TranslationTask(config, prepared.tokenizer)
-    parts = jax.local_device_count() * config.memory.accumulate
+    parts = make_mesh(config.mesh).size * config.memory.accumulate
     with BatchPipeline(prepared.variants, config.data, seed=config.training.seed, divisor=parts) as pipeline:
         shapes = [(shape.rows // parts, shape.source_length, shape.target_length) for shape in pipeline.shapes]
     cases = largest_by_case(attention_calls(task, shapes))
@@ -119,13 +120,12 @@ def measure(case: Case, call: Call, *, rounds: int = ROUNDS) -> Measured:
             refused[name] = "only interpreted here"
             continue
         try:
-            if call.dropout:  # which weights are dropped may differ; whether the rest is right may not
-                plain = jax.block_until_ready(_both_ways(name, 0.0)(*operands))
+            with jax.default_matmul_precision("highest"):  # compared without TF32, and without dropout
+                found = jax.block_until_ready(_both_ways(name, 0.0)(*operands))
             both = _both_ways(name, call.dropout)
-            result = jax.block_until_ready(both(*operands))
-            found = plain if call.dropout else result
-        except (NotImplementedError, jax.errors.JaxRuntimeError) as error:
-            refused[name] = str(error).splitlines()[0]
+            jax.block_until_ready(both(*operands))
+        except Exception as error:  # whatever one does, the others are measured
+            refused[name] = (str(error) or type(error).__name__).splitlines()[0]
             continue
         expected = found if expected is None else expected
         if not _agree(found, expected, case.dtype):

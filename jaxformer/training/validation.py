@@ -17,6 +17,7 @@ from jaxformer.data.pipeline import evaluation_batches
 from jaxformer.data.store import TokenizedDataset
 from jaxformer.parallel.mesh import first_copy, place_batch
 from jaxformer.tasks.translation import TranslationTask, prefixed, score_translations
+from jaxformer.training.memory import decoding_advice, explained_out_of_memory
 from jaxformer.types import Pair
 
 _LOGGER = logging.getLogger(__name__)
@@ -65,7 +66,9 @@ class Evaluation:
         if self._translator is None:
             self._translator = self._task.translator(alone, greedily(self._config.decoding))
         self._task.update_translator(self._translator, alone)
-        hypotheses = [found.text for found in self._translator.translate([pair.source for pair in self._translated])]
+        with explained_out_of_memory(lambda: decoding_advice(self._config.decoding)):
+            found = self._translator.translate([pair.source for pair in self._translated])
+        hypotheses = [translation.text for translation in found]
         scores = score_translations(hypotheses, self._translated)
         return prefixed("validation", {**values, **scores.values})
 

@@ -1,5 +1,6 @@
 """The peak that MFU is compared with: by data sheet, or measured on a CPU."""
 
+import jax
 import pytest
 
 from jaxformer.monitoring.peaks import data_sheet_rate, measured_rate, product_peak
@@ -14,19 +15,23 @@ from jaxformer.monitoring.peaks import data_sheet_rate, measured_rate, product_p
         ("NVIDIA A100-SXM4-40GB", "fp32", 156),
         ("NVIDIA L40S", "bf16", 362),
         ("NVIDIA L4", "bf16", 121),
+        ("NVIDIA L40", "bf16", 181),
+        ("NVIDIA H100 NVL", "bf16", 835),
     ],
 )
 def test_a_device_is_found_by_the_longest_name_in_its_kind(kind, precision, teraflops):
     assert data_sheet_rate(kind, precision) == teraflops * 1e12
 
 
-def test_an_unknown_device_has_no_peak():
-    assert data_sheet_rate("Abacus 3", "bf16") == 0.0
+@pytest.mark.parametrize("kind", ["Abacus 3", "NVIDIA RTX A4000", "NVIDIA RTX A3000 Laptop GPU", "NVIDIA T400"])
+def test_an_unknown_device_has_no_peak_even_if_its_name_is_like_a_known_one(kind):
+    assert data_sheet_rate(kind, "bf16") == 0.0
 
 
 def test_a_cpu_is_measured_once():
-    peak = product_peak("fp32")
-    assert peak is product_peak("fp32")
+    devices = tuple(jax.devices())
+    peak = product_peak("fp32", devices)
+    assert peak is product_peak("fp32", devices)
     assert "measured here with float32" in peak.source
     assert 1e8 < peak.rate < 1e15
 

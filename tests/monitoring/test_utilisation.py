@@ -2,9 +2,10 @@
 
 import time
 
+import jax
 import pytest
 
-from jaxformer.monitoring.utilisation import Utilisation, physical_gpus, watch_this_process
+from jaxformer.monitoring.utilisation import Utilisation, physical_gpus, watch
 
 
 class Rates:
@@ -75,7 +76,7 @@ def test_the_time_of_this_process_is_divided_by_that_of_its_cores():
 
 
 def test_a_cpu_run_watches_no_gpu():
-    utilisation = watch_this_process()
+    utilisation = watch(jax.local_devices())
     assert "utilisation/gpu" not in utilisation.window()
     utilisation.close()
 

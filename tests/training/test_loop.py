@@ -250,3 +250,24 @@ def test_signals_ask_once_and_handlers_come_back():
         assert interruption.requested == signal.SIGINT
         assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL, "a second Ctrl-C must end the process at once"
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_steps_that_compile_count_in_no_rate():
+    """Two shapes: their first steps are timed as compilation, and their tokens are left out of the rates."""
+
+    class TwoShapes(Counter):
+        def __next__(self):
+            batch = super().__next__()
+            return batch if self.next % 2 else jax.tree.map(lambda x: np.repeat(x, 2, axis=0), batch)
+
+    phases = PhaseClock()
+    throughput = Throughput(phases)
+    seen = []
+    throughput.update = lambda **counts: seen.append(counts)
+    progress = Progress()
+    with DeviceFeed(TwoShapes(), lambda batch: place_batch(batch, MESH)) as feed:
+        loop = Loop(STEP, _new_state(), progress, feed, num_steps=8, phases=phases, throughput=throughput)
+        loop.run()
+        loop.settle()
+    assert len(seen) == 6
+    assert progress.tokens > sum(counts["target_tokens"] for counts in seen)

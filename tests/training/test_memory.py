@@ -73,9 +73,16 @@ def test_the_advice_gives_what_each_setting_would_need():
 
 def test_only_settings_that_are_possible_are_advised():
     bf16 = replace(CONFIG, {"precision": "bf16", "memory": {"remat": "full"}})
-    settings = [setting for setting, _, _ in memory._cheaper(bf16, 3, 1)]
-    assert settings == ["--config.data.batch_tokens=1024"]
+    found = [(setting, rows) for setting, _, rows in memory._cheaper(bf16, 89, 8)]
+    assert found == [("--config.memory.accumulate=2", 80), ("--config.data.batch_tokens=1024", 40)]
     assert [setting for setting, _, _ in memory._cheaper(bf16, 1, 1)] == []
+
+
+def test_where_compiling_needs_too_much_as_well_the_settings_are_named_alone(monkeypatch):
+    monkeypatch.setattr(memory, "_needed", lambda *_: _too_much())
+    text = training_advice(CONFIG, Sizes(), MESH, SHAPE)
+    assert text.startswith("out of memory: a step on 64x(32+32) slots does not fit, ")
+    assert "\n  --config.memory.accumulate=2\n" in text
 
 
 def test_translating_has_advice_of_its_own():
