@@ -39,8 +39,11 @@ _SECONDS = 0.05
 _EMULATED = {"cpu": ("pallas", "mosaic")}
 """Written for other devices: on these they are only interpreted, for tests."""
 
-_TOLERANCE = {"float64": 1e-9, "float32": 2e-3, "bfloat16": 5e-2, "float16": 1e-2}
-"""Of values and gradients, relative to the largest element; a kernel's float32 products may be TF32."""
+_TOLERANCE = {"float64": 1e-9, "float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
+"""Of values and gradients, relative to the largest element."""
+
+_TOLERANCE_TF32 = 2e-3
+"""The same for float32 on a GPU, where our kernels' products are TF32's: they have its ten bits, whatever is asked."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,13 +117,13 @@ def measure(case: Case, call: Call, *, rounds: int = ROUNDS) -> Measured:
     operands = _operands(call)
     timed: dict[str, Callable[[], Any]] = {}
     refused: dict[str, str] = {}
-    expected = None
+    expected, tolerance = None, _tolerance(case.dtype)
     for name in IMPLEMENTATIONS:
         if name in _EMULATED.get(current_device().platform, ()):
             refused[name] = "only interpreted here"
             continue
         try:
-            with jax.default_matmul_precision("highest"):  # compared without TF32, and without dropout
+            with jax.default_matmul_precision("highest"):  # without dropout, and where it listens, without TF32
                 found = jax.block_until_ready(_both_ways(name, 0.0)(*operands))
             both = _both_ways(name, call.dropout)
             jax.block_until_ready(both(*operands))
@@ -128,8 +131,8 @@ def measure(case: Case, call: Call, *, rounds: int = ROUNDS) -> Measured:
             refused[name] = (str(error) or type(error).__name__).splitlines()[0]
             continue
         expected = found if expected is None else expected
-        if not _agree(found, expected, case.dtype):
-            refused[name] = f"WRONG here: differs from {next(iter(timed))} by more than {_TOLERANCE[case.dtype]:g}"
+        if not _agree(found, expected, tolerance):
+            refused[name] = f"WRONG here: differs from {next(iter(timed))} by more than {tolerance:g}"
             continue
         timed[name] = functools.partial(both, *operands)
     if not timed:
@@ -173,10 +176,14 @@ def _operands(call: Call) -> tuple[Any, ...]:
     return q, k, v, jax.tree.map(fill, call.mask), cotangent
 
 
-def _agree(found: Any, expected: Any, dtype: str) -> bool:
+def _tolerance(dtype: str) -> float:
+    return _TOLERANCE_TF32 if dtype == "float32" and jax.default_backend() == "gpu" else _TOLERANCE[dtype]
+
+
+def _agree(found: Any, expected: Any, tolerance: float) -> bool:
     def close(a: jax.Array, b: jax.Array) -> bool:
         a, b = a.astype(jnp.float32), b.astype(jnp.float32)
-        return bool(jnp.abs(a - b).max() <= _TOLERANCE[dtype] * jnp.maximum(jnp.abs(b).max(), 1e-6))
+        return bool(jnp.abs(a - b).max() <= tolerance * jnp.maximum(jnp.abs(b).max(), 1e-6))
 
     return all(close(a, b) for a, b in zip(found, expected, strict=True))
 

@@ -89,8 +89,26 @@ def test_gzip_is_unpacked_and_read(tmp_path: Path) -> None:
     assert TextFile(tmp_path / "a").read(0, 2) == read_lines(tmp_path / "a.gz") == ["eins", "zwei"]
 
 
-@pytest.mark.parametrize("content", [b"plain text", gzip.compress(b"x" * 1000)[:-12]])
+@pytest.mark.parametrize(
+    "content", [b"plain text", gzip.compress(b"x" * 1000, mtime=0)[:-12]], ids=["not gzip", "cut short"]
+)
 def test_damaged_gzip_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.gz").write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.gz is damaged or not a gzip file"):
         unpack(tmp_path / "a.gz", tmp_path / "a")
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.de"
+    path.write_text("eins\n" * 200)
+    file = TextFile(path)
+    assert file.read(100, 101) == ["eins"]
+    path.write_text("einundzwanzig\n" * 200)
+    with pytest.raises(ValueError, match=r"a\.de has changed while it was being read: run the same command again"):
+        file.read(100, 101)
+
+
+def test_messages_name_the_file_that_a_person_knows(tmp_path: Path) -> None:
+    (tmp_path / "unpacked").write_bytes(b"one\ntwo\x00\n")
+    with pytest.raises(ValueError, match=r"^mine\.de\.gz, line 2: a NUL byte"):
+        TextFile(tmp_path / "unpacked", name="mine.de.gz")
