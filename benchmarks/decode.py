@@ -1,25 +1,27 @@
 """Decoding with jaxformer beside CTranslate2 (the same network, weights and sentences) and Hugging Face's generate.
 
     python -m benchmarks.decode [--experiment=multi30k:tiny] [--sentences=512] [--rounds=5] [--json=FILE]
+    python -m benchmarks.decode --workdir=runs/multi30k-tiny --input=test2016.en
 
-Weights are random, and the embeddings of the special tokens 0, so that none of them is ever chosen: every sentence has
-16 source and 16 target tokens, the work is the same for all. Greedy outputs must agree before anything is timed (a few
-may differ where two logits are equal to the last digits). CTranslate2 is timed in both ways of using several cores:
-all on one batch, or a batch on each. `transformers`, where it is installed, has the same shape, but weights of its own,
-and its outputs are not compared. Sides take turns; rates, in sentences a second, are medians over rounds.
+Without `--workdir`, weights are random, and the embeddings of the special tokens 0, so that none of them is ever
+chosen: every sentence has 16 source and 16 target tokens, the work is the same for all. With it, a trained run
+translates a text, whose sentences end when they end. Greedy outputs must agree before anything is timed (a few may
+differ where two logits are equal to the last digits). CTranslate2 is timed in both ways of using several cores: all on
+one batch, or a batch on each. `transformers`, where it is installed, has the same shape, but weights of its own, and
+its outputs are not compared. Sides take turns; rates, in sentences a second, are medians over rounds.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import importlib.util
+import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks import report
 from jaxformer.monitoring.huge_pages import restart_with_huge_pages
@@ -27,6 +29,10 @@ from jaxformer.monitoring.huge_pages import restart_with_huge_pages
 PACKAGES = ("jax", "flax", "ctranslate2", "transformers", "torch")
 LENGTH = 16
 AGREEMENT = 0.97  # share of equal greedy outputs
+SEARCHES = ((1, 32), (1, 256), (4, 32), (4, 256))  # beam size, rows of a batch
+
+Translate = Callable[[], list[list[int]]]
+"""Translates all sentences of a subject; the tokens of each output, without the end of the sentence."""
 
 
 class Numbers:
@@ -46,29 +52,88 @@ class Numbers:
         return " ".join(str(i) for i in ids if i != 3)
 
 
-def our_side(sizes: Any, params: Any, sentences: list[str], beam: int, rows: int) -> Callable[[], list[str]]:
-    """A function that translates all sentences with jaxformer."""
-    from benchmarks.peers.our_training import config_of
-    from jaxformer.config import DecodingConfig
+class Subject(NamedTuple):
+    """What is translated with which network.
+
+    Attributes:
+      task: of jaxformer, makes translators.
+      params: of its network.
+      sentences: text of each line.
+      source: its tokens, the end of the sentence last.
+      limit: longest output in tokens, the end of the sentence included; 0 for each line's own limit.
+      longest: of any output.
+    """
+
+    task: Any
+    params: Any
+    sentences: list[str]
+    source: list[list[int]]
+    limit: int
+    longest: int
+
+
+def random_subject(experiment: str, vocabulary: int, sentences: int) -> Subject:
+    """The network of an experiment with random weights, and random sentences."""
+    import numpy as np
+
+    import experiments
+    from benchmarks.peers.ctranslate2_model import SPECIAL
     from jaxformer.tasks.translation import TranslationTask
 
+    name, _, variant = experiment.partition(":")
+    numbers = Numbers(vocabulary)
+    task = TranslationTask(experiments.find(name).config(variant), numbers)  # type: ignore[arg-type]
+    params = task.init_params(0)
+    table = params["target_embedding"]["table"]
+    table[...] = table[...].at[: len(SPECIAL)].set(0.0)
+    drawn = np.random.default_rng(0).integers(len(SPECIAL), vocabulary, (sentences, LENGTH - 1))
+    texts = [" ".join(map(str, row)) for row in drawn]
+    return Subject(task, params, texts, numbers.encode_source(texts), LENGTH, LENGTH)
+
+
+def trained_subject(workdir: str, text: Path) -> Subject:
+    """A trained run and the lines of a file; those that are empty or too long are left out."""
+    import contextlib
+
+    from jaxformer.data.tokenizer import Tokenizer
+    from jaxformer.parallel.mesh import first_copy, make_mesh, replicated
+    from jaxformer.tasks.translation import TranslationTask
+    from jaxformer.training.averaging import select_params
+    from jaxformer.training.session import open_checkpoints
+    from jaxformer.training.workdir import Workdir
+
+    run = Workdir(workdir)
+    config = run.load_config()
+    tokenizer = Tokenizer.load(run.tokenizer)
+    task = TranslationTask(config, tokenizer)
+    with contextlib.closing(open_checkpoints(config, run, read_only=True)) as checkpoints:
+        template = task.abstract_params(replicated(make_mesh(config.mesh)))
+        params = first_copy(select_params(checkpoints, config.training, template)[0])
+    lines = [line for line in text.read_text(encoding="utf-8").splitlines() if line.strip()]
+    pairs = zip(lines, tokenizer.encode_source(lines), strict=True)
+    kept = [(line, ids) for line, ids in pairs if len(ids) <= task.max_length]
+    sentences, source = map(list, zip(*kept, strict=True))
+    return Subject(task, params, sentences, source, 0, task.max_length)
+
+
+def our_side(subject: Subject, beam: int, rows: int) -> Translate:
+    """jaxformer. A batch has as many rows as asked for where they have 16 tokens, and fewer where they are longer."""
+    from jaxformer.config import DecodingConfig
+
     decoding = DecodingConfig(
-        method="beam" if beam > 1 else "greedy", beam_size=beam, max_length=LENGTH, batch_tokens=rows * LENGTH
+        method="beam" if beam > 1 else "greedy", beam_size=beam, max_length=subject.limit, batch_tokens=rows * LENGTH,
+        length_penalty=1.0,
     )
-    task = TranslationTask(config_of(sizes), Numbers(sizes.vocabulary))  # type: ignore[arg-type]
-    translator = task.translator(params, decoding)
-    return lambda: [found.text for found in translator.translate(sentences)]
+    translator = subject.task.translator(subject.params, decoding)
+
+    def translate() -> list[list[int]]:
+        return [found.n_best[0].tokens[:-1] for found in translator.translate(subject.sentences)]
+
+    return translate
 
 
-def their_side(
-    folder: Path, sentences: list[str], beam: int, rows: int, kind: str, *, at_once: bool
-) -> Callable[[], list[str]]:
-    """A function that translates all sentences with CTranslate2 in precision `kind`.
-
-    Its cores share every batch or, with `at_once`, each has a batch of its own.
-    """
-    import os
-
+def their_side(folder: Path, subject: Subject, beam: int, rows: int, kind: str, *, at_once: bool) -> Translate:
+    """CTranslate2 in precision `kind`; its cores share every batch or, with `at_once`, each has one of its own."""
     import ctranslate2
 
     cores = len(os.sched_getaffinity(0))
@@ -76,21 +141,21 @@ def their_side(
     translator = ctranslate2.Translator(
         str(folder), device="cpu", compute_type=kind, inter_threads=inter, intra_threads=intra
     )
-    tokens = [[*sentence.split(), "</s>"] for sentence in sentences]
+    sentences = [[*map(str, ids[:-1]), "</s>"] for ids in subject.source]
 
-    def translate() -> list[str]:
+    def translate() -> list[list[int]]:
         found = translator.translate_batch(
-            tokens, max_batch_size=rows, beam_size=beam, max_decoding_length=LENGTH, length_penalty=1.0
+            sentences, max_batch_size=rows, beam_size=beam, max_decoding_length=subject.longest, length_penalty=1.0
         )
-        return [" ".join(result.hypotheses[0]) for result in found]
+        return [[int(token) for token in result.hypotheses[0] if token.isdigit()] for result in found]
 
     return translate
 
 
-def agreement(ours: list[str], theirs: list[str]) -> float:
-    """The share of outputs whose tokens are equal; the last may be an end forced by the limit."""
+def agreement(ours: list[list[int]], theirs: list[list[int]]) -> float:
+    """The share of outputs whose tokens are equal, but for a last one that one side may have had to end with."""
     pairs = zip(ours, theirs, strict=True)
-    return sum(a.split()[: LENGTH - 1] == b.split()[: LENGTH - 1] for a, b in pairs) / len(ours)
+    return sum(a == b or a == b[:-1] for a, b in pairs) / len(ours)
 
 
 def timed(sides: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
@@ -104,18 +169,55 @@ def timed(sides: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[fl
     return times
 
 
-def sizes_of(experiment: str, vocabulary: int) -> Any:
-    """The sizes of an experiment's network, without dropout; nothing is trained."""
-    import experiments
-    from benchmarks.peers.work import Sizes
+def convert(subject: Subject, folder: Path) -> Any:
+    """Writes the network as a CTranslate2 model; returns its sizes."""
+    import jax
+    import numpy as np
 
-    name, _, variant = experiment.partition(":")
-    config = experiments.find(name).config(variant)
-    model, optimizer = config.model, config.optimizer
-    return Sizes(
-        vocabulary, model.d_model, model.d_ff, model.num_heads, model.num_encoder_layers, model.num_decoder_layers,
-        0.0, 0.0, optimizer.learning_rate, optimizer.b1, optimizer.b2, optimizer.eps,
-    )
+    from benchmarks.peers import ctranslate2_model
+    from benchmarks.peers.our_training import named, sizes_of
+    from benchmarks.peers.work import Work
+    from jaxformer.ops import sinusoidal_positions
+
+    sizes = sizes_of(subject.task.config, subject.task.tokenizer.source_vocabulary_size)
+    length = max(subject.longest, subject.task.max_length)
+    positions = np.asarray(sinusoidal_positions(jax.numpy.arange(length), sizes.d_model))
+    ctranslate2_model.convert(Work(sizes, named(subject.params), [], positions), folder)
+    return sizes
+
+
+def measure(
+    subject: Subject, folder: Path, sizes: Any, beam: int, rows: int, kinds: Sequence[str], rounds: int
+) -> tuple[list[list[str]], list[dict[str, Any]]]:
+    """Rows of the table and of the JSON for one search."""
+    sides: dict[str, Callable[[], Any]] = {"jaxformer": our_side(subject, beam, rows)}
+    for kind in kinds:
+        for at_once in (False, True):
+            name = f"ctranslate2 {kind}{', a batch a core' if at_once else ''}"
+            sides[name] = their_side(folder, subject, beam, rows, kind, at_once=at_once)
+    outputs = {side: translate() for side, translate in sides.items()}  # compiles as well
+    if importlib.util.find_spec("transformers") and subject.limit:
+        from benchmarks.peers.transformers_model import make_translate
+
+        sides["transformers"] = make_translate(sizes, subject.source, beam, rows, LENGTH)
+    same = {side: agreement(outputs["jaxformer"], output) for side, output in outputs.items()}
+    if beam == 1 and same["ctranslate2 float32"] < AGREEMENT:
+        raise SystemExit(f"only {same['ctranslate2 float32']:.0%} of the greedy outputs agree: not the same work")
+    times = timed(sides, rounds)
+    search = "greedy" if beam == 1 else f"beam {beam}"
+    ours = len(subject.sentences) / statistics.median(times["jaxformer"])
+    table, figures = [], []
+    for side, taken in times.items():
+        rates = sorted(len(subject.sentences) / seconds for seconds in taken)
+        rate, name = statistics.median(rates), f"{search}, {rows} rows: {side}"
+        table.append([
+            name, f"{rate:,.0f}", f"{rates[0]:,.0f} to {rates[-1]:,.0f}", f"{ours / rate:.2f}",
+            f"{same[side]:.0%}" if side in same else "",
+        ])
+        figures.append({
+            "name": name, "value": rate, "unit": "sentences/s", "lowest": rates[0], "highest": rates[-1],
+        })  # fmt: skip
+    return table, figures
 
 
 def main() -> None:
@@ -124,65 +226,28 @@ def main() -> None:
     parser.add_argument("--experiment", default="multi30k:tiny", help="whose sizes are used")
     parser.add_argument("--vocabulary", type=int, default=8000, help="pieces")
     parser.add_argument("--sentences", type=int, default=512, help="how many are translated")
+    parser.add_argument("--workdir", help="of a trained run, instead of random weights")
+    parser.add_argument("--input", type=Path, help="text to translate, a sentence a line; with --workdir")
     parser.add_argument("--rounds", type=int, default=5, help="how often each side is timed")
     parser.add_argument("--int8", action="store_true", help="CTranslate2 in int8 as well")
     report.add_json_flag(parser)
     options = parser.parse_args()
-
-    import jax
-    import numpy as np
-    from flax import nnx
-
-    from benchmarks.peers.ctranslate2_model import SPECIAL, convert
-    from benchmarks.peers.our_training import config_of, named
-    from benchmarks.peers.work import Work
-    from jaxformer.ops import sinusoidal_positions
-    from jaxformer.tasks.translation import TranslationTask
-
-    sizes = sizes_of(options.experiment, options.vocabulary)
-    random = np.random.default_rng(0)
-    drawn = random.integers(len(SPECIAL), options.vocabulary, (options.sentences, LENGTH - 1))
-    sentences = [" ".join(map(str, row)) for row in drawn]
-    params: nnx.State = TranslationTask(config_of(sizes), Numbers(sizes.vocabulary)).init_params(0)  # type: ignore[arg-type]
-    table = params["target_embedding"]["table"]
-    table[...] = table[...].at[: len(SPECIAL)].set(0.0)
-    positions = np.asarray(sinusoidal_positions(jax.numpy.arange(64), sizes.d_model))
-    work = Work(sizes, named(params), [], positions)
+    if (options.workdir is None) != (options.input is None):
+        parser.error("--workdir and --input go together: a trained run, and a text for it")
+    subject = (
+        trained_subject(options.workdir, options.input)
+        if options.workdir
+        else random_subject(options.experiment, options.vocabulary, options.sentences)
+    )
     kinds = ["float32", "int8"] if options.int8 else ["float32"]
-    print(report.heading(*PACKAGES), f"{dataclasses.asdict(sizes)}", sep="\n", end="\n\n", flush=True)
     rows, figures = [], []
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model"
-        convert(work, path)
-        for beam, batch in ((1, 32), (1, 256), (4, 32), (4, 256)):
-            sides: dict[str, Callable[[], Any]] = {"jaxformer": our_side(sizes, params, sentences, beam, batch)}
-            for kind in kinds:
-                for at_once in (False, True):
-                    name = f"ctranslate2 {kind}{', a batch a core' if at_once else ''}"
-                    sides[name] = their_side(path, sentences, beam, batch, kind, at_once=at_once)
-            outputs = {side: translate() for side, translate in sides.items()}  # compiles as well
-            if importlib.util.find_spec("transformers"):
-                from benchmarks.peers.transformers_model import make_translate
-
-                tokens = [[*map(int, sentence.split()), 3] for sentence in sentences]
-                sides["transformers"] = make_translate(sizes, tokens, beam, batch, LENGTH)
-            same = agreement(outputs["jaxformer"], outputs["ctranslate2 float32"])
-            if beam == 1 and same < AGREEMENT:
-                raise SystemExit(f"only {same:.0%} of the greedy outputs agree: the sides do not do the same work")
-            times = timed(sides, options.rounds)
-            search = "greedy" if beam == 1 else f"beam {beam}"
-            for side, taken in times.items():
-                rates = sorted(options.sentences / seconds for seconds in taken)
-                rate, ours = statistics.median(rates), options.sentences / statistics.median(times["jaxformer"])
-                rows.append([
-                    f"{search}, {batch} rows: {side}", f"{rate:,.0f}", f"{rates[0]:,.0f} to {rates[-1]:,.0f}",
-                    f"{ours / rate:.2f}",
-                    f"{agreement(outputs['jaxformer'], outputs[side]):.0%}" if side in outputs else "",
-                ])
-                figures.append({
-                    "name": f"{search}, {batch} rows: {side}", "value": rate, "unit": "sentences/s",
-                    "lowest": rates[0], "highest": rates[-1],
-                })
+        sizes = convert(subject, Path(folder) / "model")
+        print(report.heading(*PACKAGES), f"{len(subject.sentences)} sentences; {sizes}\n", sep="\n", flush=True)
+        for beam, batch in SEARCHES:
+            table, found = measure(subject, Path(folder) / "model", sizes, beam, batch, kinds, options.rounds)
+            rows += table
+            figures += found
     print(report.table(["", "sentences/s", "lowest to highest", "jaxformer is faster by", "equal outputs"], rows))
     report.write_json(options.json, figures, *PACKAGES)
 

@@ -38,7 +38,9 @@ _PUBLIC = {
     "tasks.translation": ("TranslationTask",),
     "tasks.translator": ("Translator",),
     "parallel.mesh": ("make_mesh",),
-    "training": ("TrainState", "create_state", "make_optimizer", "make_schedule", "make_train_step", "train"),
+    "training": (
+        "TrainState", "create_state", "make_optimizer", "make_schedule", "make_train_step", "train", "load_translator",
+    ),
 }  # fmt: skip
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 

@@ -40,6 +40,11 @@ def _check_not_negative(section: str, config: Any, *fields: str) -> None:
             raise ValueError(f"{section}.{field} must be 0 or greater, got {value}")
 
 
+def _check_seed(section: str, config: Any) -> None:
+    if not 0 <= config.seed < 2**31:
+        raise ValueError(f"{section}.seed must be at least 0 and less than 2147483648, got {config.seed}")
+
+
 def _check_fraction(section: str, config: Any, *fields: str) -> None:
     for field in fields:
         value = getattr(config, field)
@@ -62,7 +67,7 @@ class ModelConfig:
       norm: `layernorm` or `rmsnorm`.
       norm_position: `pre` (normalise before each sub-layer, and once at the end) or `post` (as in the paper).
       position: `sinusoidal`, `learned` or `rotary`.
-      max_length: longest sequence, in tokens, that the model accepts; sizes learned positions and decoding caches.
+      max_length: longest sequence, in tokens, that the model accepts; sizes the table of learned positions.
       share_embeddings: one embedding for source and target; needs `data.joint_vocabulary`.
       tie_output: the output projection is the transposed target embedding.
       dropout: rate on embeddings and on the output of every sub-layer.
@@ -187,7 +192,8 @@ class DataConfig:
         _check_choice("data.batching", self.batching, "bucket", "pack")
         _check_positive("data", self, "vocabulary_size", "max_length", "batch_tokens", "num_shapes", "num_threads")
         _check_positive("data", self, "prefetch")
-        _check_not_negative("data", self, "num_examples", "seed", "max_length_ratio", "pack_length")
+        _check_seed("data", self)
+        _check_not_negative("data", self, "num_examples", "max_length_ratio", "pack_length")
         _check_fraction("data", self, "subword_sampling")
         longest = (self.pack_length or self.max_length) if self.batching == "pack" else self.max_length
         if self.batch_tokens < longest:
@@ -272,13 +278,19 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _check_positive("training", self, "num_steps", "log_every", "keep_checkpoints")
-        _check_not_negative("training", self, "seed", "eval_every", "checkpoint_every", "checkpoint_minutes")
+        _check_seed("training", self)
+        _check_not_negative("training", self, "eval_every", "checkpoint_every", "checkpoint_minutes")
         _check_not_negative("training", self, "average_checkpoints", "early_stopping", "eval_examples")
         _check_fraction("training", self, "label_smoothing", "ema_decay")
         _check_choice(
             "training.best_metric", self.best_metric, "validation/bleu", "validation/chrf", "validation/loss",
             "validation/exact_match",
         )
+        if self.average_checkpoints > 1 and not self.checkpoint_every:
+            raise ValueError(
+                f"training.average_checkpoints={self.average_checkpoints} needs checkpoints to average: set "
+                "--config.training.checkpoint_every to a number of steps"
+            )
         if self.average_checkpoints > 1 and self.ema_decay:
             raise ValueError(
                 "training.average_checkpoints and training.ema_decay are two ways to average parameters: choose one"
@@ -330,7 +342,8 @@ class DecodingConfig:
       n_best: hypotheses returned for each sentence; at most `beam_size`.
       temperature, top_k, top_p: of sampling; `top_k=0` and `top_p=1` keep the whole vocabulary.
       seed: of sampling.
-      max_length: longest output in tokens; 0 for twice the source plus ten, at most `model.max_length`.
+      max_length: longest output in tokens; 0 for twice the source plus ten. Never more than `data.max_length`, the
+        longest that the model was trained on.
       batch_tokens: source slots decoded at once.
     """
 
@@ -348,7 +361,8 @@ class DecodingConfig:
     def __post_init__(self) -> None:
         _check_choice("decoding.method", self.method, "beam", "greedy", "sample")
         _check_positive("decoding", self, "beam_size", "n_best", "temperature", "batch_tokens")
-        _check_not_negative("decoding", self, "length_penalty", "top_k", "seed", "max_length")
+        _check_seed("decoding", self)
+        _check_not_negative("decoding", self, "length_penalty", "top_k", "max_length")
         if not 0.0 < self.top_p <= 1.0:
             raise ValueError(f"decoding.top_p must be greater than 0 and at most 1, got {self.top_p}")
         if self.method == "beam" and self.n_best > self.beam_size:

@@ -39,6 +39,15 @@ def config_of(sizes: Sizes, precision: str = "fp32") -> Config:
     return replace(Config(), {"model": model, "optimizer": optimizer, "training": training, "precision": precision})
 
 
+def sizes_of(config: Config, vocabulary: int) -> Sizes:
+    """The sizes of a configuration's network, without dropout."""
+    model, optimizer = config.model, config.optimizer
+    return Sizes(
+        vocabulary, model.d_model, model.d_ff, model.num_heads, model.num_encoder_layers, model.num_decoder_layers,
+        0.0, 0.0, optimizer.learning_rate, optimizer.b1, optimizer.b2, optimizer.eps,
+    )
+
+
 def named(params: nnx.State) -> dict[str, np.ndarray]:
     """Parameters by path, for `Work.params`."""
     return {".".join(map(str, path)): np.asarray(leaf[...]) for path, leaf in nnx.to_flat_state(params)}

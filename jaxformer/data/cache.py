@@ -13,10 +13,16 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from jaxformer.paths import expanded
+
+_PREFIX = ".making-"
+"""Of folders that are being filled; after it come host and process."""
 
 _ADVICE = "choose another folder with --config.data.cache_dir, or free some space"
 
@@ -24,8 +30,8 @@ _ADVICE = "choose another folder with --config.data.cache_dir, or free some spac
 def cache_folder(cache_dir: str = "") -> Path:
     """`cache_dir`, or the user's cache folder (`$XDG_CACHE_HOME/jaxformer` or `~/.cache/jaxformer`) if empty."""
     if cache_dir:
-        return Path(cache_dir).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxformer"
+        return expanded(cache_dir)
+    return Path(os.environ.get("XDG_CACHE_HOME") or expanded("~/.cache")) / "jaxformer"
 
 
 def digest(value: Mapping[str, Any]) -> str:
@@ -40,25 +46,43 @@ def _explained(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-        ours = isinstance(error.filename, str | os.PathLike) and str(error.filename).startswith(str(folder))
-        if full or ours:
+        named = isinstance(error.filename, str | os.PathLike)
+        at = Path(error.filename) if named else Path()
+        if full or (named and (at.is_relative_to(folder) or folder.is_relative_to(at))):
             reason = error.strerror or error
             raise OSError(f"cannot write the data cache in {folder}: {reason}: {_ADVICE}") from error
         raise
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[bool]:
-    """Holds the file lock `path`; false where the system or the file system offers no such locks."""
+def _locked(path: Path) -> Iterator[None]:
+    """Holds the file lock `path`, where the system and the file system offer such locks."""
     with open(path, "a") as file:
-        try:
+        # Without a lock two processes may both build: the rename still lets only whole entries appear.
+        with contextlib.suppress(ImportError, OSError):
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX)
-            locked = True
-        except (ImportError, OSError):
-            locked = False  # two processes may then both build: the rename still lets only whole entries appear
-        yield locked
+        yield
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes what processes of this machine were making when they were killed."""
+    here = f"{_PREFIX}{socket.gethostname()}-"
+    for made in folder.glob(f"{here}*-*"):
+        process = made.name.removeprefix(here).partition("-")[0]
+        if process.isdigit() and not _runs(int(process)):
+            shutil.rmtree(made, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def cached(cache_dir: str, name: str, build: Callable[[Path], None]) -> Path:
@@ -78,11 +102,10 @@ def cached(cache_dir: str, name: str, build: Callable[[Path], None]) -> Path:
         return entry
     with _explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / f"{name}.lock") as locked:
+        with _locked(folder / f"{name}.lock"):
             if not entry.is_dir():
-                for stale in folder.glob(f".{name}.*") if locked else ():  # left by a killed process
-                    shutil.rmtree(stale, ignore_errors=True)
-                temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder))
+                _remove_leftovers(folder)
+                temporary = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{socket.gethostname()}-{os.getpid()}-", dir=folder))
                 try:
                     build(temporary)
                     _publish(temporary, entry)

@@ -25,7 +25,7 @@ def pack_shape(counts: np.ndarray, config: DataConfig, divisor: int) -> Shape:
     Raises:
       ValueError: `batch_tokens` does not make a number of rows that `divisor` divides.
     """
-    length = config.pack_length or config.max_length
+    rows, length = packed_rows(config, divisor)
     source, target = np.nonzero(counts)
     totals = (int((counts[source, target] * source).sum()), int((counts[source, target] * target).sum()))
     longest = (int(source.max()), int(target.max()))
@@ -33,6 +33,16 @@ def pack_shape(counts: np.ndarray, config: DataConfig, divisor: int) -> Shape:
     for total, needed in zip(totals, longest, strict=True):
         scaled = -(-length * total // max(totals))
         sides.append(min(length, -(-max(scaled, needed) // _MULTIPLE) * _MULTIPLE))
+    return Shape(rows, sides[0], sides[1])
+
+
+def packed_rows(config: DataConfig, divisor: int) -> tuple[int, int]:
+    """How many rows a packed batch has, and how long its longer side is.
+
+    Raises:
+      ValueError: `batch_tokens` does not make a number of rows that `divisor` divides.
+    """
+    length = config.pack_length or config.max_length
     step = length * divisor
     if config.batch_tokens % step:
         lower = config.batch_tokens // step * step
@@ -41,7 +51,7 @@ def pack_shape(counts: np.ndarray, config: DataConfig, divisor: int) -> Shape:
             f"data.batch_tokens={config.batch_tokens} does not divide into rows of {length} tokens in multiples of "
             f"{divisor} (data shards times accumulation): set --config.data.batch_tokens to {nearest}"
         )
-    return Shape(config.batch_tokens // length, sides[0], sides[1])
+    return config.batch_tokens // length, length
 
 
 def plan_packing(

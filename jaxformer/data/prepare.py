@@ -7,6 +7,7 @@ call only opens files. Not for batches: `batching.py` and `pipeline.py` start fr
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -29,10 +30,11 @@ from jaxformer.data.tokenizer import Tokenizer, train_tokenizer
 from jaxformer.data.workers import available_cores, ordered_map
 from jaxformer.types import EOS_ID, Pair
 
-_FORMAT = 1  # of cache entries: raise it when their content changes for the same key
+_FORMAT = 2  # of cache entries: raise it when their content changes for the same key
 _CHUNK = 4096  # pairs that a worker takes at once
 _PARALLEL_FROM = 100_000  # pairs: for fewer, starting processes costs more than they save
 _VOCABULARY_PAIRS = 250_000  # pairs that the vocabulary is learnt from: a sample, spread over the corpus
+_HASH_BLOCK = 1 << 22  # hashes of training pairs looked at together
 _MAX_VARIANTS = 16  # random segmentations of each pair that are stored when subword sampling is on,
 _VARIANT_PAIRS = 4_000_000  # and fewer, but at least 4, where they would be more than this in all
 
@@ -73,6 +75,8 @@ def prepare(config: DataConfig) -> PreparedData:
     evaluation = {name: _evaluation_pairs(name, splits.get(name), config) for name in ("validation", "test")}
     tokenizer = _cached_tokenizer(train, config)
     folder = _cached_train(train, config, tokenizer)
+    for name, pairs in evaluation.items():
+        _warn_of_repetitions(name, pairs or [], folder, config)
     report = (folder / "cleaning.txt").read_text()
     variants = tuple(TokenizedDataset.open(path) for path in sorted(folder.glob("sampled-*")))
     plain = TokenizedDataset.open(folder / "plain")
@@ -110,7 +114,7 @@ def _evaluation_pairs(name: str, source: Source | None, config: DataConfig) -> l
     def build(folder: Path) -> None:
         cleaner = Cleaner(config)
         chunks = (source.read(span.start, span.stop) for span in _spans(source))
-        pairs = [cleaner.normalize_pair(pair) for chunk in chunks for pair in chunk]
+        pairs = [cleaner.evaluation_pair(pair) for chunk in chunks for pair in chunk]
         if not any(pair.source and pair.target for pair in pairs):
             raise ValueError(
                 f"the {name} split has no usable pair: of its {len(pairs):,} pairs none has text on both sides; "
@@ -206,28 +210,41 @@ def _build_train(train: Source, config: DataConfig, tokenizer: Tokenizer, folder
     variants = min(_MAX_VARIANTS, max(4, _VARIANT_PAIRS // max(1, len(train)))) if config.subword_sampling else 0
     names = ["plain"] + [f"sampled-{variant:02d}" for variant in range(variants)]
     dtype = token_dtype(max(tokenizer.source_vocabulary_size, tokenizer.target_vocabulary_size))
-    writers = [DatasetWriter(folder / name, dtype) for name in names]
-    hashes, report = ArrayFile(folder / "hashes.npy", np.dtype(np.uint64)), CleaningReport()
+    report = CleaningReport()
     work = _TokenizeChunk(train, config, tokenizer, variants)
-    for chunk in ordered_map(work, _spans(train), processes=_processes(train)):
-        for writer, segmentation in zip(writers, chunk.segmentations, strict=True):
-            writer.append(*segmentation)
-        hashes.append(chunk.hashes)
-        report.add(chunk.report)
-    hashes.close()
-    for writer in writers:
-        writer.close()
+    with contextlib.ExitStack() as files:
+        writers = [files.enter_context(contextlib.closing(DatasetWriter(folder / name, dtype))) for name in names]
+        hashes = files.enter_context(contextlib.closing(ArrayFile(folder / "hashes.npy", np.dtype(np.uint64))))
+        for chunk in ordered_map(work, _spans(train), processes=_processes(train)):
+            for writer, segmentation in zip(writers, chunk.segmentations, strict=True):
+                writer.append(*segmentation)
+            hashes.append(chunk.hashes)
+            report.add(chunk.report)
     if config.deduplicate:
         keep = first_occurrences(folder / "hashes.npy")
         report.duplicates += int((~keep).sum())
         for name in names:
             select(folder / name, keep)
-    (folder / "hashes.npy").unlink()
     if not report.kept:
         raise ValueError(f"the training split has no usable pair:\n{report.table()}")
     (folder / "cleaning.txt").write_text(report.table())
     seconds = time.monotonic() - start
     logging.info("tokenised %d pairs in %.1f s (%.0f pairs/s)", report.read, seconds, report.read / seconds)
+
+
+def _warn_of_repetitions(name: str, pairs: list[Pair], folder: Path, config: DataConfig) -> None:
+    """Says how many pairs of an evaluation split are among those that training reads; reads these in blocks."""
+    cleaner = Cleaner(config)
+    wanted = np.array([_hash(Pair(*(cleaner.normalize(side)[0] for side in pair))) for pair in pairs], np.uint64)
+    known = np.load(folder / "hashes.npy", mmap_mode="r")
+    seen = np.zeros(len(wanted), bool)
+    for start in range(0, len(known), _HASH_BLOCK):
+        seen |= np.isin(wanted, known[start : start + _HASH_BLOCK])
+    if seen.any():
+        logging.warning(
+            "%d of the %d pairs of the %s split are in the training split too: its scores flatter the model",
+            seen.sum(), len(pairs), name,
+        )  # fmt: skip
 
 
 class _TokenizeChunk:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from jaxformer.config import DataConfig
 from jaxformer.data import cache
 from jaxformer.data.text import TextFile, unpack
+from jaxformer.paths import expanded
 from jaxformer.types import Pair
 
 VALIDATION_NAMES = ("val", "valid", "validation", "dev")
@@ -54,11 +55,13 @@ class FilesSource:
         self.paths = paths
         self._cache_dir = cache_dir
         self._files: tuple[TextFile, ...] | None = None
+        self._facts: list[dict[str, Any]] | None = None
 
     def _open(self) -> tuple[TextFile, ...]:
         if self._files is None:
             tabs = 1 if len(self.paths) == 1 else None
-            files = tuple(TextFile(self._plain(path), tabs=tabs) for path in self.paths)
+            self._facts = [_file_facts(path) for path in self.paths]  # of the content that is about to be read
+            files = tuple(TextFile(self._plain(path), tabs=tabs, name=path) for path in self.paths)
             if len({len(file) for file in files}) > 1:
                 sides = zip(self.paths, files, strict=True)
                 counts = " but ".join(f"{path} has {len(file):,} lines" for path, file in sides)
@@ -88,7 +91,7 @@ class FilesSource:
 
     def fingerprint(self) -> dict[str, Any]:
         """Facts that change when the records do."""
-        return {"files": [_file_facts(path) for path in self.paths]}
+        return {"files": self._facts or [_file_facts(path) for path in self.paths]}
 
 
 def _pair(sides: Any) -> Pair:
@@ -207,7 +210,7 @@ def open_splits(config: DataConfig, *, train: bool = True) -> dict[str, Source]:
 def _files_splits(config: DataConfig, *, train: bool) -> dict[str, Source]:
     if not config.path:
         raise ValueError("data.source=files needs a folder of parallel text: set --config.data.path=DIR")
-    folder = Path(config.path).expanduser()
+    folder = expanded(config.path)
     found = {
         "train": _find(folder, config, "train", [config.train or "train"], needed=train),
         "validation": _find(folder, config, "validation", [config.validation] if config.validation else
@@ -228,7 +231,7 @@ def _find(folder: Path, config: DataConfig, split: str, stems: Any, *, needed: b
     languages = (config.source_language, config.target_language)
     looked_for = []
     for stem in stems:
-        given = folder / Path(stem).expanduser()  # an absolute stem wins over the folder
+        given = folder / expanded(stem)  # an absolute stem wins over the folder
         if given.is_file() and given.name.removesuffix(".gz").endswith(".tsv"):
             return (given,)
         sides = []

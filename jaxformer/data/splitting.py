@@ -13,8 +13,10 @@ _SENTENCE = re.compile(r"(?<=[.!?…])\s+|(?<=[.!?…][\"'”’»)\]])\s+|(?<=[
 _CLAUSE = re.compile(r"(?<=[,;:—–)\]])\s+|\s+(?=[—–(\[-]\s?)|(?<=[，；：、])")
 _WORD = re.compile(r"\s+")
 
+Fits = Callable[[str], bool]
 
-def split_line(text: str, fits: Callable[[str], bool]) -> list[str]:
+
+def split_line(text: str, fits: Fits, may_join: Fits | None = None) -> list[str]:
     """Parts of `text`, in order, each of which `fits`; no word is lost, only white space at the cuts.
 
     Sentences stay apart, because a model is trained on single sentences. Pieces of a sentence that is too long are
@@ -23,12 +25,13 @@ def split_line(text: str, fits: Callable[[str], bool]) -> list[str]:
     Args:
       text: one line.
       fits: whether the model accepts a text; must accept any single character.
+      may_join: whether pieces may be joined to a text; by default whenever that fits.
     """
     if fits(text):
         return [text]
     parts = []
     for sentence in _pieces(_SENTENCE, text):
-        parts += [sentence] if fits(sentence) else _split(sentence, fits, (_CLAUSE, _WORD))
+        parts += [sentence] if fits(sentence) else _split(sentence, fits, may_join or fits, (_CLAUSE, _WORD))
     return parts
 
 
@@ -36,22 +39,22 @@ def _pieces(pattern: re.Pattern[str], text: str) -> list[str]:
     return [piece for piece in pattern.split(text) if piece.strip()]
 
 
-def _split(text: str, fits: Callable[[str], bool], patterns: tuple[re.Pattern[str], ...]) -> list[str]:
+def _split(text: str, fits: Fits, may_join: Fits, patterns: tuple[re.Pattern[str], ...]) -> list[str]:
     """`text`, too long, cut by the first pattern; pieces still too long by the next ones, at last in halves."""
     parts: list[str] = []
     if not patterns:
         middle = len(text) // 2
         for half in (text[:middle], text[middle:]):
-            parts += [half] if len(half) <= 1 or fits(half) else _split(half, fits, ())
+            parts += [half] if len(half) <= 1 or fits(half) else _split(half, fits, may_join, ())
         return parts
     joinable = False  # whether the last part is made of pieces that fit, and may take another
     for piece in _pieces(patterns[0], text):
-        if joinable and fits(f"{parts[-1]} {piece}"):
+        if joinable and may_join(f"{parts[-1]} {piece}"):
             parts[-1] = f"{parts[-1]} {piece}"
         elif fits(piece):
             parts.append(piece)
             joinable = True
         else:
-            parts += _split(piece, fits, patterns[1:])
+            parts += _split(piece, fits, may_join, patterns[1:])
             joinable = False
     return parts

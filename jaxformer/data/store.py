@@ -141,9 +141,9 @@ class ArrayFile:
 
     def close(self) -> None:
         """Writes the final length."""
-        self._file.seek(0, io.SEEK_SET)
-        self._header()
-        self._file.close()
+        with self._file:
+            self._file.seek(0, io.SEEK_SET)
+            self._header()
 
 
 class DatasetWriter:

@@ -21,7 +21,7 @@ _BLOCK = 1 << 22
 _LONGEST_LINE = 1 << 26  # bytes without a line end that show a file not to be text
 
 
-def _blocks(path: Path) -> Iterator[bytes]:
+def _blocks(path: Path, name: Path) -> Iterator[bytes]:
     """The bytes of `path` in blocks of whole lines; the last one may lack its line end."""
     pending = b""
     with open(path, "rb") as file:
@@ -29,12 +29,17 @@ def _blocks(path: Path) -> Iterator[bytes]:
             block = pending + block
             cut = block.rfind(b"\n") + 1
             if not cut and len(block) > _LONGEST_LINE:
-                raise ValueError(f"{path} has a line of more than {_LONGEST_LINE >> 20} MiB: is it a text file?")
+                raise ValueError(f"{name} has a line of more than {_LONGEST_LINE >> 20} MiB: is it a text file?")
             if cut:
                 yield block[:cut]
             pending = block[cut:]
     if pending:
         yield pending
+
+
+def _version(facts: os.stat_result) -> tuple[int, int]:
+    """What changes when a file does."""
+    return facts.st_size, facts.st_mtime_ns
 
 
 def _check_block(path: Path, block: bytes, first_line: int, tabs: int | None) -> None:
@@ -69,19 +74,26 @@ class TextFile:
     Args:
       path: a plain text file.
       tabs: how many tabs every line must have; None for any.
+      name: of the file in messages, where a person knows it by another one.
 
     Raises:
-      ValueError: binary or wrongly encoded text, or a wrong number of tabs, with file and line.
+      ValueError: binary or wrongly encoded text, or a wrong number of tabs, with file and line; later, when it is read,
+        a file that has changed since.
       OSError: the file cannot be read.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, tabs: int | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, tabs: int | None = None, name: str | os.PathLike[str] | None = None
+    ) -> None:
         self.path = Path(path)
+        self._name = self.path if name is None else Path(name)
         self._length = 0
+        self._version: tuple[int, int] | None = None
         marks = [np.zeros(1, np.int64)]
         offset = 0
-        for block in readable(self.path, _blocks(self.path)):
-            _check_block(self.path, block, self._length, tabs)
+        for block in readable(self._name, _blocks(self.path, self._name)):
+            self._version = self._version or _version(self.path.stat())
+            _check_block(self._name, block, self._length, tabs)
             starts = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")).astype(np.int64) + 1
             number = self._length + 1 + np.arange(len(starts))  # of the line that begins at each start
             marks.append(offset + starts[number % _STRIDE == 0])
@@ -95,7 +107,7 @@ class TextFile:
 
     def __getitem__(self, index: int) -> str:
         if not -len(self) <= index < len(self):
-            raise IndexError(f"line {index} of {len(self)} in {self.path}")
+            raise IndexError(f"line {index} of {len(self)} in {self._name}")
         index %= len(self)
         return self.read(index, index + 1)[0]
 
@@ -108,6 +120,8 @@ class TextFile:
         begin = int(self._marks[first])
         end = int(self._marks[last]) if last < len(self._marks) else self._size
         with open(self.path, "rb") as file:
+            if _version(os.fstat(file.fileno())) != self._version:  # its lines are not where they were
+                raise ValueError(f"{self._name} has changed while it was being read: run the same command again")
             file.seek(begin)
             block = file.read(end - begin)
         lines = block.split(b"\n")[start - first * _STRIDE : stop - first * _STRIDE]
@@ -156,7 +170,7 @@ def read_lines(path: str | os.PathLike[str]) -> list[str]:
       OSError: the file cannot be read.
     """
     path = Path(path)
-    block = b"".join(readable(path, _gzip_blocks(path) if path.suffix == ".gz" else _blocks(path)))
+    block = b"".join(readable(path, _gzip_blocks(path) if path.suffix == ".gz" else _blocks(path, path)))
     _check_block(path, block, 0, None)
     lines = block.removesuffix(b"\n").split(b"\n") if block else []
     text = [line.removesuffix(b"\r").decode("utf-8") for line in lines]

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from jaxformer.config import DataConfig, nearest
+from jaxformer.paths import expanded
 from jaxformer.types import Pair
 
 _SPLITS = {"train": ("train",), "validation": ("validation", "dev", "valid", "val"), "test": ("test",)}
@@ -34,7 +35,7 @@ def _tfds() -> ModuleType:
 
 def data_folder(path: str) -> Path:
     """`path`, or where TFDS keeps data sets if it is empty: `$TFDS_DATA_DIR` or `~/tensorflow_datasets`."""
-    return Path(path or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    return expanded(path or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
 
 
 def prepared_folder(name: str, path: str = "") -> Path | None:
@@ -52,6 +53,11 @@ def prepared_folder(name: str, path: str = "") -> Path | None:
 def _named_folder(config: DataConfig) -> Path | None:
     if not config.name:
         raise ValueError("data.source=tfds needs the name of a set: --config.data.name=wmt14_translate/de-en")
+    if not re.fullmatch(r"\w[\w.:-]*(/\w[\w.:-]*)*", config.name):
+        raise ValueError(
+            f"data.name={config.name!r} is no name of a set, such as wmt14_translate/de-en; the folder that it lies in "
+            "is --config.data.path"
+        )
     return prepared_folder(config.name, config.path)
 
 

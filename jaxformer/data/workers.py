@@ -11,11 +11,12 @@ import collections
 import contextlib
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import types
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -45,6 +46,16 @@ def _without_main_module() -> Iterator[None]:
 
 def _initialize(function: Callable[[Any], Any]) -> None:
     _state["function"] = function
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent ends the work, and says so
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends this worker when its parent has gone, even if it was killed: nothing else would tell it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _call(item: Any) -> Any:
@@ -61,6 +72,7 @@ def ordered_map(function: Callable[[_T], _R], items: Iterable[_T], *, processes:
 
     Raises:
       Whatever `function` raises, for the first item that fails.
+      OSError: if a worker was killed.
     """
     if processes < 2:
         yield from map(function, items)
@@ -77,5 +89,10 @@ def ordered_map(function: Callable[[_T], _R], items: Iterable[_T], *, processes:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+    except BrokenExecutor:
+        raise OSError(
+            "a worker process was killed, probably because memory ran out: close other programs or use a larger "
+            "machine, then run the same command again"
+        ) from None
     finally:
         executor.shutdown(wait=True, cancel_futures=True)

@@ -6,6 +6,7 @@ the best finished ones stay in a pool. Not for greedy search or sampling (`rollo
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -21,6 +22,7 @@ from jaxformer.decoding.hypotheses import (
     length_norm,
 )
 from jaxformer.decoding.rollout import greedy_search
+from jaxformer.decoding.search import advance
 from jaxformer.decoding.selection import top_k
 from jaxformer.types import Array
 
@@ -31,6 +33,8 @@ class _State(NamedTuple):
     tokens: jax.Array  # [B, W, T]
     log_probs: jax.Array  # [B, W], never increasing along W, -inf for a beam that does not exist
     pool: Hypotheses  # [B, R], finished, best first
+    forced: jax.Array  # [B, T], tokens that must be, FREE elsewhere
+    longest_norm: jax.Array  # [B], `length_norm` of the longest output that a row may have
     cache: Cache
 
 
@@ -90,17 +94,63 @@ def beam_search(
             step, cache, batch_size=batch_size, max_length=max_length, bos_id=bos_id, eos_id=eos_id,
             length_penalty=length_penalty, prefix=prefix, max_lengths=max_lengths, suppress=suppress,
         )
-    forced = forced_tokens(batch_size, max_length, eos_id, prefix, max_lengths)
-    norm = length_norm(max_length, length_penalty)
-    limit = max_length if max_lengths is None else jnp.clip(jnp.asarray(max_lengths, jnp.int32), 1, max_length)
-    longest_norm = jnp.broadcast_to(norm[limit], (batch_size,))
+    search = BeamSearch(
+        beam_size=beam_size, num_hypotheses=kept, max_length=max_length, bos_id=bos_id, eos_id=eos_id,
+        length_penalty=length_penalty, suppress=suppress, early_stopping=early_stopping,
+    )
+    state = search.start(cache, batch_size, prefix=prefix, max_lengths=max_lengths)
+    return search.hypotheses(advance(search, step, state, until=max_length))
 
-    def body(state: _State) -> _State:
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BeamSearch:
+    """`beam_search` in parts, for a caller that pauses (see `search`); its arguments explain the fields.
+
+    With a single beam this is not greedy search: the lone beam goes on after its first hypothesis.
+    """
+
+    beam_size: int
+    num_hypotheses: int
+    max_length: int
+    bos_id: int
+    eos_id: int
+    length_penalty: float = 0.0
+    suppress: tuple[int, ...] = ()
+    early_stopping: bool = True
+
+    def start(
+        self, cache: Cache, batch_size: int, *, prefix: Array | None = None, max_lengths: Array | None = None
+    ) -> _State:
+        """The state before the first position, with `cache` at index 0."""
+        width, kept, longest = self.beam_size, self.num_hypotheses, self.max_length
+        limit = longest if max_lengths is None else jnp.clip(jnp.asarray(max_lengths, jnp.int32), 1, longest)
+        empty = jnp.full((batch_size, kept), -jnp.inf, jnp.float32)
+        return _State(
+            position=jnp.int32(0),
+            last=jnp.full((batch_size, width), self.bos_id, jnp.int32),
+            tokens=jnp.zeros((batch_size, width, longest), jnp.int32),
+            # All beams begin alike: only the first one exists, or the beam would fill with copies of one hypothesis.
+            log_probs=jnp.full((batch_size, width), -jnp.inf, jnp.float32).at[:, 0].set(0.0),
+            pool=Hypotheses(
+                tokens=jnp.zeros((batch_size, kept, longest), jnp.int32),
+                lengths=jnp.zeros((batch_size, kept), jnp.int32),
+                scores=empty,
+                log_probs=empty,
+            ),
+            forced=forced_tokens(batch_size, longest, self.eos_id, prefix, max_lengths),
+            longest_norm=jnp.broadcast_to(length_norm(longest, self.length_penalty)[limit], (batch_size,)),
+            cache=cache,
+        )
+
+    def advance(self, step: StepFunction, state: _State) -> _State:
+        """Every live beam one token longer."""
         logits, cache = step(state.last, state.position, state.cache)
-        candidates = _extend(logits, state.log_probs, forced[:, state.position], eos_id, suppress)
-        return _advance(state, candidates, cache, norm[state.position + 1], eos_id)
+        candidates = _extend(logits, state.log_probs, state.forced[:, state.position], self.eos_id, self.suppress)
+        norm = length_norm(self.max_length, self.length_penalty)[state.position + 1]
+        return _advance(state, candidates, cache, norm, self.eos_id)
 
-    def unfinished(state: _State) -> jax.Array:
+    def unfinished(self, state: _State) -> jax.Array:
+        """bool [B]: rows in which a live beam may still change the result."""
         # Why stopping is safe. Let l be the log-probability of the best live beam. Every hypothesis still to come
         # extends a live beam by tokens of log-probability <= 0, so its log-probability is at most l <= 0; its length
         # is at most the row's limit M, and the norm never decreases with the length. Dividing a number <= 0 by a
@@ -111,30 +161,13 @@ def beam_search(
         # go on beside the others without changing. An empty place in the pool scores -inf; so does a row without
         # a live beam, which ends there in any case.
         alive = state.log_probs[:, 0] > -jnp.inf
-        if early_stopping:
-            alive &= state.log_probs[:, 0] / longest_norm > state.pool.scores[:, -1]
-        return (state.position < max_length) & jnp.any(alive)
+        if self.early_stopping:
+            alive &= state.log_probs[:, 0] / state.longest_norm > state.pool.scores[:, -1]
+        return alive
 
-    start = _initial_state(cache, batch_size, beam_size, kept, max_length, bos_id)
-    return jax.lax.while_loop(unfinished, body, start).pool
-
-
-def _initial_state(cache: Cache, batch_size: int, width: int, kept: int, max_length: int, bos_id: int) -> _State:
-    empty = jnp.full((batch_size, kept), -jnp.inf, jnp.float32)
-    return _State(
-        position=jnp.int32(0),
-        last=jnp.full((batch_size, width), bos_id, jnp.int32),
-        tokens=jnp.zeros((batch_size, width, max_length), jnp.int32),
-        # All beams begin alike: only the first one exists, or the beam would fill with copies of one hypothesis.
-        log_probs=jnp.full((batch_size, width), -jnp.inf, jnp.float32).at[:, 0].set(0.0),
-        pool=Hypotheses(
-            tokens=jnp.zeros((batch_size, kept, max_length), jnp.int32),
-            lengths=jnp.zeros((batch_size, kept), jnp.int32),
-            scores=empty,
-            log_probs=empty,
-        ),
-        cache=cache,
-    )
+    def hypotheses(self, state: _State) -> Hypotheses:
+        """[B, R], what has ended so far, best first."""
+        return state.pool
 
 
 def _extend(
@@ -178,7 +211,7 @@ def _advance(state: _State, candidates: _Candidates, cache: Cache, norm: jax.Arr
     pool = _merge(state.pool, Hypotheses(ended, jnp.full_like(state.last, state.position + 1), ending / norm, ending))
 
     tokens = _pick(state.tokens, parents)
-    return _State(
+    return state._replace(
         position=state.position + 1,
         last=chosen,
         tokens=jax.lax.dynamic_update_index_in_dim(tokens, chosen, state.position, axis=2),

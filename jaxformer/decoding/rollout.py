@@ -5,13 +5,14 @@ Not for beam search, which keeps rivals (`beam`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxformer.decoding.hypotheses import FREE, Cache, Hypotheses, StepFunction, forced_tokens, length_norm
+from jaxformer.decoding.search import advance
 from jaxformer.decoding.selection import top_k, truncate
 from jaxformer.types import Array
 
@@ -23,62 +24,103 @@ class _State(NamedTuple):
     lengths: jax.Array  # [B, W]
     log_probs: jax.Array  # [B, W]
     done: jax.Array  # bool [B, W]
+    forced: jax.Array  # [B, T], tokens that must be, FREE elsewhere
+    keys: Any  # key<..>[B] for sampling, else None
     cache: Cache
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GreedySearch:
+    """`greedy_search` in parts, for a caller that pauses (see `search`); its arguments explain the fields."""
+
+    max_length: int
+    bos_id: int
+    eos_id: int
+    length_penalty: float = 0.0
+    suppress: tuple[int, ...] = ()
+
+    def start(
+        self,
+        cache: Cache,
+        batch_size: int,
+        *,
+        width: int = 1,
+        keys: jax.Array | None = None,
+        prefix: Array | None = None,
+        max_lengths: Array | None = None,
+    ) -> _State:
+        """The state before the first position of `width` independent outputs a row, with `cache` at index 0."""
+        return _State(
+            position=jnp.int32(0),
+            last=jnp.full((batch_size, width), self.bos_id, jnp.int32),
+            tokens=jnp.zeros((batch_size, width, self.max_length), jnp.int32),
+            lengths=jnp.zeros((batch_size, width), jnp.int32),
+            log_probs=jnp.zeros((batch_size, width), jnp.float32),
+            done=jnp.zeros((batch_size, width), bool),
+            forced=forced_tokens(batch_size, self.max_length, self.eos_id, prefix, max_lengths),
+            keys=keys,
+            cache=cache,
+        )
+
+    def choose(self, logits: jax.Array, state: _State) -> jax.Array:
+        """The next tokens, int32 [B, W], from logits [B, W, V] in which suppressed ids are minus infinity."""
+        return top_k(logits, 1)[1][..., 0]
+
+    def advance(self, step: StepFunction, state: _State) -> _State:
+        """Every output that has not ended one token longer."""
+        logits, cache = step(state.last, state.position, state.cache)
+        must = state.forced[:, state.position][:, None]
+        chosen = jnp.where(must == FREE, self.choose(_suppressed(logits, self.suppress), state), must)
+        log_prob = jnp.take_along_axis(logits, chosen[..., None], axis=-1)[..., 0] - jax.nn.logsumexp(logits, axis=-1)
+        chosen = jnp.where(state.done, 0, chosen)
+        return state._replace(
+            position=state.position + 1,
+            # A finished output is fed the end-of-sentence id: any valid token does, since nothing reads the result.
+            last=jnp.where(state.done, self.eos_id, chosen),
+            tokens=jax.lax.dynamic_update_index_in_dim(state.tokens, chosen, state.position, axis=2),
+            lengths=state.lengths + ~state.done,
+            log_probs=jnp.where(state.done, state.log_probs, state.log_probs + log_prob),
+            done=state.done | (chosen == self.eos_id),
+            cache=cache,
+        )
+
+    def unfinished(self, state: _State) -> jax.Array:
+        """bool [B]: rows with an output that has not ended. The last position of every row is forced to end it."""
+        return ~state.done.all(axis=1)
+
+    def hypotheses(self, state: _State) -> Hypotheses:
+        """[B, W], best first."""
+        norm = length_norm(self.max_length, self.length_penalty)
+        scores, order = jax.lax.top_k(state.log_probs / norm[state.lengths], state.last.shape[1])
+        pick = lambda values: jnp.take_along_axis(values, order, axis=1)  # noqa: E731
+        tokens = jnp.take_along_axis(state.tokens, order[..., None], axis=1)
+        return Hypotheses(tokens, pick(state.lengths), scores, pick(state.log_probs))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sampling(GreedySearch):
+    """`sample` in parts, for a caller that pauses; needs `keys` at the start."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be greater than 0, got {self.temperature}")
+
+    def choose(self, logits: jax.Array, state: _State) -> jax.Array:
+        """Drawn from the distribution that truncation leaves."""
+        values, ids = truncate(logits / self.temperature, self.top_k, self.top_p)
+        step_keys = jax.vmap(jax.random.fold_in, (0, None))(state.keys, state.position)
+        drawn = jax.vmap(lambda key, row: jax.random.categorical(key, row, axis=-1))(step_keys, values)
+        return jnp.take_along_axis(ids, drawn[..., None], axis=-1)[..., 0]
 
 
 def _suppressed(logits: jax.Array, suppress: tuple[int, ...]) -> jax.Array:
     if not suppress:
         return logits
     return logits.at[..., jnp.asarray(suppress)].set(-jnp.inf)
-
-
-def _rollout(
-    step: StepFunction,
-    cache: Cache,
-    choose: Callable[[jax.Array, jax.Array], jax.Array],
-    forced: jax.Array,
-    *,
-    width: int,
-    bos_id: int,
-    eos_id: int,
-    length_penalty: float,
-) -> Hypotheses:
-    """Extends W independent outputs a row by `choose(logits, position)` [B, W] until every one has ended."""
-    batch_size, max_length = forced.shape
-    norm = length_norm(max_length, length_penalty)
-
-    def body(state: _State) -> _State:
-        logits, cache = step(state.last, state.position, state.cache)
-        must = forced[:, state.position][:, None]
-        chosen = jnp.where(must == FREE, choose(logits, state.position), must)
-        log_prob = jnp.take_along_axis(logits, chosen[..., None], axis=-1)[..., 0] - jax.nn.logsumexp(logits, axis=-1)
-        chosen = jnp.where(state.done, 0, chosen)
-        return _State(
-            position=state.position + 1,
-            # A finished output is fed the end-of-sentence id: any valid token does, since nothing reads the result.
-            last=jnp.where(state.done, eos_id, chosen),
-            tokens=jax.lax.dynamic_update_index_in_dim(state.tokens, chosen, state.position, axis=2),
-            lengths=state.lengths + ~state.done,
-            log_probs=jnp.where(state.done, state.log_probs, state.log_probs + log_prob),
-            done=state.done | (chosen == eos_id),
-            cache=cache,
-        )
-
-    start = _State(
-        position=jnp.int32(0),
-        last=jnp.full((batch_size, width), bos_id, jnp.int32),
-        tokens=jnp.zeros((batch_size, width, max_length), jnp.int32),
-        lengths=jnp.zeros((batch_size, width), jnp.int32),
-        log_probs=jnp.zeros((batch_size, width), jnp.float32),
-        done=jnp.zeros((batch_size, width), bool),
-        cache=cache,
-    )
-    # The last position of every row is forced to end it, so this ends after at most T steps.
-    end = jax.lax.while_loop(lambda state: ~jnp.all(state.done), body, start)
-    scores, order = jax.lax.top_k(end.log_probs / norm[end.lengths], width)
-    pick = lambda values: jnp.take_along_axis(values, order, axis=1)  # noqa: E731
-    tokens = jnp.take_along_axis(end.tokens, order[..., None], axis=1)
-    return Hypotheses(tokens, pick(end.lengths), scores, pick(end.log_probs))
 
 
 def greedy_search(
@@ -110,14 +152,11 @@ def greedy_search(
     Returns:
       one hypothesis a row (W = 1).
     """
-
-    def choose(logits: jax.Array, position: jax.Array) -> jax.Array:
-        return top_k(_suppressed(logits, suppress), 1)[1][..., 0]
-
-    forced = forced_tokens(batch_size, max_length, eos_id, prefix, max_lengths)
-    return _rollout(
-        step, cache, choose, forced, width=1, bos_id=bos_id, eos_id=eos_id, length_penalty=length_penalty
+    search = GreedySearch(
+        max_length=max_length, bos_id=bos_id, eos_id=eos_id, length_penalty=length_penalty, suppress=suppress
     )
+    state = search.start(cache, batch_size, prefix=prefix, max_lengths=max_lengths)
+    return search.hypotheses(advance(search, step, state, until=max_length))
 
 
 def sample(
@@ -149,17 +188,9 @@ def sample(
     Returns:
       the samples sorted by score; log-probabilities are the model's own, whatever the temperature.
     """
-    if not temperature > 0:
-        raise ValueError(f"temperature must be greater than 0, got {temperature}")
-    batch_size = keys.shape[0]
-
-    def choose(logits: jax.Array, position: jax.Array) -> jax.Array:
-        values, ids = truncate(_suppressed(logits, suppress) / temperature, top_k, top_p)
-        step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, position)
-        drawn = jax.vmap(lambda key, row: jax.random.categorical(key, row, axis=-1))(step_keys, values)
-        return jnp.take_along_axis(ids, drawn[..., None], axis=-1)[..., 0]
-
-    forced = forced_tokens(batch_size, max_length, eos_id, prefix, max_lengths)
-    return _rollout(
-        step, cache, choose, forced, width=num_samples, bos_id=bos_id, eos_id=eos_id, length_penalty=length_penalty
+    search = Sampling(
+        max_length=max_length, bos_id=bos_id, eos_id=eos_id, length_penalty=length_penalty, suppress=suppress,
+        temperature=temperature, top_k=top_k, top_p=top_p,
     )
+    state = search.start(cache, keys.shape[0], width=num_samples, keys=keys, prefix=prefix, max_lengths=max_lengths)
+    return search.hypotheses(advance(search, step, state, until=max_length))

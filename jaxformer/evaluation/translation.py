@@ -38,14 +38,21 @@ def _check_sides(hypotheses: Sequence[str], references: Sequence[str]) -> None:
         raise ValueError("there are no sentences to score: give at least one hypothesis and its reference")
 
 
-def corpus_bleu(hypotheses: Sequence[str], references: Sequence[str], *, lowercase: bool = False) -> Score:
-    """Cased BLEU of plain, detokenised text (Papineni et al. 2002; Post 2018), tokenised by sacreBLEU's `13a`.
+def corpus_bleu(
+    hypotheses: Sequence[str], references: Sequence[str], *, language: str = "", lowercase: bool = False
+) -> Score:
+    """Cased BLEU of plain, detokenised text (Papineni et al. 2002; Post 2018), as sacreBLEU tokenises `language`.
+
+    That is `13a` for languages written with spaces, and tokenisers of their own for `zh`, `ja` and `ko`.
 
     Raises:
-      ValueError: if the sides differ in length or are empty.
+      ValueError: if the sides differ in length or are empty, or the tokeniser of the language is not installed.
     """
     _check_sides(hypotheses, references)
-    metric = BLEU(lowercase=lowercase)
+    try:
+        metric = BLEU(lowercase=lowercase, trg_lang=language)
+    except (ImportError, RuntimeError) as error:
+        raise ValueError(f"BLEU of {language} needs sacreBLEU's tokeniser for it: {error}") from None
     value = metric.corpus_score(list(hypotheses), [list(references)]).score
     return Score("bleu", value, str(metric.get_signature()))
 

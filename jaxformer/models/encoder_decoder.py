@@ -45,6 +45,18 @@ class DecodingCache(NamedTuple):
         """The cache after beam w became a continuation of beam `parents[:, w]` (int32 [B, W])."""
         return self._replace(ancestors=jnp.take_along_axis(self.ancestors, parents[:, :, None], axis=1))
 
+    def grown(self, length: int) -> DecodingCache:
+        """The cache with room for `length` positions, at least as many as it has now."""
+        beams, positions = self.ancestors.shape[1:]
+        room = (length - positions) * beams
+
+        def pad(layer: DecodingMemory) -> DecodingMemory:
+            keys = jnp.pad(layer.keys, [(0, 0), (0, 0), (0, 0), (0, room)])
+            return DecodingMemory(keys, jnp.pad(layer.values, [(0, 0), (0, 0), (0, room), (0, 0)]))
+
+        ancestors = jnp.pad(self.ancestors, [(0, 0), (0, 0), (0, length - positions)])
+        return DecodingCache(tuple(pad(layer) for layer in self.layers), ancestors)
+
 
 class EncoderDecoder(nnx.Module):
     """An encoder over the source, and a causal decoder over the target that attends to it.

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, TextIO
 
 from jaxformer.monitoring.durable import explain_disk_errors
+from jaxformer.paths import expanded
 
 
 @contextlib.contextmanager
@@ -26,7 +27,7 @@ def open_lines(path: str) -> Iterator[Iterator[str]]:
         yield _decoded(sys.stdin.buffer, "standard input")
         return
     try:
-        file = open(path, "rb")  # noqa: SIM115 (closed below; a `with` would also catch the errors of the caller)
+        file = open(expanded(path), "rb")  # noqa: SIM115 (closed below; a `with` would also catch the errors of the caller)
     except OSError as error:
         raise type(error)(f"cannot read --input={path}: {error.strerror}") from None
     with file:
@@ -61,6 +62,7 @@ def open_output(path: str) -> Iterator[TextIO]:
             sys.stdout.reconfigure(encoding="utf-8", newline="\n")
         yield sys.stdout
         return
+    path = str(expanded(path))
     if os.path.exists(path) and not os.path.isfile(path):  # a folder is refused here, before anything is translated
         with explain_disk_errors(path):
             device = open(path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115

@@ -57,15 +57,16 @@ class JsonlTracker:
             self._file.write(json.dumps(record, allow_nan=False) + "\n")
             self._file.flush()
 
-    def truncate_after(self, step: int) -> int:
-        """Drops the records of steps after `step`, which a resumed run makes again; returns how many were dropped.
+    def truncate_after(self, step: int, *, again: tuple[str, ...] = ()) -> int:
+        """Drops the records that a run resumed at `step` makes again, and returns how many that were.
 
-        A last line that was torn by a crash is dropped too.
+        These are the records of later steps and, of `step` itself, those with a name that begins as one of `again`
+        does. A last line that was torn by a crash is dropped too.
         """
         self._file.close()
         with explain_disk_errors(self._path):
             lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines() if self._path.exists() else []
-            kept = [line for line in lines if (record := _parsed(line)) is not None and record["step"] <= step]
+            kept = [line for line in lines if (record := _parsed(line)) is not None and not _made(record, step, again)]
             if len(kept) != len(lines):
                 atomic_write(self._path, "".join(f"{line}\n" for line in kept))
         self._file = self._open()
@@ -148,6 +149,12 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         return []
     records = (_parsed(line) for line in lines)
     return [{name: _number(value) for name, value in record.items()} for record in records if record is not None]
+
+
+def _made(record: dict[str, Any], step: int, again: tuple[str, ...]) -> bool:
+    """Whether a run that is resumed at `step` makes this record again."""
+    here = record["step"] == step and any(name.startswith(again) for name in record)
+    return here or record["step"] > step
 
 
 def _torn(path: Path) -> bool:

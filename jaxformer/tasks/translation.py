@@ -179,7 +179,7 @@ def score_translations(
       hypotheses: one translation for each pair.
       pairs: the references, as plain text.
       tokenized_references: the same references tokenised, for `tokenized_bleu`; None to leave that out.
-      language: of the target, for the tokeniser.
+      language: of the target (ISO 639-1), for tokenisers.
 
     Raises:
       ValueError: if there are not equally many.
@@ -188,7 +188,7 @@ def score_translations(
 
     references = [pair.target for pair in pairs]
     found = [
-        evaluation.corpus_bleu(hypotheses, references),
+        evaluation.corpus_bleu(hypotheses, references, language=language),
         evaluation.corpus_chrf(hypotheses, references),
         evaluation.exact_match(hypotheses, references),
     ]

@@ -10,6 +10,7 @@ import collections
 import concurrent.futures
 import functools
 import itertools
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -22,11 +23,12 @@ from flax import nnx
 from jaxformer.config import DataConfig, DecodingConfig
 from jaxformer.data.cleaning import Cleaner
 from jaxformer.data.splitting import split_line
-from jaxformer.decoding import Hypotheses, beam_search, greedy_search, sample
+from jaxformer.decoding import Hypotheses
 from jaxformer.models import EncoderDecoder
 from jaxformer.parallel.threads import run_with, thread_settings
+from jaxformer.tasks.batch_search import BatchSearch
 from jaxformer.tasks.rows import as_sequences, group_rows, padded
-from jaxformer.types import BOS_ID, EOS_ID, PAD_ID, Batch
+from jaxformer.types import Batch
 
 
 class TextTokenizer(Protocol):
@@ -59,12 +61,14 @@ class Translation(NamedTuple):
       score: its length-normalised log-probability; for a line translated in parts, the sum over the parts.
       log_prob: its log-probability, the end of the sentence included; likewise summed.
       n_best: `config.n_best` candidates, best first (fewer if the search found fewer); none for an empty line.
+      full: whether it, or a part of it, is as long as it may be, so that something may be missing.
     """
 
     text: str
     score: float
     log_prob: float
     n_best: list[Candidate]
+    full: bool = False
 
 
 class PairScore(NamedTuple):
@@ -79,11 +83,13 @@ _AT_ONCE = 2
 
 
 class _Job(NamedTuple):
-    """One source row to translate."""
+    """One source row to translate, into at most `limit` tokens; its samples are drawn from the number `draw`."""
 
     line: int
     source: list[int]
     prefix: list[int]
+    limit: int
+    draw: int
 
 
 class Translator:
@@ -112,9 +118,8 @@ class Translator:
         self._cleaner = Cleaner(DataConfig(normalization=normalization))
         split: Any = nnx.split(model, nnx.Param, ...)
         self._graph, self._params, self._rest = split
-        self._search: Any = jax.jit(self._search_rows, static_argnames="longest")
+        self._search = BatchSearch(self._graph, self._rest, config)
         self._score: Any = jax.jit(self._score_rows)
-        self._searched: set[tuple[int, int, bool]] = set()
 
     def update(self, params: nnx.State) -> None:
         """Translates with `params` (as from `nnx.split(model, nnx.Param, ...)`) from now on; compiles nothing."""
@@ -123,7 +128,7 @@ class Translator:
     @property
     def num_compilations(self) -> int:
         """How many shapes have been compiled so far."""
-        return self._search._cache_size() + self._score._cache_size()
+        return self._search.num_compilations + self._score._cache_size()
 
     def translate(
         self, texts: Sequence[str], prefixes: Sequence[str] | None = None, *, first_line: int = 1
@@ -149,16 +154,25 @@ class Translator:
             for row, place in enumerate(places):
                 found[place] = self._candidates(hypotheses, row)
         parts: list[list[list[Candidate]]] = [[] for _ in texts]
+        full = [False for _ in texts]
         for job, candidates in zip(jobs, found, strict=True):
             parts[job.line - first_line].append(candidates)
-        return [_joined(candidates) for candidates in parts]
+            full[job.line - first_line] |= len(candidates[0].tokens) >= job.limit
+        return [_joined(candidates, full=ends) for candidates, ends in zip(parts, full, strict=True)]
 
     def translate_stream(self, lines: Iterable[str], *, chunk: int = 2000) -> Iterator[Translation]:
-        """One translation for each line, in order; `chunk` lines are read ahead, so that memory stays bounded."""
+        """One translation for each line, in order; `chunk` lines are read ahead, so that memory stays bounded.
+
+        Translations as long as they may be are named in a warning, since more might have followed.
+        """
         rest = iter(lines)
         first_line = 1
         while texts := list(itertools.islice(rest, chunk)):
-            yield from self.translate(texts, first_line=first_line)
+            found = self.translate(texts, first_line=first_line)
+            if full := [str(number) for number, one in enumerate(found, first_line) if one.full]:
+                shown = ", ".join(full[:20]) + (f" and {len(full) - 20} more" if len(full) > 20 else "")
+                logging.warning("as long as a translation may be, and perhaps incomplete: that of line %s", shown)
+            yield from found
             first_line += len(texts)
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[PairScore]:
@@ -187,7 +201,8 @@ class Translator:
     def _jobs(self, texts: Sequence[str], prefixes: Sequence[str] | None, first_line: int) -> list[_Job]:
         normalized = [self._normalize(text) for text in texts]
         encoded = self._tokenizer.encode_source(normalized)
-        prefix_tokens = [ids[:-1] for ids in self._tokenizer.encode_target(prefixes)] if prefixes is not None else []
+        forced = [self._normalize(prefix) for prefix in prefixes or ()]
+        prefix_tokens = [ids[:-1] for ids in self._tokenizer.encode_target(forced)] if forced else []
         jobs = []
         long: list[tuple[int, int, int]] = []
         for i, (text, source) in enumerate(zip(normalized, encoded, strict=True)):
@@ -204,7 +219,9 @@ class Translator:
                         f"the prefix of line {first_line + i} has {len(prefix)} tokens, but its translation may have "
                         f"no more than {limit}, the end included: shorten the prefix"
                     )
-                jobs.append(_Job(first_line + i, ids, prefix))
+                # A later part of the same line draws other samples.
+                draw = zlib.crc32(f"{first_line + i} {part}".encode()) >> 1 if part else first_line + i
+                jobs.append(_Job(first_line + i, ids, prefix, limit, draw))
         self._warn(long)
         return jobs
 
@@ -218,7 +235,13 @@ class Translator:
 
     def _parts(self, text: str) -> list[list[int]]:
         encode = self._tokenizer.encode_source
-        return encode(split_line(text, lambda part: len(encode([part])[0]) <= self.max_length))
+
+        def fits(part: str, limit: int) -> bool:
+            return len(encode([part])[0]) <= limit
+
+        # What is joined leaves room, since a translation may be longer than its source and may be no longer than this.
+        room = max(1, 3 * self.max_length // 4)
+        return encode(split_line(text, lambda part: fits(part, self.max_length), lambda part: fits(part, room)))
 
     def _output_limit(self, source_length: int, prefix_length: int) -> int:
         return min(self.config.max_length or 2 * source_length + 10 + prefix_length, self.max_length)
@@ -237,11 +260,7 @@ class Translator:
             for places, rows, bucket in group_rows(lengths, self.max_length, self.config.batch_tokens):
                 batch = [jobs[place] for place in places]
                 search = functools.partial(self._search_jobs, batch, rows, bucket, with_prefix=with_prefix)
-                found = threads.submit(run_with, settings, search)
-                if (shape := (rows, bucket, with_prefix)) not in self._searched:  # compiled once, not by both threads
-                    self._searched.add(shape)
-                    found.exception()
-                waiting.append((places, found))
+                waiting.append((places, threads.submit(run_with, settings, search)))
                 if len(waiting) > _AT_ONCE:
                     places, found = waiting.popleft()
                     yield places, found.result()
@@ -254,54 +273,12 @@ class Translator:
         """The hypotheses for `batch`, padded to [rows, bucket]."""
         longest = self._output_limit(bucket, self.max_length if with_prefix else 0)
         limits = np.ones(rows, np.int32)
-        limits[: len(batch)] = [self._output_limit(len(job.source), len(job.prefix)) for job in batch]
-        lines = np.zeros(rows, np.int32)
-        lines[: len(batch)] = [job.line for job in batch]
+        limits[: len(batch)] = [job.limit for job in batch]
+        draws = np.zeros(rows, np.int32)
+        draws[: len(batch)] = [job.draw for job in batch]
         prefix = padded([job.prefix for job in batch], rows, longest) if with_prefix else None
-        arguments = jax.device_put((padded([job.source for job in batch], rows, bucket), limits, lines, prefix))
-        return jax.device_get(self._search(self._params, self._rest, *arguments, longest=longest))
-
-    def _search_rows(
-        self,
-        params: nnx.State,
-        rest: Any,
-        tokens: jax.Array,
-        limits: jax.Array,
-        lines: jax.Array,
-        prefix: jax.Array | None,
-        *,
-        longest: int,
-    ) -> Hypotheses:
-        """Compiled: source rows [B, S] to hypotheses [B, n_best]."""
-        config = self.config
-        model = nnx.merge(self._graph, params, rest)
-        source = as_sequences(tokens)
-        width = {"beam": config.beam_size, "greedy": 1, "sample": config.n_best}[config.method]
-        cache, context = model.start_decoding(model.encode(source), source, beam_size=width, max_length=longest)
-
-        def step(tokens: jax.Array, index: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
-            return model.decode_step(tokens, index, cache, context)
-
-        methods: dict[str, Any] = {"beam": beam_search, "greedy": greedy_search, "sample": sample}
-        search = functools.partial(
-            methods[config.method],
-            step,
-            cache,
-            max_length=longest,
-            bos_id=BOS_ID,
-            eos_id=EOS_ID,
-            length_penalty=config.length_penalty,
-            prefix=prefix,
-            max_lengths=limits,
-            suppress=(PAD_ID, BOS_ID),
-        )
-        if config.method == "sample":
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(config.seed), lines)
-            reshaping = {"temperature": config.temperature, "top_k": config.top_k, "top_p": config.top_p}
-            return search(keys=keys, num_samples=width, **reshaping)
-        if config.method == "beam":
-            return search(batch_size=len(tokens), beam_size=width, num_hypotheses=config.n_best)
-        return search(batch_size=len(tokens))
+        tokens = padded([job.source for job in batch], rows, bucket)
+        return self._search(self._params, tokens, limits, draws, prefix, longest=longest)
 
     def _score_rows(self, params: nnx.State, rest: Any, source: jax.Array, target: jax.Array) -> jax.Array:
         """Compiled: log-probabilities [B] of the target rows [B, T]."""
@@ -327,7 +304,7 @@ class Translator:
         return found
 
 
-def _joined(parts: list[list[Candidate]]) -> Translation:
+def _joined(parts: list[list[Candidate]], *, full: bool) -> Translation:
     """The translation of one line from the candidates for its parts: the k-th best of each, joined by a space."""
     if not parts:
         return Translation("", 0.0, 0.0, [])
@@ -336,4 +313,4 @@ def _joined(parts: list[list[Candidate]]) -> Translation:
         texts, scores, log_probs, tokens = zip(*rank, strict=True)
         text = " ".join(filter(None, texts))
         n_best.append(Candidate(text, sum(scores), sum(log_probs), list(itertools.chain(*tokens))))
-    return Translation(n_best[0].text, n_best[0].score, n_best[0].log_prob, n_best)
+    return Translation(n_best[0].text, n_best[0].score, n_best[0].log_prob, n_best, full)

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,10 @@ from jaxformer.training import quiet
 from jaxformer.training.state import TrainState
 
 _LOGGER = logging.getLogger(__name__)
+
+
+_REPLACED = "replaced-"
+"""Before the step of a checkpoint that another one of the same step is about to replace."""
 
 
 class CheckpointError(OSError):
@@ -39,9 +45,9 @@ def lower_is_better(metric: str) -> bool:
 
 
 def best_of(scores: Mapping[int, float], metric: str) -> int:
-    """The step with the best score; of equals, the earliest."""
+    """The step with the best score; of equals, the earliest; one that is no finite number is worse than any."""
     sign = 1.0 if lower_is_better(metric) else -1.0
-    return min(scores, key=lambda step: (sign * scores[step], step))
+    return min(scores, key=lambda step: (not math.isfinite(scores[step]), sign * scores[step], step))
 
 
 class Checkpoints:
@@ -72,6 +78,8 @@ class Checkpoints:
 
         logging.getLogger("absl").addFilter(quiet.not_orbax_chatter)
         self.directory = Path(directory).absolute()
+        if not read_only:
+            self._finish_replacing()
         self._keep, self._average, self._period = keep, average if average > 1 else 0, period
         self._metric = best_metric
         options = ocp.CheckpointManagerOptions(
@@ -114,7 +122,13 @@ class Checkpoints:
         return next(iter(self._best(self.steps())), None)
 
     def save(
-        self, step: int, state: TrainState, run: Mapping[str, Any], metrics: Mapping[str, float] | None = None
+        self,
+        step: int,
+        state: TrainState,
+        run: Mapping[str, Any],
+        metrics: Mapping[str, float] | None = None,
+        *,
+        replace: bool = False,
     ) -> None:
         """Starts to write a checkpoint and returns as soon as the arrays have been copied.
 
@@ -123,6 +137,7 @@ class Checkpoints:
           state: may be donated to the next step as soon as this returns.
           run: JSON values to come back with it.
           metrics: of the validation made at this very step, if one was.
+          replace: there may be one of this step, which stays until the new one is complete; this waits for that.
 
         Raises:
           CheckpointError: if this one cannot be written, or the one before could not be finished.
@@ -137,10 +152,27 @@ class Checkpoints:
         scores = dict(metrics or {})
         arguments["run"] = ocp.args.JsonSave({**run, "leaves": leaves, "digests": digests, "metrics": scores})
         self._note_score(step, scores)
+        replaced = replace and step in self.steps()
+        if replaced:
+            self._rename(str(step), f"{_REPLACED}{step}")
         try:
             self._manager.save(step, args=ocp.args.Composite(**arguments), force=True)
         except Exception as error:
             raise self._cannot_write(error) from error
+        if replaced:
+            self.wait()
+            self._finish_replacing()
+
+    def _finish_replacing(self) -> None:
+        """Removes what has been replaced, and brings back what was to be replaced and never was."""
+        if jax.process_index() == 0:
+            for old in self.directory.glob(f"{_REPLACED}*"):
+                place = self.directory / old.name.removeprefix(_REPLACED)
+                if place.exists():
+                    shutil.rmtree(old, ignore_errors=True)
+                else:
+                    old.rename(place)
+        _wait_for_all("replaced")
 
     def restore(self, template: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
         """The newest checkpoint that can be read, or None if there is none.
@@ -212,12 +244,6 @@ class Checkpoints:
                 "restore it from a backup, or choose another --workdir to train again"
             ) from error
 
-    def delete(self, step: int) -> None:
-        """Removes one checkpoint, if it is there."""
-        if step in self.steps():
-            self._manager.delete(step)
-        self._scores.pop(step, None)
-
     def wait(self) -> None:
         """Returns when everything is on disk.
 
@@ -270,19 +296,19 @@ class Checkpoints:
             )
 
     def _put_aside(self, step: int) -> Path:
-        kept = self.directory / f"damaged-{step}"
-        if jax.process_index() == 0:
-            number = 1
-            while kept.exists():
-                number += 1
-                kept = self.directory / f"damaged-{step}-{number}"
-            (self.directory / str(step)).rename(kept)
-        if jax.process_count() > 1:
-            from jax.experimental import multihost_utils
+        kept, number = f"damaged-{step}", 1
+        while (self.directory / kept).exists():
+            number += 1
+            kept = f"damaged-{step}-{number}"
+        _wait_for_all("named")
+        self._rename(str(step), kept)
+        return self.directory / kept
 
-            multihost_utils.sync_global_devices(f"put aside {step}")
+    def _rename(self, old: str, new: str) -> None:
+        if jax.process_index() == 0:
+            (self.directory / old).rename(self.directory / new)
+        _wait_for_all("renamed")
         self._manager.reload()
-        return kept
 
     def _cannot_write(self, error: Exception) -> CheckpointError:
         full = any(sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "No space left", "Disk quota"))
@@ -291,6 +317,13 @@ class Checkpoints:
             f"cannot write a checkpoint to {self.directory}: {reason}; the ones before it are kept: {remedy}, then run "
             "the same command to continue, or choose another --workdir"
         )
+
+
+def _wait_for_all(what: str) -> None:
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(f"checkpoints {what}")
 
 
 class _OtherShape(Exception):

@@ -11,12 +11,12 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import jax
 
 from jaxformer.config import Config
+from jaxformer.paths import expanded
 from jaxformer.training.closing import record_result, say_done, say_finished
 from jaxformer.training.interruption import Interrupted, Interruption
 from jaxformer.training.workdir import Workdir
@@ -52,7 +52,9 @@ def train(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str
         from jaxformer.data.prepare import prepare as prepare_data
         from jaxformer.training import scoring
         from jaxformer.training.session import Session, open_checkpoints
+        from jaxformer.training.trained import best_translator
 
+        scoring.reference_lines(config.data)  # refused before anything is prepared
         prepared = prepare_data(config.data)
         _LOGGER.info("cleaning of the training split:\n%s", prepared.report)
         splits = {"validation": prepared.validation, "test": prepared.test}
@@ -68,10 +70,10 @@ def train(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str
                 except Interrupted as interrupted:
                     _LOGGER.warning("%s: run the same command to continue", interrupted)
                     raise
-            translator, described = _trained_translator(config, session.task, checkpoints, session.mesh)
+            translator, described = best_translator(config, session.task, checkpoints, session.mesh)
         _LOGGER.info("final evaluation: %s, %s search", described, config.decoding.method)
         with _decoding_memory(config):
-            scored = scoring.score_splits(config, workdir, translator, present)
+            scored = scoring.score_splits(config, workdir.predictions, translator, present)
         result = record_result(config, workdir, outcome, scored, described, time.perf_counter() - began)
         say_done(config, workdir, result, scored)
         return result
@@ -80,7 +82,8 @@ def train(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str
 def evaluate(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str, float]:
     """Translates and scores the validation and test splits of a trained run; prints the scores.
 
-    Needs the workdir and the text of the splits, not the prepared training data.
+    The translations go to `predictions/evaluate/`: those that `result.json` gives the scores of stay as they are. Needs
+    the workdir and the text of the splits, not the prepared training data.
 
     Returns:
       The scores, such as `test/bleu`.
@@ -90,6 +93,7 @@ def evaluate(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[
       OSError: if the run or its data cannot be read.
     """
     from jaxformer.training import scoring
+    from jaxformer.training.trained import open_translator
 
     workdir = _as_workdir(workdir)
     _use_compilation_cache(config)
@@ -97,9 +101,9 @@ def evaluate(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[
     splits = scoring.evaluation_splits(config.data)
     if not splits:
         raise ValueError("there is neither a validation nor a test split: name one with --config.data.test")
-    translator, described = _load_translator(config, workdir)
+    translator, described = open_translator(config, workdir)
     with _decoding_memory(config):
-        scored = scoring.score_splits(config, workdir, translator, splits)
+        scored = scoring.score_splits(config, workdir.predictions / "evaluate", translator, splits)
     print(f"{workdir.path}: {described}\n{scoring.score_table(scored)}")
     print("\n".join(f"  translations of {one.split}: {one.file}" for one in scored), flush=True)
     return scoring.metrics_of(scored)
@@ -130,10 +134,12 @@ def predict(
     """
     import sys
 
+    from jaxformer.training.trained import open_translator
+
     workdir = _as_workdir(workdir)
     _use_compilation_cache(config)
     _use_attention_table(workdir)
-    translator, described = _load_translator(config, workdir)
+    translator, described = open_translator(config, workdir)
     _LOGGER.info("translating with %s", described)
     prompt = f"{config.data.target_language if config.data.reverse else config.data.source_language}> "
 
@@ -200,7 +206,7 @@ def plan(config: Config, workdir: Workdir | str | os.PathLike[str]) -> None:
     from jaxformer.training.planning import describe_plan
 
     if config.model.attention_table:
-        load_measurements(config.model.attention_table)
+        load_measurements(expanded(config.model.attention_table))
     print(describe_plan(config, _as_workdir(workdir)), flush=True)
 
 
@@ -210,24 +216,9 @@ def _as_workdir(workdir: Workdir | str | os.PathLike[str]) -> Workdir:
 
 @contextlib.contextmanager
 def _claimed(workdir: Workdir, config: Config) -> Iterator[None]:
-    """Holds the workdir; one that was new and in which training never began is not bound to its configuration."""
-    new = [] if workdir.config.exists() else [file for file in _bound(workdir) if not file.exists()]
-    if jax.process_index():  # the first process holds it for all
+    """Holds the workdir; the first process does so for all."""
+    with contextlib.nullcontext() if jax.process_index() else workdir.claim(config):
         yield
-        return
-    with workdir.claim(config):
-        try:
-            yield
-        except BaseException:  # Ctrl-C while data is prepared, too
-            if not workdir.metrics.exists() and not any(workdir.checkpoints.glob("*")):
-                for file in new:
-                    file.unlink(missing_ok=True)
-            raise
-
-
-def _bound(workdir: Workdir) -> tuple[Path, ...]:
-    """Files that bind a workdir to one run."""
-    return workdir.config, workdir.tokenizer, workdir.attention_table
 
 
 def _use_compilation_cache(config: Config) -> None:
@@ -255,9 +246,9 @@ def _keep_attention_table(config: Config, workdir: Workdir) -> None:
 
     table = config.model.attention_table
     if table and not workdir.attention_table.exists():
-        load_measurements(table)  # refused under the name that a person gave it
+        load_measurements(expanded(table))  # refused under the name that a person gave it
         if jax.process_index() == 0:
-            atomic_write(workdir.attention_table, Path(table).read_text(encoding="utf-8"))
+            atomic_write(workdir.attention_table, expanded(table).read_text(encoding="utf-8"))
     if table and jax.process_count() > 1:  # all must find the copy, or they would compile different programs
         from jax.experimental import multihost_utils
 
@@ -283,25 +274,3 @@ def _keep_tokenizer(workdir: Workdir, tokenizer: Any) -> None:
             )
     elif jax.process_index() == 0:
         tokenizer.save(workdir.tokenizer)
-
-
-def _trained_translator(config: Config, task: Any, checkpoints: Any, mesh: Any) -> tuple[Any, str]:
-    from jaxformer.parallel.mesh import first_copy, replicated
-    from jaxformer.training.averaging import select_params
-
-    params, described = select_params(checkpoints, config.training, task.abstract_params(replicated(mesh)))
-    return task.translator(first_copy(params), config.decoding), described
-
-
-def _load_translator(config: Config, workdir: Workdir) -> tuple[Any, str]:
-    from jaxformer.data.tokenizer import Tokenizer
-    from jaxformer.parallel.mesh import make_mesh
-    from jaxformer.tasks.translation import TranslationTask
-    from jaxformer.training.session import open_checkpoints
-
-    for needed in (workdir.tokenizer, workdir.checkpoints):
-        if not needed.exists():
-            raise FileNotFoundError(f"{needed} is not there: {workdir.path} holds no trained run; train it first")
-    task = TranslationTask(config, Tokenizer.load(workdir.tokenizer))
-    with contextlib.closing(open_checkpoints(config, workdir, read_only=True)) as checkpoints:
-        return _trained_translator(config, task, checkpoints, make_mesh(config.mesh))

@@ -197,7 +197,7 @@ class Validation:
         progress.evaluated, progress.scores = progress.step, scores
         value = scores[self._metric]
         sign = -1.0 if lower_is_better(self._metric) else 1.0
-        if progress.best is None or sign * value > sign * progress.best:
+        if progress.best is None or not math.isfinite(progress.best) or sign * value > sign * progress.best:
             progress.best, progress.best_step, progress.stale = value, progress.step, 0
         else:
             progress.stale += 1
@@ -213,7 +213,7 @@ class SaveCheckpoint:
     """Saves every `every` steps, after `minutes` without a save, at a new best, and at the end.
 
     Args:
-      every: in steps; 0 leaves the other reasons, without that of a new best.
+      every: in steps; 0 leaves the other reasons.
       minutes: of the clock; 0 for never.
       checkpoints: where to.
       tracker: made durable first, so that no record of a saved step can be missing after a restart.
@@ -240,7 +240,7 @@ class SaveCheckpoint:
         if progress.step == 0 or self._saved == (progress.step, progress.evaluated):
             return False
         regular = self.every > 0 and progress.step % self.every == 0
-        best = self.every > 0 and progress.best_step == progress.evaluated == progress.step
+        best = progress.best_step == progress.evaluated == progress.step
         return regular or best or loop.done or self._late()
 
     def _late(self) -> bool:
@@ -250,12 +250,11 @@ class SaveCheckpoint:
     def __call__(self, loop: Loop) -> None:
         """Saves; the arrays are written in the background."""
         progress = loop.progress
-        if self._saved is not None and self._saved[0] == progress.step:
-            self._checkpoints.delete(progress.step)  # saved by a signal before it was evaluated: now with its scores
+        again = self._saved is not None and self._saved[0] == progress.step  # by a signal, before it was evaluated
         self._tracker.sync()
         scores = progress.scores if progress.evaluated == progress.step else None
         run = {**dataclasses.asdict(progress), "config": self._config}
-        self._checkpoints.save(progress.step, loop.state, run, scores)
+        self._checkpoints.save(progress.step, loop.state, run, scores, replace=again)
         self._saved, self._saved_at = (progress.step, progress.evaluated), time.monotonic()
 
     def save(self, loop: Loop) -> None:

@@ -27,7 +27,8 @@ class Interrupted(SystemExit):
         self.step = step
 
     def __str__(self) -> str:
-        return f"stopped by {signal.Signals(self.signal).name}; saved at step {self.step}"
+        saved = f"saved at step {self.step}" if self.step else "before the first step"
+        return f"stopped by {signal.Signals(self.signal).name}; {saved}"
 
 
 class Interruption:
@@ -60,4 +61,4 @@ class Interruption:
         for each in self.SIGNALS:
             signal.signal(each, signal.SIG_DFL)
         # Not through `logging`, whose locks the interrupted code may hold.
-        os.write(2, b"\nstopping after this step and saving; ask once more to stop at once without saving\n")
+        os.write(2, b"\nstopping after this step or evaluation, and saving; ask again to stop at once without saving\n")

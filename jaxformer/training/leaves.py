@@ -42,8 +42,10 @@ def abstract(leaf: Any) -> jax.ShapeDtypeStruct:
 
 
 def state_items(state: TrainState) -> dict[str, dict[str, Any]]:
-    """The leaves of `state`, the typed dropout key as its plain data; `ema` only where one is kept."""
+    """The leaves of `state`, the typed dropout key as its plain data; `ema` and loss scale only where they are kept."""
     rest = {"opt_state": state.opt_state, "step": state.step}
+    if state.loss_scale is not None:
+        rest["loss_scale"] = state.loss_scale
     items = {"params": leaf_names(state.params), "optimizer": leaf_names(rest)}
     items["optimizer"]["key"] = jax.random.key_data(state.key)
     if state.ema is not None:
@@ -60,6 +62,7 @@ def state_from_items(template: TrainState, items: Items) -> TrainState:
         ema=None if template.ema is None else like(template.ema, items["ema"]),
         opt_state=like(template.opt_state, optimizer, "opt_state."),
         key=jax.random.wrap_key_data(optimizer["key"], impl=jax.random.key_impl(template.key)),
+        loss_scale=None if template.loss_scale is None else like(template.loss_scale, optimizer, "loss_scale."),
     )
 
 

@@ -156,6 +156,7 @@ class Loop:
         self._pending: collections.deque[_Pending] = collections.deque()
         self._phases = phases or PhaseClock()
         self._throughput = throughput or Throughput(self._phases)
+        self._seen: tuple[int, Any] | None = None  # the newest step whose metrics are known
         self._shapes: set[Any] = set()
         self._seconds_before = progress.seconds
 
@@ -208,18 +209,35 @@ class Loop:
             for hook in self._step_hooks:
                 if step % hook.every == 0 or step == self.num_steps:
                     hook(step, fetched, self.progress)
+            self._seen = (step, fetched)
 
     def _boundary(self) -> None:
-        if self._interruption is not None and self._asked_to_stop(self._interruption) and not self.done:
-            self._pause()
-            if self._saver is not None:
-                self._saver.save(self)
-            raise Interrupted(self._interruption.requested, self.progress.step)
+        self._stop_if_asked()
         for hook in self._boundary_hooks:
             if hook.due(self):
                 self._pause()
                 with self._phases.phase(hook.phase):
                     hook(self)
+                if self.progress.stopped:
+                    self._finish_window()
+                self._stop_if_asked()  # an evaluation takes long enough to be asked during it
+
+    def _stop_if_asked(self) -> None:
+        """Saves and raises `Interrupted` if a signal came and there are steps left."""
+        if self._interruption is not None and self._asked_to_stop(self._interruption) and not self.done:
+            self._pause()
+            if self._saver is not None:
+                self._saver.save(self)
+            raise Interrupted(self._interruption.requested, self.progress.step)
+
+    def _finish_window(self) -> None:
+        """Shows the last step to those hooks that have not seen it, because nobody knew that it would be the last."""
+        if self._seen is not None:
+            step, metrics = self._seen
+            self._seen = None
+            for hook in self._step_hooks:
+                if step % hook.every and step != self.num_steps:
+                    hook(step, metrics, self.progress)
 
     def _pause(self) -> None:
         with self._phases.phase("step"):

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from jaxformer.config import Config, DecodingConfig, replace
+from jaxformer.data.packing import packed_rows
 from jaxformer.monitoring.machine import memory as host_memory
 from jaxformer.parallel.mesh import batch_sharding, replicated
 from jaxformer.tasks.translation import TranslationTask
@@ -116,20 +117,27 @@ def decoding_advice(config: DecodingConfig) -> str:
 
 
 def _cheaper(config: Config, rows: int, devices: int) -> Iterator[tuple[str, Config, int]]:
-    """Settings that need less, the configuration with each, and its rows."""
-    parts = 2 * config.memory.accumulate
-    if whole := rows // (parts * devices) * parts * devices:  # the pipeline rounds rows in the same way
-        yield f"--config.memory.accumulate={parts}", replace(config, {"memory.accumulate": parts}), whole
-    least = config.memory.accumulate * devices
-    if fewer := rows // 2 // least * least:
-        half = config.data.batch_tokens // 2
-        yield f"--config.data.batch_tokens={half}", replace(config, {"data.batch_tokens": half}), fewer
+    """Settings that need less and can be trained with, the configuration with each, and its rows."""
+    parts, half = 2 * config.memory.accumulate, config.data.batch_tokens // 2
+    scan = "--config.model.scan_layers=true"
+    offers: list[tuple[str, dict[str, Any], int]] = [
+        (f"--config.memory.accumulate={parts}", {"memory.accumulate": parts}, rows),
+        (f"--config.data.batch_tokens={half}", {"data.batch_tokens": half}, rows // 2),
+    ]
     if config.precision == "fp32":
-        yield "--config.precision=bf16", replace(config, {"precision": "bf16"}), rows
+        offers.append(("--config.precision=bf16", {"precision": "bf16"}, rows))
     if config.memory.remat == "none":
         for remat in ("dots", "full"):
             changes = {"memory.remat": remat, "model.scan_layers": True}
-            yield f"--config.memory.remat={remat} --config.model.scan_layers=true", replace(config, changes), rows
+            offers.append((f"--config.memory.remat={remat} {scan}", changes, rows))
+    for setting, changes, wanted in offers:
+        with contextlib.suppress(ValueError):  # what training would refuse is no advice
+            changed = replace(config, changes)
+            divisor = devices * changed.memory.accumulate
+            if changed.data.batching == "pack":
+                yield setting, changed, packed_rows(changed.data, divisor)[0]
+            elif whole := wanted // divisor * divisor:  # the pipeline rounds rows in the same way
+                yield setting, changed, whole
 
 
 def _needed(config: Config, tokenizer: Any, mesh: Any, shape: tuple[int, int, int]) -> int:

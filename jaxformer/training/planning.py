@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from jaxformer.config import Config
+from jaxformer.data.packing import packed_rows
 from jaxformer.monitoring.machine import usable_cores
 from jaxformer.monitoring.peaks import data_sheet_rate
 from jaxformer.monitoring.progress import duration
@@ -81,7 +82,9 @@ def _search(config: Config) -> str:
 
 def _largest_batch(config: Config, divisor: int) -> tuple[int, int]:
     data = config.data
-    length = (data.pack_length or data.max_length) if data.batching == "pack" else data.max_length
+    if data.batching == "pack":
+        return packed_rows(data, divisor)
+    length = data.max_length
     rows = data.batch_tokens // length // divisor * divisor
     if not rows:
         raise ValueError(

@@ -17,12 +17,16 @@ from jaxformer.data.cleaning import Cleaner
 from jaxformer.data.sources import open_splits
 from jaxformer.data.text import read_lines
 from jaxformer.monitoring.durable import atomic_write
+from jaxformer.paths import expanded
 from jaxformer.tasks.translation import Scores, score_translations
 from jaxformer.tasks.translator import Translator
-from jaxformer.training.workdir import Workdir
 from jaxformer.types import Pair
 
 SPLITS = ("validation", "test")
+
+_REFERENCES = "give the tokenised references of the test split, or none with --config.data.references="
+_LEAST_AGREEMENT = 0.2
+"""Share of lines that our tokeniser must find as the references have them; other rules differ in some, not in most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,51 +53,77 @@ def evaluation_splits(config: DataConfig) -> dict[str, list[Pair]]:
     cleaner = Cleaner(config)
     sources = open_splits(config, train=False)
     return {
-        split: [cleaner.normalize_pair(pair) for pair in sources[split].read(0, len(sources[split]))]
+        split: [cleaner.evaluation_pair(pair) for pair in sources[split].read(0, len(sources[split]))]
         for split in SPLITS
         if split in sources
     }
 
 
-def read_references(config: DataConfig, test: Sequence[Pair] | None) -> list[str] | None:
+def reference_lines(config: DataConfig) -> list[str] | None:
     """The lines of `data.references`, or None when it is not given.
 
     Raises:
       FileNotFoundError: if it is not there.
-      ValueError: if there is no test split, it has another number of lines, or the file is no UTF-8 text.
+      ValueError: if it is no UTF-8 text.
     """
     if not config.references:
         return None
-    path = Path(config.references).expanduser()
+    path = expanded(config.references)
     if not path.is_file():
-        raise FileNotFoundError(f"data.references={config.references} is not a file: give the tokenised reference")
-    lines = read_lines(path)
+        raise FileNotFoundError(f"data.references={config.references} is not a file: {_REFERENCES}")
+    return read_lines(path)
+
+
+def read_references(config: DataConfig, test: Sequence[Pair] | None) -> list[str] | None:
+    """The lines of `data.references`, which must be the tokenised form of the targets of `test`.
+
+    Raises:
+      FileNotFoundError: if it is not there.
+      ValueError: if there is no test split, or the file belongs to another one.
+    """
+    from jaxformer.evaluation import tokenize_like
+
+    lines = reference_lines(config)
+    if lines is None:
+        return None
     if test is None or len(lines) != len(test):
         have = "there is no test split" if test is None else f"the test split has {len(test)}"
-        raise ValueError(f"data.references={config.references} has {len(lines)} lines, but {have}: give a matching one")
+        raise ValueError(f"data.references={config.references} has {len(lines)} lines, but {have}: {_REFERENCES}")
+    tokenized, _ = tokenize_like([pair.target for pair in test], lines, target_language(config))
+    agreeing = sum(ours == line for ours, line in zip(tokenized, lines, strict=True))
+    if agreeing < _LEAST_AGREEMENT * len(lines):
+        raise ValueError(
+            f"data.references={config.references} is not the tokenised form of the test split: only {agreeing} of its "
+            f"{len(lines)} lines agree with it: {_REFERENCES}"
+        )
     return lines
 
 
+def target_language(config: DataConfig) -> str:
+    """The language that is translated into."""
+    return config.source_language if config.reverse else config.target_language
+
+
 def score_splits(
-    config: Config, workdir: Workdir, translator: Translator, splits: Mapping[str, Sequence[Pair]]
+    config: Config, folder: Path, translator: Translator, splits: Mapping[str, Sequence[Pair]]
 ) -> list[Scored]:
-    """Translates every split with the configured search, scores it, and writes `predictions/SPLIT.LANGUAGE`.
+    """Translates every split with the configured search, scores it, and writes `SPLIT.LANGUAGE` into `folder`.
 
     Raises:
       ValueError: for references that do not fit.
       OSError: if the translations cannot be written.
     """
     references = read_references(config.data, splits.get("test"))
-    language = config.data.source_language if config.data.reverse else config.data.target_language
+    language = target_language(config.data)
     found = []
     for split, pairs in splits.items():
         hypotheses = [translation.text for translation in translator.translate([pair.source for pair in pairs])]
         scores = score_translations(
             hypotheses, pairs, tokenized_references=references if split == "test" else None, language=language
         )
-        file = workdir.predictions / f"{split}.{language}"
+        file = folder / f"{split}.{language}"
         if jax.process_index() == 0:
-            os.makedirs(workdir.predictions, exist_ok=True)
+            os.makedirs(folder, exist_ok=True)
             atomic_write(file, "".join(f"{line}\n" for line in hypotheses))
         found.append(Scored(split, pairs, hypotheses, scores, file))
     return found

@@ -151,7 +151,7 @@ class Session:
         with contextlib.ExitStack() as stack:
             place = functools.partial(place_batch, mesh=self.mesh)
             feed = stack.enter_context(DeviceFeed(self.pipeline, place, count=self._count))
-            tracker, bar = self._trackers(progress.step)
+            tracker, bar = self._trackers(progress)
             stack.callback(tracker.close)
             stack.callback(bar.close)
             saver = hooks.SaveCheckpoint(
@@ -279,14 +279,15 @@ class Session:
                 lengths = zlib.crc32(np.ascontiguousarray(side).data, lengths)
         return {"data": [len(self.prepared.train), lengths], "shapes": shapes}
 
-    def _trackers(self, step: int) -> tuple[Trackers, ProgressBar]:
-        monitoring = self.config.monitoring
+    def _trackers(self, progress: Progress) -> tuple[Trackers, ProgressBar]:
+        monitoring, step = self.config.monitoring, progress.step
         writer = jax.process_index() == 0
         bar = ProgressBar(self.config.training.num_steps, start=step, enabled=monitoring.progress and writer)
         if not writer:
             return Trackers([]), bar
         records = JsonlTracker(self.workdir.metrics)
-        records.truncate_after(step)
+        evaluated = () if progress.evaluated == step else ("validation/",)
+        records.truncate_after(step, again=("final/", "test/", *evaluated))
         trackers: list[Tracker] = [records, bar]
         if monitoring.tensorboard:
             trackers.append(TensorBoardTracker(self.workdir.tensorboard, purge_after=step or None))

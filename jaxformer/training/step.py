@@ -74,12 +74,20 @@ def _unless_infinite(old: TrainState, new: TrainState, metrics: Metrics) -> tupl
         (new.params, new.ema, new.opt_state),
         (old.params, old.ema, old.opt_state),
     )
+    # The learning rate follows the steps counted, not those taken: a schedule would not reach its end otherwise.
+    opt_state = jax.tree.map(
+        lambda part: part._replace(count=new.step) if _is_schedule(part) else part, opt_state, is_leaf=_is_schedule
+    )
     assert old.loss_scale is not None
     loss_scale = old.loss_scale.adjusted(finite)
     metrics = jax.tree.map(lambda x: jnp.where(finite, x, 0), metrics)
     one = jnp.ones(())
     metrics |= {"skipped": Mean(1.0 - finite, one), "loss_scale": Mean(old.loss_scale.scale, one)}
     return TrainState(new.step, params, ema, opt_state, old.key, loss_scale), metrics
+
+
+def _is_schedule(part: Any) -> bool:
+    return isinstance(part, optax.ScaleByScheduleState)
 
 
 def make_train_step(

@@ -49,6 +49,7 @@ class Evaluation:
             self._data = dataclasses.replace(config.data, batch_tokens=slots)
         self._translated = pairs[: config.training.eval_examples or None]
         self._translator: Any = None
+        self._language = config.data.source_language if config.data.reverse else config.data.target_language
 
     def __call__(self, params: Any) -> Mapping[str, float]:
         """Evaluates `params`."""
@@ -69,7 +70,7 @@ class Evaluation:
         with explained_out_of_memory(lambda: decoding_advice(self._config.decoding)):
             found = self._translator.translate([pair.source for pair in self._translated])
         hypotheses = [translation.text for translation in found]
-        scores = score_translations(hypotheses, self._translated)
+        scores = score_translations(hypotheses, self._translated, language=self._language)
         return prefixed("validation", {**values, **scores.values})
 
     def _loss_batches(self, tokenizer: Any, pairs: list[Pair]) -> TokenizedDataset | None:

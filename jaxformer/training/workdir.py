@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import socket
 import time
@@ -20,8 +21,14 @@ from typing import Any
 from jaxformer.config import Config, from_dict, replace, to_dict
 from jaxformer.monitoring.durable import DiskError, atomic_write, explain_disk_errors, plain
 from jaxformer.monitoring.machine import environment
+from jaxformer.paths import expanded
 
-MAY_DIFFER = ("monitoring.", "profile.", "data.num_threads", "data.prefetch", "data.cache_dir")
+_LOGGER = logging.getLogger(__name__)
+
+MAY_DIFFER = (
+    "monitoring.", "profile.", "data.num_threads", "data.prefetch", "data.cache_dir", "training.keep_checkpoints",
+    "training.checkpoint_minutes",
+)
 """Fields that change neither the model nor any number a run produces: a run may be continued with others."""
 
 EVALUATION_MAY_SET = (
@@ -45,7 +52,7 @@ class Workdir:
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        self.path = Path(path)
+        self.path = expanded(path)
 
     @property
     def config(self) -> Path:
@@ -100,11 +107,18 @@ class Workdir:
     def __fspath__(self) -> str:
         return os.fspath(self.path)
 
+    @property
+    def began(self) -> bool:
+        """Whether a run made its first step here. Until then, the folder belongs to no configuration."""
+        recorded = self.metrics.exists() and self.metrics.stat().st_size > 0
+        return recorded or any(self.checkpoints.glob("*"))
+
     @contextlib.contextmanager
     def claim(self, config: Config) -> Iterator[Workdir]:
         """Holds the folder for this process and this configuration; creates it and writes `config.json` if it is new.
 
-        The lock belongs to the process: it vanishes with it, even on `kill -9`.
+        The lock belongs to the process: it vanishes with it, even on `kill -9`. What binds the folder to the
+        configuration goes again if the block fails before training began, and so does what a killed run left of that.
 
         Raises:
           WorkdirError: if another process holds it.
@@ -114,9 +128,30 @@ class Workdir:
         with explain_disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         with self._lock():
-            self._check_config(config)
+            if self.config.exists():
+                stored = self.load_config()  # whatever else may be in the folder of another program, this is refused
+                if self.began:
+                    self._check_config(stored, config)
+                else:
+                    self._unbind(self._binding)
+            new = [file for file in self._binding if not file.exists()]
             atomic_write(self.config, json.dumps(to_dict(config), indent=2) + "\n")
-            yield self
+            try:
+                yield self
+            except BaseException:  # Ctrl-C while data is prepared, too
+                if not self.began:
+                    self._unbind(new)
+                raise
+
+    @property
+    def _binding(self) -> list[Path]:
+        """Files that bind the folder to one run."""
+        return [self.config, self.tokenizer, self.attention_table]
+
+    def _unbind(self, files: list[Path]) -> None:
+        with explain_disk_errors(self.path):
+            for file in files:
+                file.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
@@ -130,6 +165,10 @@ class Workdir:
                 raise WorkdirError(
                     f"{self.path} is in use by {holder}: wait for that run or stop it, or choose another --workdir"
                 ) from None
+            except OSError as error:  # some network file systems
+                _LOGGER.warning(
+                    "%s is on a file system without locks (%s): make sure that no other run uses it", self.path, error
+                )
             with explain_disk_errors(self.path):
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
@@ -137,10 +176,8 @@ class Workdir:
         finally:
             os.close(descriptor)  # releases the lock; the file stays, since removing it would race with another claim
 
-    def _check_config(self, config: Config) -> None:
-        if not self.config.exists():
-            return
-        changed = differences(self.load_config(), config)
+    def _check_config(self, stored: Config, config: Config) -> None:
+        changed = differences(stored, config)
         changed = {field: pair for field, pair in changed.items() if not field.startswith(MAY_DIFFER)}
         if changed:
             listed = "\n".join(f"  {field}: {old!r} -> {new!r}" for field, (old, new) in changed.items())

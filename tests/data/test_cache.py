@@ -2,6 +2,9 @@
 
 import errno
 import os
+import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -48,12 +51,16 @@ def test_a_failed_build_leaves_no_entry_and_is_tried_again(tmp_path: Path) -> No
     assert cached(str(tmp_path), "entry", lambda folder: None) == tmp_path / "entry"
 
 
-def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
-    (tmp_path / ".entry.abc").mkdir()
-    (tmp_path / ".entry.abc" / "half").write_text("x")
-    (tmp_path / ".entry-other.abc").mkdir()
+def test_leftovers_of_killed_runs_are_removed_and_the_work_of_others_stays(tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    here = f".making-{socket.gethostname()}-"
+    dead, alive = tmp_path / f"{here}{ended.stdout.strip()}-abc", tmp_path / f"{here}{os.getppid()}-abc"
+    elsewhere = tmp_path / f".making-another-{ended.stdout.strip()}-abc"
+    for folder in (dead, alive, elsewhere):
+        folder.mkdir()
+        (folder / "half").write_text("x")
     cached(str(tmp_path), "entry", lambda folder: None)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".entry-other.abc", "entry", "entry.lock"]
+    assert {path.name for path in tmp_path.iterdir()} == {alive.name, elsewhere.name, "entry", "entry.lock"}
 
 
 def test_two_at_once_build_once(tmp_path: Path) -> None:
@@ -79,13 +86,22 @@ def test_without_locks_the_quicker_one_wins(tmp_path: Path) -> None:
         (tmp_path / "entry" / "by").write_text("quick")
 
     assert (cached(str(tmp_path), "entry", build) / "by").read_text() == "quick"
-    assert not list(tmp_path.glob(".entry.*"))
+    assert not list(tmp_path.glob(".making-*"))
 
 
 def test_a_folder_that_cannot_be_written_is_named_with_the_flag(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"cannot write the data cache in .*file/cache.*--config.data.cache_dir"):
         cached(str(tmp_path / "file" / "cache"), "entry", lambda folder: None)
+
+
+def test_a_folder_whose_parent_cannot_be_made_is_named_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(tmp_path / "nope"))
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(OSError, match=r"cannot write the data cache in .*nope/mine: Permission denied.*cache_dir"):
+        cached(str(tmp_path / "nope" / "mine"), "entry", lambda folder: None)
 
 
 def test_a_full_disk_is_named_with_the_flag(tmp_path: Path) -> None:

@@ -70,3 +70,24 @@ def test_without_a_ratio_limit_no_pair_is_dropped_for_it() -> None:
 def test_evaluation_pairs_are_normalised_but_kept() -> None:
     cleaner = Cleaner(DataConfig(max_length_ratio=1.5))
     assert cleaner.normalize_pair(Pair(" ", "a  b c d")) == Pair("", "a b c d")
+
+
+def test_references_keep_what_a_reader_sees() -> None:
+    cleaner = Cleaner(DataConfig(normalization="nfkc"))
+    assert cleaner.evaluation_pair(Pair("ﬁne… ", "ﬁ e\u0301…")) == Pair("fine...", "ﬁ é…")
+    assert Cleaner(DataConfig(normalization="none")).evaluation_pair(Pair("e\u0301", "e\u0301")).target == "e\u0301"
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("I like apples and pears.", "我喜欢苹果和梨。"),
+        ("I like apples and pears very much.", "りんごと梨がとても好きです。"),
+        ("I like to eat red apples.", "ฉันชอบกินแอปเปิ้ลแดง"),
+        ("Where is the railway station?", "기차역이 어디에 있습니까?"),
+    ],
+)
+def test_scripts_without_spaces_are_not_taken_for_one_long_word(source: str, target: str) -> None:
+    cleaner = Cleaner(DataConfig(max_length_ratio=2.5))
+    assert len(cleaner.clean([Pair(source, target), Pair(target, source)])) == 2
+    assert not cleaner.clean([Pair(source, target[:1]), Pair(target * 8, source)])

@@ -231,3 +231,32 @@ def test_the_bundled_corpus_needs_no_files(tmp_path: Path, monkeypatch: pytest.M
     assert not {p.source for p in texts(data)} & {p.source for p in data.validation + data.test}
     reverse = prepare(config(tmp_path, source="bundled", vocabulary_size=400, reverse=True))
     assert reverse.validation == [Pair(p.target, p.source) for p in data.validation]
+
+
+def test_pairs_that_are_in_training_too_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    unseen = [Pair("unseen one", "nie gesehen"), Pair("unseen two", "auch nie")]
+    write(tmp_path / "text", "train", pairs())
+    write(tmp_path / "text", "dev", unseen)
+    write(tmp_path / "text", "test", [*unseen, pairs()[7], Pair(pairs()[3].source + " ", pairs()[3].target)])
+    for _ in range(2):  # built, then from the cache
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, logger="absl"):
+            prepare(config(tmp_path))
+        assert [record.getMessage() for record in caplog.records] == [
+            "2 of the 4 pairs of the test split are in the training split too: its scores flatter the model"
+        ]
+
+
+def test_text_that_changes_under_way_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "text", "train", pairs())
+    learn = prepare_module.train_tokenizer
+
+    def slow(*arguments: object) -> object:
+        file = next((tmp_path / "text").glob("train.*"))
+        file.write_text(file.read_text() + "one line more\n")
+        return learn(*arguments)
+
+    monkeypatch.setattr(prepare_module, "train_tokenizer", slow)
+    with pytest.raises(ValueError, match=r"has changed while it was being read: run the same command again"):
+        prepare(config(tmp_path))
+    assert not list((tmp_path / "cache").glob("pairs-*/plain"))

@@ -56,3 +56,9 @@ def test_nothing_is_lost_and_everything_fits(seed):
         parts = split_line(text, lambda part, limit=limit: len(part) <= limit)
         assert all(0 < len(part) <= limit for part in parts)
         assert "".join("".join(parts).split()) == "".join(text.split())
+
+
+def test_pieces_are_joined_only_as_far_as_they_may_be():
+    at_most_two = lambda text: len(text.split()) <= 2  # noqa: E731
+    assert split_line("a b c d e f g", at_most(3), at_most_two) == ["a b", "c d", "e f", "g"]
+    assert split_line("a b c. d e f. g", at_most(3), at_most_two) == ["a b c.", "d e f.", "g"]

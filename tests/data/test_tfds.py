@@ -142,3 +142,9 @@ def test_a_failed_download_says_that_local_files_do_as_well(tmp_path: Path, monk
     monkeypatch.setattr(library.core.DatasetBuilder, "download_and_prepare", fail)
     with pytest.raises(OSError, match=r"could not prepare wmt14_translate(.|\n)*no route to host(.|\n)*source=files"):
         tfds.download_and_prepare(config(tmp_path, name="wmt14_translate/de-en"))
+
+
+@pytest.mark.parametrize("name", ["/data/wmt14_translate/de-en", "wmt*", "../x"])
+def test_a_path_is_no_name_of_a_set(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"is no name of a set, such as wmt14_translate/de-en; .*--config.data.path"):
+        open_splits(config(tmp_path, name=name))

@@ -1,7 +1,9 @@
 """Work in processes gives what work here gives, from any program."""
 
+import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -48,3 +50,43 @@ print("clean")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "clean", done.stderr
+
+
+def _end(number: int) -> int:
+    os._exit(9)
+
+
+def test_a_worker_that_is_killed_is_an_error_for_a_person() -> None:
+    with pytest.raises(OSError, match=r"a worker process was killed, probably because memory ran out"):
+        list(ordered_map(_end, range(3), processes=2))
+
+
+def test_workers_do_not_outlive_a_parent_that_is_killed() -> None:
+    program = """
+import time
+from jaxformer.data.workers import ordered_map
+from tests.data.test_workers import process_of
+for process in ordered_map(process_of, range(2), processes=2):
+    print(process, flush=True)
+    time.sleep(60)  # the workers wait for more when the parent is killed here
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+        worker = int(parent.stdout.readline())
+        os.kill(worker, 0)
+        parent.kill()
+        deadline = time.monotonic() + 20
+        while _runs(worker) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert not _runs(worker)
+
+
+def process_of(_: int) -> int:
+    return os.getpid()
+
+
+def _runs(process: int) -> bool:
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

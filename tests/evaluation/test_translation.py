@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import sacrebleu
 
 from jaxformer.evaluation import corpus_bleu, corpus_chrf, exact_match, tokenize_like, tokenized_bleu
 
@@ -101,3 +102,21 @@ def test_raw_multi30k_becomes_the_published_tokens(language):
     assert len(published) == 1000
     assert wrong == []
     assert tokenized_bleu(raw, published, language).value == pytest.approx(100)
+
+
+def test_each_language_is_tokenised_as_sacrebleu_does():
+    hypothesis, reference = ["我喜欢吃红苹果。"], ["我喜欢吃红苹果和梨。"]
+    found = corpus_bleu(hypothesis, reference, language="zh")
+    assert "tok:zh" in found.signature
+    assert found.value == pytest.approx(sacrebleu.corpus_bleu(hypothesis, [reference], tokenize="zh").score)
+    assert found.value > corpus_bleu(hypothesis, reference).value  # one long word, without
+    assert "tok:13a" in corpus_bleu(["a"], ["a"], language="de").signature
+
+
+def test_a_tokeniser_that_is_not_installed_is_named(monkeypatch):
+    def missing(**_):
+        raise RuntimeError("Please install mecab")
+
+    monkeypatch.setattr("jaxformer.evaluation.translation.BLEU", missing)
+    with pytest.raises(ValueError, match="BLEU of ja needs sacreBLEU's tokeniser for it: Please install mecab"):
+        corpus_bleu(["a"], ["a"], language="ja")

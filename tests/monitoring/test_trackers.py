@@ -60,6 +60,17 @@ def test_resuming_drops_newer_records_and_a_torn_line(tmp_path):
     assert kept == [(50, 50.0), (100, 100.0), (150, 1.5)]
 
 
+def test_records_of_the_step_itself_that_are_made_again_are_dropped(tmp_path):
+    tracker = JsonlTracker(tmp_path / "metrics.jsonl")
+    for metrics in ({"train/loss": 1.0}, {"validation/bleu": 2.0}, {"final/validation/bleu": 3.0, "test/bleu": 4.0}):
+        tracker.log(100, metrics)
+    assert tracker.truncate_after(100, again=("final/", "test/")) == 1
+    assert tracker.truncate_after(100, again=("final/", "test/", "validation/")) == 1
+    tracker.close()
+    (kept,) = read_metrics(tmp_path / "metrics.jsonl")
+    assert kept["train/loss"] == 1.0
+
+
 def test_a_record_never_joins_a_torn_line(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "train/loss": 2.0}\n{"step": 2, "tr')

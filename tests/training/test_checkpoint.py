@@ -29,8 +29,8 @@ class Net(nnx.Module):
         self.layers = nnx.List([nnx.Linear(4, width, rngs=rngs), nnx.Linear(width, 4, rngs=rngs)])
 
 
-def _state(width: int = 8, *, ema: bool = True) -> TrainState:
-    return create_state(nnx.state(Net(width), nnx.Param), OPTIMIZER, seed=7, ema=ema)
+def _state(width: int = 8, *, ema: bool = True, loss_scale: bool = False) -> TrainState:
+    return create_state(nnx.state(Net(width), nnx.Param), OPTIMIZER, seed=7, ema=ema, loss_scale=loss_scale)
 
 
 def _advanced(state: TrainState, by: int) -> TrainState:
@@ -75,6 +75,41 @@ def test_every_leaf_and_every_float_comes_back_exactly(open_in):
     assert {name: found[name] for name in run} == run
 
 
+def test_the_loss_scale_of_float16_comes_back(open_in):
+    state = _advanced(_state(loss_scale=True), 2)
+    checkpoints = open_in()
+    checkpoints.save(5, state, {})
+    checkpoints.wait()
+    restored, _ = checkpoints.restore(_state(loss_scale=True))
+    assert restored.loss_scale is not None
+    _assert_equal(restored, state)
+    with pytest.raises(ValueError, match=r"optimizer.loss_scale.good_steps of shape \(\) is there and not here"):
+        checkpoints.restore(_state())
+
+
+def test_a_checkpoint_that_is_replaced_stays_until_the_new_one_is_complete(open_in, tmp_path, monkeypatch):
+    old, new = _advanced(_state(), 1), _advanced(_state(), 2)
+    checkpoints = open_in(keep=1)
+    checkpoints.save(5, old, {"evaluated": 0})
+
+    def full(*_, **__):
+        raise ValueError("RESOURCE_EXHAUSTED")
+
+    checkpoints.wait()
+    with monkeypatch.context() as broken:
+        broken.setattr(checkpoints._manager, "save", full)
+        with pytest.raises(CheckpointError, match="the disk is full; the ones before it are kept"):
+            checkpoints.save(5, new, {"evaluated": 5}, replace=True)
+    again = open_in(keep=1)
+    found = again.restore(_state())
+    _assert_equal(found[0], old)
+    again.save(5, new, {"evaluated": 5}, {"validation/bleu": 1.0}, replace=True)
+    restored, run = open_in(keep=1).restore(_state())
+    _assert_equal(restored, new)
+    assert run["evaluated"] == 5
+    assert [entry.name for entry in (tmp_path / "checkpoints").iterdir() if entry.name.startswith("replaced")] == []
+
+
 def test_the_state_may_be_donated_as_soon_as_save_returns(open_in):
     step = jax.jit(lambda state: _advanced(state, 3), donate_argnums=0)
     state = step(_state())
@@ -115,6 +150,7 @@ def test_regular_checkpoints_stay_for_averaging(open_in):
 def test_the_best_loss_is_the_lowest_and_ties_go_to_the_earliest():
     assert best_of({10: 2.0, 20: 1.0, 30: 1.0}, "validation/loss") == 20
     assert best_of({10: 2.0, 20: 3.0, 30: 3.0}, "validation/bleu") == 20
+    assert best_of({10: float("nan"), 20: 3.0, 30: float("inf")}, "validation/loss") == 20
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "removed"])

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import pytest
 
+import jaxformer
 from jaxformer import training
 from jaxformer.config import Config, replace
 from jaxformer.monitoring.trackers import read_metrics
@@ -197,11 +198,41 @@ def test_references_must_fit_the_test_split(tmp_path):
     path = tmp_path / "tokenised.de"
     path.write_text("ein haus .\nein hund .\n")
     data = replace(Config().data, {"references": str(path)})
-    assert read_references(data, [Pair("a", "b")] * 2) == ["ein haus .", "ein hund ."]
-    with pytest.raises(ValueError, match="has 2 lines, but the test split has 3"):
-        read_references(data, [Pair("a", "b")] * 3)
+    test = [Pair("A house.", "Ein Haus."), Pair("A dog.", "Ein Hund.")]
+    assert read_references(data, test) == ["ein haus .", "ein hund ."]
+    with pytest.raises(ValueError, match=r"has 2 lines, but the test split has 3: .* with --config.data.references="):
+        read_references(data, [*test, test[0]])
+    with pytest.raises(ValueError, match="only 0 of its 2 lines agree with it"):  # the other direction, another set
+        read_references(data, [Pair(pair.target, pair.source) for pair in test])
     with pytest.raises(FileNotFoundError, match="is not a file"):
         read_references(replace(data, {"references": str(tmp_path / "none")}), None)
+
+
+def test_references_that_are_not_there_are_refused_before_anything_is_prepared(trained, tmp_path):
+    config = replace(trained[0], {"data.references": "none", "data.cache_dir": str(tmp_path / "cache")})
+    with pytest.raises(FileNotFoundError, match=r"data.references=none is not a file: .* or none with --config"):
+        training.train(config, tmp_path / "run")
+    assert not (tmp_path / "cache").exists() or not list((tmp_path / "cache").glob("pairs-*"))
+
+
+def test_evaluating_keeps_the_translations_that_the_result_speaks_of(trained, capsys):
+    config, workdir, _ = trained
+    before = {file.name: file.read_bytes() for file in workdir.predictions.glob("test.*")}
+    training.evaluate(replace(config, {"decoding.beam_size": 2, "decoding.length_penalty": 0.0}), workdir)
+    assert {file.name: file.read_bytes() for file in workdir.predictions.glob("test.*")} == before
+    assert {file.name for file in (workdir.predictions / "evaluate").glob("test.*")} == set(before)
+    assert str(workdir.predictions / "evaluate") in capsys.readouterr().out
+
+
+def test_a_trained_run_translates_from_python(trained):
+    config, workdir, _ = trained
+    translator = jaxformer.load_translator(workdir.path, method="greedy")
+    assert translator.config.method == "greedy"
+    output = io.StringIO()
+    training.predict(replace(config, {"decoding.method": "greedy"}), workdir, ["4 5 6"], output)
+    assert translator.translate(["4 5 6"])[0].text + "\n" == output.getvalue()
+    with pytest.raises(OSError, match=r"holds no config\.json: train one with"):
+        jaxformer.load_translator(workdir.path.parent)
 
 
 def test_prepare_prints_the_cleaning_table(trained, capsys):

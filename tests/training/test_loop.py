@@ -116,6 +116,19 @@ def _run(folder: Path, *, interruption: Any = None, evaluate=None, patience: int
         checkpoints.close()
 
 
+def _ask_at_validation(step: int, interruption: Interruption) -> Any:
+    """A validation that improves every time, during the one of `step` a signal arrives."""
+    calls = iter(range(5, 100, 5))
+
+    def evaluate(params):
+        now = next(calls)
+        if now == step:
+            interruption.requested = signal.SIGTERM
+        return {"validation/loss": 1.0 / now}
+
+    return evaluate
+
+
 def _leaves(state: Any) -> list[np.ndarray]:
     plain = (state.step, state.params, state.ema, state.opt_state, jax.random.key_data(state.key))
     return [np.asarray(leaf) for leaf in jax.tree.leaves(plain)]
@@ -212,6 +225,43 @@ def test_early_stopping_counts_on_across_a_restart(tmp_path):
     _run(tmp_path, evaluate=evaluate, patience=3, interruption=AskAt(12))
     loop, _ = _run(tmp_path, evaluate=evaluate, patience=3)
     assert (loop.progress.step, loop.progress.stale, loop.progress.best) == (20, 3, 3.0)
+
+
+def test_the_last_window_is_recorded_where_training_stops_early(tmp_path):
+    values = iter([3.0, 3.0, 9.0])
+    loop, tracker = _run(tmp_path, evaluate=lambda params: {"validation/loss": next(values)}, patience=2)
+    assert loop.progress.step == 15
+    assert sorted(tracker.losses()) == [4, 8, 12, 15]
+    assert loop.progress.window == {}
+
+
+def test_a_first_validation_that_is_no_number_is_not_the_best_for_ever(tmp_path):
+    values = iter([float("nan"), 3.0, 4.0, 4.0, 4.0])
+    loop, _ = _run(tmp_path, evaluate=lambda params: {"validation/loss": next(values)})
+    assert (loop.progress.best, loop.progress.best_step) == (3.0, 10)
+
+
+def test_a_signal_during_validation_is_heard_right_after_it(tmp_path):
+    interruption = Interruption()
+    interrupted, tracker = _run(tmp_path, evaluate=_ask_at_validation(10, interruption), interruption=interruption)
+    assert isinstance(interrupted, Interrupted)
+    assert interrupted.step == 10
+    assert tracker.records[-1] == (10, {"validation/loss": 0.1})
+    checkpoints = Checkpoints(tmp_path, best_metric="validation/loss", read_only=True)
+    assert checkpoints.best_step() == 10
+    checkpoints.close()
+
+
+def test_the_best_is_saved_even_without_regular_checkpoints(tmp_path):
+    values = iter([3.0, 2.0, 2.5, 2.7, 2.6])
+    _run(tmp_path, evaluate=lambda params: {"validation/loss": next(values)}, every=0)
+    checkpoints = Checkpoints(tmp_path, best_metric="validation/loss", read_only=True)
+    assert checkpoints.best_step() == 10
+    checkpoints.close()
+
+
+def test_an_interruption_before_the_first_step_says_so():
+    assert str(Interrupted(signal.SIGTERM, 0)) == "stopped by SIGTERM; before the first step"
 
 
 def test_a_step_saved_by_a_signal_is_saved_again_with_its_scores(tmp_path):

@@ -78,6 +78,20 @@ def test_only_settings_that_are_possible_are_advised():
     assert [setting for setting, _, _ in memory._cheaper(bf16, 1, 1)] == []
 
 
+def test_advice_on_packed_batches_can_be_followed():
+    packed = replace(CONFIG, {"precision": "bf16", "memory": {"remat": "full"}, "data.batching": "pack"})
+    three = replace(packed, {"data.pack_length": 2048, "data.batch_tokens": 6144, "data.max_length": 256})
+    assert [setting for setting, _, _ in memory._cheaper(three, 3, 1)] == []  # neither divides into rows of 2048
+    four = replace(three, {"data.batch_tokens": 8192})
+    found = [(setting, rows) for setting, _, rows in memory._cheaper(four, 4, 1)]
+    assert found == [("--config.memory.accumulate=2", 4), ("--config.data.batch_tokens=4096", 2)]
+
+
+def test_advice_that_the_configuration_refuses_is_not_given():
+    config = replace(CONFIG, {"data.max_length": 4096, "data.batch_tokens": 6000, "model.max_length": 4096})
+    assert "batch_tokens" not in "".join(setting for setting, _, _ in memory._cheaper(config, 2, 1))
+
+
 def test_where_compiling_needs_too_much_as_well_the_settings_are_named_alone(monkeypatch):
     monkeypatch.setattr(memory, "_needed", lambda *_: _too_much())
     text = training_advice(CONFIG, Sizes(), MESH, SHAPE)

@@ -150,3 +150,16 @@ def test_too_many_skips_in_a_row_end_training_naming_the_steps():
     with pytest.raises(TrainingDiverged, match="steps 31 to 60 were all infinite"):
         hook(60, skipped, None)
     StopAtSkips()(1, {"loss": Mean(one, one)}, None)  # other precisions know no skips
+
+
+def test_the_learning_rate_follows_the_steps_counted_and_not_those_taken():
+    optimizer = optax.chain(optax.scale_by_adam(), optax.scale_by_learning_rate(lambda count: 0.1 / (1 + count)))
+    step = make_train_step(_loss, optimizer)
+    state = create_state(PARAMS, optimizer, seed=0, ema=False, loss_scale=True)
+    poisoned = jax.tree.map(np.copy, BATCH)
+    poisoned.target.weights[:] = np.inf
+    for batch in (BATCH, poisoned, poisoned, BATCH):
+        state, _ = step(state, batch)
+    adam, schedule = state.opt_state
+    assert int(adam.count) == 2
+    assert int(schedule.count) == int(state.step) == 4

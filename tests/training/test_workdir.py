@@ -21,6 +21,11 @@ def _claim(path, config=CONFIG):
         pass
 
 
+def _begun(path, config=CONFIG):
+    _claim(path, config)
+    Workdir(path).metrics.write_text('{"step": 1}\n')
+
+
 def test_constructing_one_touches_nothing(tmp_path):
     Workdir(tmp_path / "new")
     assert not (tmp_path / "new").exists()
@@ -40,7 +45,7 @@ def test_it_can_be_claimed_again_for_the_same_configuration(tmp_path):
 
 
 def test_another_configuration_is_refused_naming_the_fields(tmp_path):
-    _claim(tmp_path)
+    _begun(tmp_path)
     other = replace(CONFIG, {"training.num_steps": 7, "model.activation": "gelu"})
     with pytest.raises(ValueError, match="another configuration") as caught:
         _claim(tmp_path, other)
@@ -52,9 +57,56 @@ def test_another_configuration_is_refused_naming_the_fields(tmp_path):
     assert Workdir(tmp_path).load_config() == CONFIG
 
 
-def test_fields_that_change_no_number_may_differ(tmp_path):
+def test_a_run_that_never_began_binds_nothing(tmp_path):
+    _claim(tmp_path)  # as if it had been killed while its data was prepared
+    workdir = Workdir(tmp_path)
+    workdir.tokenizer.write_bytes(b"of other data")
+    workdir.metrics.write_text("")  # opened for the first record, which never came
+    other = replace(CONFIG, {"training.num_steps": 7})
+    _claim(tmp_path, other)
+    assert workdir.load_config() == other
+    assert not workdir.tokenizer.exists()
+    with pytest.raises(RuntimeError), workdir.claim(CONFIG):
+        raise RuntimeError("out of memory")
+    assert not workdir.config.exists()
+    (workdir.checkpoints / "1").mkdir(parents=True)
+    _claim(tmp_path, other)
+    with pytest.raises(ValueError, match="another configuration"):
+        _claim(tmp_path)
+
+
+def test_files_of_another_program_are_left_alone(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "marian"}')
+    (tmp_path / "tokenizer.model").write_bytes(b"theirs")
+    with pytest.raises(WorkdirError, match=r"config\.json cannot be used"):
+        _claim(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(RuntimeError), Workdir(tmp_path).claim(CONFIG):
+        raise RuntimeError
+    assert (tmp_path / "tokenizer.model").read_bytes() == b"theirs"
+
+
+def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatch, caplog):
+    def none(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", none)
     _claim(tmp_path)
-    other = replace(CONFIG, {"monitoring.samples": 3, "data.num_threads": 7, "data.prefetch": 9, "data.cache_dir": "x"})
+    assert "without locks" in caplog.text
+    assert "make sure that no other run uses it" in caplog.text
+
+
+def test_the_home_folder_may_be_abbreviated(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Workdir("~/runs/a").path == tmp_path / "runs" / "a"
+    with pytest.raises(ValueError, match=r"~nobody-of-that-name/x: .* Give the path in full, or set HOME"):
+        Workdir("~nobody-of-that-name/x")
+
+
+def test_fields_that_change_no_number_may_differ(tmp_path):
+    _begun(tmp_path)
+    changes = {"monitoring.samples": 3, "data.num_threads": 7, "data.prefetch": 9, "data.cache_dir": "x"}
+    other = replace(CONFIG, {**changes, "training.keep_checkpoints": 1, "training.checkpoint_minutes": 0.5})
     _claim(tmp_path, other)
     assert Workdir(tmp_path).load_config() == other
 
