@@ -119,7 +119,7 @@ class EncoderDecoder(nnx.Module):
             self.output_table = nnx.Param(normal(rngs.params(), (target_vocabulary_size, config.d_model), jnp.float32))
 
     def encode(self, source: Sequences, *, seed: jax.Array | None = None) -> jax.Array:
-        """The source rows [B, S] encoded, [B, S, D]. `seed`: uint32 scalar for dropout, None for none."""
+        """The source rows [B, S] encoded, [B, S, D]. `seed`: uint32 for dropout, one or one for each row; or None."""
         embedding = self.target_embedding if self.config.share_embeddings else self.source_embedding
         x = embedding(source.tokens, source.positions)
         x = dropout(x, self.config.dropout, fold_seed(seed, 0))
@@ -135,7 +135,7 @@ class EncoderDecoder(nnx.Module):
           inputs: decoder inputs [B, T] (labels shifted right).
           encoded: what `encode` made of `source`, [B, S, D].
           source: the source rows, for their segment ids.
-          seed: uint32 scalar for dropout, None for none.
+          seed: uint32 for dropout, one or one for each row; None for none.
         """
         x = self.target_embedding(inputs.tokens, inputs.positions)
         x = dropout(x, self.config.dropout, fold_seed(seed, 2))

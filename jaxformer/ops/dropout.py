@@ -29,15 +29,32 @@ def fold_seed(seed: jax.Array | None, data: int | jax.Array) -> jax.Array | None
     """A seed for the place numbered `data`, independent of the others'; `None` (no dropout) stays `None`.
 
     Args:
-      seed: uint32 scalar, or None.
-      data: number of the layer, site or step; any integer.
+      seed: uint32, one or one for each row; or None.
+      data: number of the layer, site or step; an integer or several, which broadcast with the seeds.
 
     Returns:
-      uint32 scalar, or None.
+      uint32, or None.
     """
     if seed is None:
         return None
     return _mix(_mix(jnp.asarray(seed, jnp.uint32)) + jnp.asarray(data).astype(jnp.uint32) * np.uint32(0x9E3779B9))
+
+
+def row_seeds(seed: jax.Array, batch: int) -> jax.Array:
+    """uint32 [B], a seed for every row of a batch.
+
+    What a row drops then depends on its number alone: not on the device or the micro-batch that it is in.
+
+    Args:
+      seed: uint32 scalar, or what this function returned.
+      batch: B.
+    """
+    seed = jnp.asarray(seed, jnp.uint32)
+    if seed.ndim:
+        return seed
+    folded = fold_seed(seed, jnp.arange(batch))
+    assert folded is not None
+    return folded
 
 
 def head_seeds(seed: jax.Array, batch: int, heads: int) -> jax.Array:
@@ -46,14 +63,14 @@ def head_seeds(seed: jax.Array, batch: int, heads: int) -> jax.Array:
     Each of these has a mask of its own, whatever device it is on: splitting rows and heads splits the seeds with them.
 
     Args:
-      seed: uint32 scalar, or what this function returned.
+      seed: uint32 scalar, [B] as of `row_seeds`, or what this function returned.
       batch: B.
       heads: N.
     """
     seed = jnp.asarray(seed, jnp.uint32)
-    if seed.ndim:
+    if seed.ndim == 2:
         return seed
-    folded = fold_seed(seed, jnp.arange(batch * heads, dtype=jnp.uint32).reshape(batch, heads))
+    folded = fold_seed(row_seeds(seed, batch)[:, None], jnp.arange(heads))
     assert folded is not None
     return folded
 

@@ -176,7 +176,7 @@ def _values_and_gradients(
         )
         to_hidden -= smoothing * weights[:, None] * mean_row
         total = tuple(map(jnp.add, total, sums_of(row, weights, smoothing)))
-        return (total, kernel_gradient), to_hidden.astype(hidden.dtype)
+        return (total, kernel_gradient), to_hidden.astype(_wide(hidden.dtype))
 
     start = ((jnp.zeros(()),) * 3, jnp.zeros(kernel.shape, jnp.float32))
     (sums, kernel_gradient), to_hidden = jax.lax.scan(body, start, chunks)
@@ -187,7 +187,12 @@ def _values_and_gradients(
     if batch_axes:
         sums, kernel_gradient = jax.lax.psum((sums, kernel_gradient), batch_axes)
     to_hidden = to_hidden.reshape(-1, hidden.shape[-1])[: weights.size].reshape(hidden.shape)
-    return sums, (to_hidden, kernel_gradient.astype(kernel.dtype))
+    return sums, (to_hidden, kernel_gradient.astype(_wide(kernel.dtype)))
+
+
+def _wide(dtype: jax.typing.DTypeLike) -> Any:
+    """What a gradient is kept in until the loss scale has multiplied it: float16 would round the small ones to zero."""
+    return jnp.float32 if dtype == jnp.float16 else dtype
 
 
 def _placed(function: Callable[..., Any], smoothing: float, chunk: int, shards: Shards | None) -> Callable[..., Any]:
@@ -216,19 +221,21 @@ def _fused(
 def _fused_forward(
     hidden: jax.Array, kernel: jax.Array, labels: jax.Array, weights: jax.Array, smoothing: float, chunk: int,
     shards: Shards | None,
-) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, jax.Array]]:  # fmt: skip
-    return _placed(_values_and_gradients, smoothing, chunk, shards)(hidden, kernel, labels, weights)
+) -> tuple[tuple[jax.Array, ...], Any]:  # fmt: skip
+    sums, gradients = _placed(_values_and_gradients, smoothing, chunk, shards)(hidden, kernel, labels, weights)
+    return sums, (gradients, jnp.zeros(0, hidden.dtype), jnp.zeros(0, kernel.dtype))
 
 
 def _fused_backward(
     smoothing: float,
     chunk: int,
     shards: Shards | None,
-    gradients: tuple[jax.Array, jax.Array],
+    kept: tuple[tuple[jax.Array, jax.Array], jax.Array, jax.Array],
     cotangents: tuple[jax.Array, ...],
 ) -> tuple[jax.Array | None, ...]:
+    gradients, *like = kept
     scale = cotangents[0]  # of `loss`; the other sums are for reading only
-    return *((scale * x).astype(x.dtype) for x in gradients), None, None
+    return *((scale * x).astype(kind.dtype) for x, kind in zip(gradients, like, strict=True)), None, None
 
 
 _fused.defvjp(_fused_forward, _fused_backward)

@@ -117,7 +117,7 @@ class TranslationTask:
         Args:
           model: the network.
           batch: source and labels.
-          seed: uint32 scalar for dropout; None for none.
+          seed: uint32 for dropout, one or one for each row; None for none.
 
         Returns:
           The loss, and `loss`, `nll` (without smoothing) and `accuracy` (of the next token), all weighted by tokens.

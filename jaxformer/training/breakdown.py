@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxformer.ops.dropout import row_seeds
 from jaxformer.training.state import TrainState
-from jaxformer.training.step import LossFunction, make_train_step, split_batch, sum_of_gradients
+from jaxformer.training.step import LossFunction, make_train_step, split_rows, sum_of_gradients
 from jaxformer.types import Batch
 
 REPEATS = 7
@@ -41,13 +42,15 @@ def time_parts(
       repeats: rounds after a first one, which compiles.
     """
 
+    def micro_batches(batch: Batch) -> tuple[Batch, jax.Array]:
+        seeds = row_seeds(jnp.uint32(0), jax.tree.leaves(batch)[0].shape[0])
+        return split_rows((batch, seeds), accumulate)
+
     def forward(params: Any, batch: Batch) -> Any:
-        micro = split_batch(batch, accumulate)
-        return jax.lax.map(lambda part: loss_function(params, part, jnp.uint32(0)), micro)
+        return jax.lax.map(lambda part: loss_function(params, *part), micro_batches(batch))
 
     def gradient(params: Any, batch: Batch) -> Any:
-        seeds = jnp.zeros(accumulate, jnp.uint32)
-        return sum_of_gradients(loss_function, params, split_batch(batch, accumulate), seeds, 1.0)
+        return sum_of_gradients(loss_function, params, *micro_batches(batch), 1.0)
 
     compiled_forward, compiled_gradient = jax.jit(forward), jax.jit(gradient)
     step = make_train_step(loss_function, optimizer, accumulate=accumulate, ema_decay=ema_decay)

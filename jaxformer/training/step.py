@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from jaxformer.ops.dropout import row_seeds
 from jaxformer.training.state import TrainState
 from jaxformer.types import Batch, Mean
 
 Metrics = dict[str, Mean]
 LossFunction = Callable[[Any, Batch, jax.Array], tuple[Mean, Metrics]]
-"""`(params, batch, dropout seed) -> (loss, metrics)`, all of them undivided sums."""
+"""`(params, batch, dropout seeds) -> (loss, metrics)`: uint32 [B], a seed for each row; all results undivided sums."""
+
+_Tree = TypeVar("_Tree")
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
@@ -28,11 +31,18 @@ TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 def sum_of_gradients(
     loss_function: LossFunction, params: Any, batch: Batch, seeds: jax.Array, scale: jax.Array | float
 ) -> tuple[Any, jax.Array, Metrics]:
-    """Gradient of the summed loss times `scale`, total weight, metrics; over micro-batches stacked [A, B / A, ...]."""
+    """Gradient of the summed loss times `scale`, total weight, metrics.
 
-    def micro(batch: Batch, seed: jax.Array) -> tuple[Any, jax.Array, Metrics]:
+    Args:
+      loss_function: see there.
+      params: differentiated by.
+      batch, seeds: of micro-batches, stacked: [A, B / A, ...].
+      scale: of the loss.
+    """
+
+    def micro(batch: Batch, seeds: jax.Array) -> tuple[Any, jax.Array, Metrics]:
         def summed(params: Any) -> tuple[jax.Array, tuple[jax.Array, Metrics]]:
-            loss, metrics = loss_function(params, batch, seed)
+            loss, metrics = loss_function(params, batch, seeds)
             return loss.sum * scale, (loss.weight, metrics)
 
         gradient, (weight, metrics) = jax.grad(summed, has_aux=True)(params)
@@ -51,9 +61,9 @@ def sum_of_gradients(
     return jax.lax.scan(body, zeros, (batch, seeds))[0]
 
 
-def split_batch(batch: Batch, parts: int) -> Batch:
+def split_rows(rows: _Tree, parts: int) -> _Tree:
     """[B, ...] to [A, B / A, ...], rows dealt in turn, so that each micro-batch takes rows from every device."""
-    return jax.tree.map(lambda x: jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1), batch)
+    return jax.tree.map(lambda x: jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1), rows)
 
 
 def _moving_average(ema: Any, params: Any, decay: float, step: jax.Array) -> Any:
@@ -111,10 +121,11 @@ def make_train_step(
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        seeds = jax.random.bits(jax.random.fold_in(state.key, state.step), (accumulate,), jnp.uint32)
+        seed = jax.random.bits(jax.random.fold_in(state.key, state.step), (), jnp.uint32)
+        seeds = row_seeds(seed, jax.tree.leaves(batch)[0].shape[0])
         scale = 1.0 if state.loss_scale is None else state.loss_scale.scale
         gradient, weight, metrics = sum_of_gradients(
-            loss_function, state.params, split_batch(batch, accumulate), seeds, scale
+            loss_function, state.params, *split_rows((batch, seeds), accumulate), scale
         )
         gradient = jax.tree.map(lambda g: g / (scale * jnp.maximum(weight, 1e-9)), gradient)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxformer.ops import dropout, fold_seed
-from jaxformer.ops.dropout import head_seeds, keep_mask
+from jaxformer.ops.dropout import head_seeds, keep_mask, row_seeds
 
 N = 1 << 18
 
@@ -56,6 +56,8 @@ def test_every_row_and_head_of_attention_has_an_independent_mask_of_its_own():
 def test_splitting_rows_and_heads_splits_the_masks():
     seeds = head_seeds(jnp.uint32(3), 4, 6)
     assert head_seeds(seeds, 4, 6) is seeds
+    np.testing.assert_array_equal(head_seeds(row_seeds(jnp.uint32(3), 4), 4, 6), seeds)
+    np.testing.assert_array_equal(head_seeds(row_seeds(jnp.uint32(3), 4)[2:], 2, 6), seeds[2:])
     whole = np.asarray(keep_mask(seeds, (4, 6, 5, 7), 0.5))
     part = np.asarray(keep_mask(seeds[2:, 3:], (2, 3, 5, 7), 0.5))
     np.testing.assert_array_equal(part, whole[2:, 3:])

@@ -19,9 +19,10 @@ from jaxformer.data.pipeline import assemble
 from jaxformer.data.store import TokenizedDataset
 from jaxformer.ops import cross_entropy
 from jaxformer.ops.attention import choice, recorded_calls
+from jaxformer.ops.dropout import row_seeds
 from jaxformer.tasks.translation import TranslationTask
 from jaxformer.training.leaves import leaf_names
-from jaxformer.training.step import split_batch, sum_of_gradients
+from jaxformer.training.step import split_rows, sum_of_gradients
 from jaxformer.types import Batch
 
 VOCABULARY, PAIRS, LENGTH = 40, 16, 12
@@ -59,7 +60,7 @@ def _without_dropout(config: Config) -> Config:
 def _plain_loss(task: TranslationTask, params: Any, batch: Batch) -> jax.Array:
     """The mean loss with all the logits."""
     model = task.model(params)
-    logits = model.logits(model.hidden(batch, seed=SEED))
+    logits = model.logits(model.hidden(batch, seed=row_seeds(SEED, batch.source.tokens.shape[0])))
     target = batch.target
     sums = cross_entropy(logits, target.tokens, target.weights, label_smoothing=CONFIG.training.label_smoothing)
     return sums.loss / target.weights.sum()
@@ -74,13 +75,14 @@ def _plain(config: Config, batch: Batch) -> tuple[float, dict[str, np.ndarray]]:
 def _trained(config: Config, batch: Batch, *, accumulate: int = 1) -> tuple[float, dict[str, np.ndarray]]:
     """The mean loss and its gradient, as the training step takes them."""
     task = TranslationTask(config, Sizes())
-    seeds = jnp.full(accumulate, SEED)
+    seeds = row_seeds(SEED, batch.source.tokens.shape[0])
+    scale = 2.0**10 if config.precision == "fp16" else 1.0
 
     def both(params: Any) -> Any:
         gradient, weight, metrics = sum_of_gradients(
-            task.loss_function, params, split_batch(batch, accumulate), seeds, 1.0
+            task.loss_function, params, *split_rows((batch, seeds), accumulate), scale
         )
-        return metrics["loss"].sum / weight, jax.tree.map(lambda leaf: leaf / weight, gradient)
+        return metrics["loss"].sum / weight, jax.tree.map(lambda leaf: leaf / (scale * weight), gradient)
 
     loss, gradient = jax.jit(both)(task.init_params(0))
     return float(loss), leaf_names(gradient)
@@ -136,8 +138,8 @@ def test_scanned_layers(pairs):
 
 @pytest.mark.parametrize("accumulate", [2, 4])
 def test_accumulation(pairs, accumulate):
-    batch, config = _batch(pairs), _without_dropout(CONFIG)  # a micro-batch drops other elements than the whole
-    _assert_same(_trained(config, batch, accumulate=accumulate), _plain(config, batch), 1e-5)
+    batch = _batch(pairs)  # a row drops the same in a micro-batch as in the whole
+    _assert_same(_trained(CONFIG, batch, accumulate=accumulate), _plain(CONFIG, batch), 1e-5)
 
 
 @pytest.mark.parametrize("pairs_a_row", [2, 4])
@@ -148,11 +150,12 @@ def test_packing(pairs, pairs_a_row):
     _assert_same(_trained(config, packed), _plain(config, _batch(pairs)), 1e-5)
 
 
-@pytest.mark.parametrize(("precision", "loss_bound", "gradient_bound"), [("bf16", 1e-2, 5e-2), ("fp16", 2e-3, 1e-2)])
+@pytest.mark.parametrize(("precision", "loss_bound", "gradient_bound"), [("bf16", 1e-3, 2e-2), ("fp16", 2e-4, 3e-3)])
 def test_low_precision(pairs, precision, loss_bound, gradient_bound):
     batch = _batch(pairs)
-    expected = _plain(CONFIG, batch)
-    found = _trained(replace(CONFIG, {"precision": precision}), batch)
+    smooth = replace(CONFIG, {"model.activation": "gelu"})  # rounding can open or shut a ReLU, which no bound is about
+    expected = _plain(smooth, batch)
+    found = _trained(replace(smooth, {"precision": precision}), batch)
     assert found[0] == pytest.approx(expected[0], rel=loss_bound)
     _assert_same((expected[0], found[1]), expected, gradient_bound)
 

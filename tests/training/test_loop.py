@@ -60,7 +60,7 @@ class AskAt:
 
 
 def _loss(params: Any, batch: Batch, seed: jax.Array) -> tuple[Mean, dict[str, Mean]]:
-    noise = jax.random.uniform(jax.random.key(seed), params["w"].shape)
+    noise = jax.random.uniform(jax.random.key(seed[0]), params["w"].shape)
     error = (params["w"] * noise - batch.source.tokens / 10.0) ** 2
     loss = Mean((error * batch.source.weights).sum(), batch.source.weights.sum())
     return loss, {"loss": loss}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +33,7 @@ PARAMS = {"w": jnp.arange(5.0)}
 def _loss(params, batch, seed):
     error = (params["w"][batch.target.tokens] - 1.0) ** 2 * batch.target.weights
     loss = Mean(error.sum(), batch.target.weights.sum())
-    return loss, {"loss": loss, "seed": Mean(seed.astype(jnp.float32), jnp.ones(()))}
+    return loss, {"loss": loss, "seed": Mean(seed.astype(jnp.float32).sum(), jnp.ones(()))}
 
 
 def _run(accumulate=1, ema_decay=0.0, steps=1, learning_rate=0.1):
@@ -63,10 +65,27 @@ def test_gradient_is_divided_once_by_the_global_weight(accumulate):
     assert int(state.step) == 1
 
 
-def test_every_step_and_micro_batch_draws_another_seed():
-    seeds = [m["seed"] for m in _run(1, steps=3)[1]]
-    assert len(set(seeds)) == 3
-    assert seeds == [m["seed"] for m in _run(1, steps=3)[1]]
+def test_every_step_and_row_draws_another_seed_whatever_the_micro_batches():
+    seen = {}
+    for accumulate in (1, 4):
+
+        def loss(params, batch, seeds):
+            rows = batch.source.positions[:, 0]  # numbered below
+            placed = jnp.zeros(8, jnp.uint32).at[rows].set(seeds)
+            return _loss(params, batch, seeds)[0], {"low": Mean((placed % 65536).astype(jnp.float32), jnp.ones(())),
+                                                    "high": Mean((placed // 65536).astype(jnp.float32), jnp.ones(()))}
+
+        numbered = dataclasses.replace(BATCH.source, positions=np.repeat(np.arange(8, dtype=np.int32)[:, None], 3, 1))
+        batch = dataclasses.replace(BATCH, source=numbered)
+        optimizer = optax.sgd(0.1)
+        step = make_train_step(loss, optimizer, accumulate=accumulate)
+        state, found = create_state(PARAMS, optimizer, seed=0, ema=False), []
+        for _ in range(3):
+            state, metrics = step(state, batch)
+            found.append(65536 * np.asarray(metrics["high"].sum, np.int64) + np.asarray(metrics["low"].sum, np.int64))
+        seen[accumulate] = np.stack(found)
+    assert len(np.unique(seen[1])) == 24
+    np.testing.assert_array_equal(seen[1], seen[4])
 
 
 def test_moving_average_follows_its_formula():

@@ -86,7 +86,8 @@ def attention(
       mask: which keys each query may see; None for all. A query that sees nothing gets zeros.
       scale: of the scores; by default 1 / sqrt(H).
       dropout: rate on the attention weights.
-      dropout_seed: uint32 scalar, or [B, N] as of `head_seeds`; None switches dropout off.
+      dropout_seed: uint32 scalar, or one for each row, [B], or head, [B, N] (see `head_seeds`); None switches dropout
+        off.
       implementation: a name in `IMPLEMENTATIONS`, which then never falls back to another one; None for the one measured
         to be the fastest in such a case, and where nothing was measured for one that fits into memory.
       shards: how rows and heads are split over a mesh: each device then attends to its own, and nothing is gathered.
