@@ -1,6 +1,7 @@
-"""Which mesh axes split which logical dimensions, and the value of it that is in force while a model is traced.
+"""Which mesh axes split the operands of ops inside a model, a value that is in force while the model is traced.
 
-Models name no mesh axes: they pass `current_shards()` to the ops that have to know. Not for placing arrays (`mesh`).
+Models name no mesh axes: they pass `current_shards()` to the ops that have to know. Not for rows, of which every device
+has its own (`rows`), nor for placing arrays (`mesh`).
 """
 
 from __future__ import annotations
@@ -9,17 +10,9 @@ import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
 
-from jax.sharding import Mesh
-
-from jaxformer.parallel.mesh import DATA_AXIS
 from jaxformer.types import Shards
 
 _CURRENT: ContextVar[Shards | None] = ContextVar("shards", default=None)
-
-
-def shards_of(mesh: Mesh | None) -> Shards | None:
-    """How data parallelism over `mesh` splits an op's operands; None where there is nothing to split."""
-    return None if mesh is None or mesh.size == 1 else Shards(mesh, batch=(DATA_AXIS,))
 
 
 @contextlib.contextmanager

@@ -16,7 +16,8 @@ from jax.sharding import Mesh
 from jaxformer.config import Config, DecodingConfig
 from jaxformer.models import EncoderDecoder
 from jaxformer.ops import linear_cross_entropy
-from jaxformer.parallel.sharding import shards_of, use_shards
+from jaxformer.parallel.rows import sum_over_rows
+from jaxformer.parallel.sharding import current_shards
 from jaxformer.tasks.translator import TextTokenizer, Translator
 from jaxformer.types import Batch, Mean, Pair
 
@@ -56,20 +57,20 @@ class TranslationTask:
     Args:
       config: of the run.
       tokenizer: of the run.
-      mesh: over which the rows of batches are split when a loss is computed; None for one device.
+      mesh: over which rows are split where a loss is evaluated; None for one device.
 
     Attributes:
       dtype: of parameters in use and of activations.
     """
 
     def __init__(self, config: Config, tokenizer: Vocabularies, mesh: Mesh | None = None) -> None:
-        self._shards = shards_of(mesh)
         self.config = config
         self.tokenizer = tokenizer
         abstract = nnx.eval_shape(lambda: self.init_model(nnx.Rngs(0)))
         self._graph, self._abstract = nnx.split(abstract, nnx.Param)
         self.dtype = {"fp32": jnp.float32, "bf16": jnp.bfloat16, "fp16": jnp.float16}[config.precision]
-        self._evaluate = jax.jit(lambda params, batch: self.loss(self.model(params), batch, None)[1])
+        metrics = lambda params, batch: self.loss(self.model(params), batch, None)[1]  # noqa: E731
+        self._evaluate = jax.jit(sum_over_rows(metrics, mesh))
         self._cast_params = jax.jit(self._cast)
 
     @property
@@ -123,15 +124,14 @@ class TranslationTask:
           The loss, and `loss`, `nll` (without smoothing) and `accuracy` (of the next token), all weighted by tokens.
         """
         target = batch.target
-        with use_shards(self._shards):
-            hidden = model.hidden(batch, seed=seed)
+        hidden = model.hidden(batch, seed=seed)
         sums = linear_cross_entropy(
             hidden,
             model.output_kernel,
             jnp.asarray(target.tokens),
             jnp.asarray(target.weights),
             label_smoothing=self.config.training.label_smoothing,
-            shards=self._shards,
+            shards=current_shards(),
         )
         weight = jnp.asarray(target.weights).sum()
         loss = Mean(sums.loss, weight)

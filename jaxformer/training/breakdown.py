@@ -14,8 +14,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from jaxformer.ops.dropout import row_seeds
+from jaxformer.parallel.rows import sum_over_rows
 from jaxformer.training.state import TrainState
 from jaxformer.training.step import LossFunction, make_train_step, split_rows, sum_of_gradients
 from jaxformer.types import Batch
@@ -31,29 +33,35 @@ def time_parts(
     *,
     accumulate: int = 1,
     ema_decay: float = 0.0,
+    mesh: Mesh | None = None,
     repeats: int = REPEATS,
 ) -> dict[str, float]:
     """Seconds of `forward`, `backward`, `update` and the whole `step` on `batch`: medians of `repeats` rounds.
 
     Args:
-      loss_function, optimizer, accumulate, ema_decay: as in `make_train_step`.
+      loss_function, optimizer, accumulate, ema_decay, mesh: as in `make_train_step`.
       state: on the mesh; copied once, and left as it is.
       batch: on the mesh.
       repeats: rounds after a first one, which compiles.
     """
 
-    def micro_batches(batch: Batch) -> tuple[Batch, jax.Array]:
-        seeds = row_seeds(jnp.uint32(0), jax.tree.leaves(batch)[0].shape[0])
-        return split_rows((batch, seeds), accumulate)
+    def forward(params: Any, rows: Any) -> Any:
+        sums = jax.lax.map(lambda part: loss_function(params, *part), split_rows(rows, accumulate))
+        return jax.tree.map(lambda x: x.sum(axis=0), sums)
 
-    def forward(params: Any, batch: Batch) -> Any:
-        return jax.lax.map(lambda part: loss_function(params, *part), micro_batches(batch))
+    def gradient(params: Any, rows: Any) -> Any:
+        batch, seeds = split_rows(rows, accumulate)
+        return sum_of_gradients(loss_function, params, batch, seeds, 1.0)
 
-    def gradient(params: Any, batch: Batch) -> Any:
-        return sum_of_gradients(loss_function, params, *micro_batches(batch), 1.0)
+    def over_rows(function: Callable[..., Any]) -> Callable[..., Any]:
+        def whole(params: Any, batch: Batch) -> Any:
+            seeds = row_seeds(jnp.uint32(0), jax.tree.leaves(batch)[0].shape[0])
+            return sum_over_rows(function, mesh)(params, (batch, seeds))
 
-    compiled_forward, compiled_gradient = jax.jit(forward), jax.jit(gradient)
-    step = make_train_step(loss_function, optimizer, accumulate=accumulate, ema_decay=ema_decay)
+        return jax.jit(whole)
+
+    compiled_forward, compiled_gradient = over_rows(forward), over_rows(gradient)
+    step = make_train_step(loss_function, optimizer, accumulate=accumulate, ema_decay=ema_decay, mesh=mesh)
     own = jax.tree.map(lambda leaf: leaf.copy(), state)  # every step takes the state it is given
 
     def whole() -> Any:

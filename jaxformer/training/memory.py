@@ -58,7 +58,11 @@ def step_memory(config: Config, task: TranslationTask, mesh: Any, shape: tuple[i
     rows, source, target = shape
     batch = Batch(_side(rows, source, mesh), _side(rows, target, mesh))
     step: Any = make_train_step(
-        task.loss_function, optimizer, accumulate=config.memory.accumulate, ema_decay=config.training.ema_decay
+        task.loss_function,
+        optimizer,
+        accumulate=config.memory.accumulate,
+        ema_decay=config.training.ema_decay,
+        mesh=mesh,
     )
     held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state) if leaf.dtype.itemsize)
     found = step.lower(state, batch).compile().memory_analysis()

@@ -187,6 +187,7 @@ class Session:
             self.optimizer,
             accumulate=self.config.memory.accumulate,
             ema_decay=self.config.training.ema_decay,
+            mesh=self.mesh,
         )
 
     def _step_hooks(
@@ -246,6 +247,7 @@ class Session:
             place_batch(batch, self.mesh),
             accumulate=self.config.memory.accumulate,
             ema_decay=self.config.training.ema_decay,
+            mesh=self.mesh,
         )
         _LOGGER.info("%s", describe_parts(parts, batch))
         return parts
