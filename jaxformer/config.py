@@ -252,7 +252,7 @@ class TrainingConfig:
       num_steps: optimizer steps.
       seed: of initialisation, dropout and data order.
       label_smoothing: mass moved from the label to the whole vocabulary (Szegedy et al. 2016).
-      log_every, eval_every, checkpoint_every: in steps; 0 switches evaluation or checkpoints on the way off.
+      log_every, eval_every, checkpoint_every: in steps; 0 switches evaluation on the way, or regular checkpoints, off.
       checkpoint_minutes: also save a checkpoint after this many minutes without one; 0 for never.
       keep_checkpoints: how many of the newest checkpoints stay.
       average_checkpoints: evaluate the mean of the last N checkpoints' parameters; 0 or 1 for none.

@@ -1,8 +1,8 @@
 """The device mesh of data parallelism, and how batches and parameters lie on it.
 
-One axis, `data`: every device holds all parameters and a share of the rows. The axis type is Auto, so that plain
-array code needs no sharding annotations and XLA inserts the reductions. Not for sharded parameters, and not for
-starting several processes: `jax.distributed.initialize` has been called before, where there are any.
+One axis, `data`: every device holds all parameters and a share of the rows; what they exchange is said in `rows`. Not
+for sharded parameters, and not for starting several processes: `jax.distributed.initialize` has been called before,
+where there are any.
 """
 
 from __future__ import annotations
