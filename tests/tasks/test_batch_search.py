@@ -61,16 +61,15 @@ def moves(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("config", "forced"),
     [
-        DecodingConfig(method="greedy"),
-        DecodingConfig(beam_size=3, n_best=3, length_penalty=1.0),
-        DecodingConfig(beam_size=4, n_best=1, length_penalty=0.6),
-        DecodingConfig(method="sample", n_best=2, temperature=1.5),
+        (DecodingConfig(method="greedy"), False),
+        (DecodingConfig(beam_size=3, n_best=3, length_penalty=1.0), True),
+        (DecodingConfig(beam_size=4, n_best=1, length_penalty=0.6), False),
+        (DecodingConfig(method="sample", n_best=2, temperature=1.5), True),
     ],
-    ids=["greedy", "n-best", "beam", "sample"],
+    ids=["greedy", "n-best, forced", "beam", "sample, forced"],
 )
-@pytest.mark.parametrize("forced", [False, True])
 def test_the_result_is_that_of_a_search_in_one_piece(config, forced, moves):
     model = make_model(2)
     graph, params, rest = nnx.split(model, nnx.Param, ...)
