@@ -167,3 +167,15 @@ def test_the_scan_for_reads_sees_a_section_by_its_name_and_by_its_annotation():
 def test_a_trace_after_the_last_step_is_refused():
     with pytest.raises(ValueError, match=r"profile.start_step=20 is after the last step, training.num_steps=5"):
         replace(Config(), {"training.num_steps": 5, "profile.num_steps": 1})
+
+
+@pytest.mark.parametrize("field", ["training.seed", "data.seed", "decoding.seed"])
+def test_a_seed_that_no_generator_takes_is_refused(field):
+    with pytest.raises(ValueError, match=rf"{field} must be at least 0 and less than 2147483648, got {2**31}"):
+        replace(Config(), {field: 2**31})
+    assert replace(Config(), {field: 2**31 - 1})
+
+
+def test_averaging_needs_checkpoints():
+    with pytest.raises(ValueError, match=r"average_checkpoints=5 needs checkpoints to average: set .*checkpoint_every"):
+        replace(Config(), {"training.average_checkpoints": 5, "training.checkpoint_every": 0})
