@@ -112,6 +112,8 @@ def trained_subject(workdir: str, text: Path) -> Subject:
     lines = [line for line in text.read_text(encoding="utf-8").splitlines() if line.strip()]
     pairs = zip(lines, tokenizer.encode_source(lines), strict=True)
     kept = [(line, ids) for line, ids in pairs if len(ids) <= task.max_length]
+    if not kept:
+        raise ValueError(f"{text} has no line that the run in {workdir} can translate: give another --input")
     sentences, source = map(list, zip(*kept, strict=True))
     return Subject(task, params, sentences, source, 0, task.max_length)
 
@@ -234,11 +236,14 @@ def main() -> None:
     options = parser.parse_args()
     if (options.workdir is None) != (options.input is None):
         parser.error("--workdir and --input go together: a trained run, and a text for it")
-    subject = (
-        trained_subject(options.workdir, options.input)
-        if options.workdir
-        else random_subject(options.experiment, options.vocabulary, options.sentences)
-    )
+    try:
+        subject = (
+            trained_subject(options.workdir, options.input)
+            if options.workdir
+            else random_subject(options.experiment, options.vocabulary, options.sentences)
+        )
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     kinds = ["float32", "int8"] if options.int8 else ["float32"]
     rows, figures = [], []
     with tempfile.TemporaryDirectory() as folder:

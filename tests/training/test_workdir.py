@@ -40,8 +40,12 @@ def test_a_new_workdir_holds_the_whole_configuration(tmp_path):
 
 
 def test_it_can_be_claimed_again_for_the_same_configuration(tmp_path):
-    _claim(tmp_path)
-    _claim(tmp_path)
+    _begun(tmp_path)
+    Workdir(tmp_path).tokenizer.write_bytes(b"of this run")
+    with Workdir(tmp_path).claim(CONFIG) as workdir:
+        assert workdir.load_config() == CONFIG
+    assert workdir.began
+    assert workdir.tokenizer.read_bytes() == b"of this run"
 
 
 def test_another_configuration_is_refused_naming_the_fields(tmp_path):
