@@ -6,6 +6,7 @@ Bounds are relative: of the loss, and of the norm of the difference of gradients
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -40,17 +41,13 @@ class Sizes:
     source_vocabulary_size = target_vocabulary_size = VOCABULARY
 
 
-@pytest.fixture(scope="module")
-def pairs() -> TokenizedDataset:
+def _batch(pairs_a_row: int = 1) -> Batch:
     random = np.random.default_rng(0)
     sides = [[random.integers(4, VOCABULARY, random.integers(2, LENGTH)).tolist() for _ in range(PAIRS)] for _ in "ab"]
-    return TokenizedDataset.from_lists(*sides)
-
-
-def _batch(pairs: TokenizedDataset, pairs_a_row: int = 1) -> Batch:
     records = np.arange(PAIRS)
     rows = PAIRS // pairs_a_row
-    return assemble(pairs, records, records // pairs_a_row, Shape(rows, *(2 * (pairs_a_row * LENGTH,))), rows)
+    shape = Shape(rows, *(2 * (pairs_a_row * LENGTH,)))
+    return assemble(TokenizedDataset.from_lists(*sides), records, records // pairs_a_row, shape, rows)
 
 
 def _without_dropout(config: Config) -> Config:
@@ -66,8 +63,9 @@ def _plain_loss(task: TranslationTask, params: Any, batch: Batch) -> jax.Array:
     return sums.loss / target.weights.sum()
 
 
-def _plain(config: Config, batch: Batch) -> tuple[float, dict[str, np.ndarray]]:
-    task = TranslationTask(config, Sizes())
+@functools.cache
+def _plain(config: Config) -> tuple[float, dict[str, np.ndarray]]:
+    task, batch = TranslationTask(config, Sizes()), _batch()
     loss, gradient = jax.jit(jax.value_and_grad(lambda p: _plain_loss(task, p, batch)))(task.init_params(0))
     return float(loss), leaf_names(gradient)
 
@@ -99,21 +97,21 @@ def _assert_same(found: Any, expected: Any, bound: float) -> None:
     assert difference <= bound * norm(expected[1].values())
 
 
-def test_fused_cross_entropy(pairs):
-    batch = _batch(pairs)
-    _assert_same(_trained(CONFIG, batch), _plain(CONFIG, batch), 1e-5)
+def test_fused_cross_entropy():
+    batch = _batch()
+    _assert_same(_trained(CONFIG, batch), _plain(CONFIG), 1e-5)
 
 
 @pytest.mark.parametrize("remat", ["dots", "full"])
-def test_rematerialisation(pairs, remat):
-    batch = _batch(pairs)
-    _assert_same(_trained(replace(CONFIG, {"memory.remat": remat}), batch), _plain(CONFIG, batch), 1e-5)
+def test_rematerialisation(remat):
+    batch = _batch()
+    _assert_same(_trained(replace(CONFIG, {"memory.remat": remat}), batch), _plain(CONFIG), 1e-5)
 
 
-def test_chunked_attention(pairs, monkeypatch):
-    batch = _batch(pairs)
+def test_chunked_attention(monkeypatch):
+    batch = _batch()
     config = _without_dropout(CONFIG)
-    expected = _plain(config, batch)
+    expected = _plain(config)
     monkeypatch.setattr(choice, "LARGEST_WEIGHTS", 0)
     with recorded_calls() as calls:
         found = _trained(config, batch)
@@ -121,9 +119,8 @@ def test_chunked_attention(pairs, monkeypatch):
     _assert_same(found, expected, 1e-5)
 
 
-def test_scanned_layers(pairs):
-    batch = _batch(pairs)
-    loss, gradient = _plain(CONFIG, batch)
+def test_scanned_layers():
+    loss, gradient = _plain(CONFIG)
     stacked: dict[str, Any] = {}
     for name, leaf in gradient.items():
         stack, layers, rest = name.partition(".layers.")
@@ -133,46 +130,45 @@ def test_scanned_layers(pairs):
         else:
             stacked[name] = leaf
     expected = {name: np.stack(leaf) if isinstance(leaf, list) else leaf for name, leaf in stacked.items()}
-    _assert_same(_trained(replace(CONFIG, {"model.scan_layers": True}), batch), (loss, expected), 1e-5)
+    _assert_same(_trained(replace(CONFIG, {"model.scan_layers": True}), _batch()), (loss, expected), 1e-5)
 
 
 @pytest.mark.parametrize("accumulate", [2, 4])
-def test_accumulation(pairs, accumulate):
-    batch = _batch(pairs)  # a row drops the same in a micro-batch as in the whole
-    _assert_same(_trained(CONFIG, batch, accumulate=accumulate), _plain(CONFIG, batch), 1e-5)
+def test_accumulation(accumulate):
+    batch = _batch()  # a row drops the same in a micro-batch as in the whole
+    _assert_same(_trained(CONFIG, batch, accumulate=accumulate), _plain(CONFIG), 1e-5)
 
 
 @pytest.mark.parametrize("pairs_a_row", [2, 4])
-def test_packing(pairs, pairs_a_row):
+def test_packing(pairs_a_row):
     config = replace(_without_dropout(CONFIG), {"model.max_length": 64})
-    packed = _batch(pairs, pairs_a_row)
+    packed = _batch(pairs_a_row)
     assert packed.target.segment_ids.max() == pairs_a_row
-    _assert_same(_trained(config, packed), _plain(config, _batch(pairs)), 1e-5)
+    _assert_same(_trained(config, packed), _plain(_without_dropout(CONFIG)), 1e-5)
 
 
 @pytest.mark.parametrize(("precision", "loss_bound", "gradient_bound"), [("bf16", 1e-3, 2e-2), ("fp16", 2e-4, 3e-3)])
-def test_low_precision(pairs, precision, loss_bound, gradient_bound):
-    batch = _batch(pairs)
+def test_low_precision(precision, loss_bound, gradient_bound):
+    batch = _batch()
     smooth = replace(CONFIG, {"model.activation": "gelu"})  # rounding can open or shut a ReLU, which no bound is about
-    expected = _plain(smooth, batch)
+    expected = _plain(smooth)
     found = _trained(replace(smooth, {"precision": precision}), batch)
     assert found[0] == pytest.approx(expected[0], rel=loss_bound)
     _assert_same((expected[0], found[1]), expected, gradient_bound)
 
 
-def test_all_of_them_together(pairs, monkeypatch):
+def test_all_of_them_together(monkeypatch):
     config = _without_dropout(CONFIG)
-    expected = _plain(config, _batch(pairs))
+    expected = _plain(config)
     monkeypatch.setattr(choice, "LARGEST_WEIGHTS", 0)
     levers = {"memory.remat": "full", "precision": "bf16", "model.max_length": 64}
-    found = _trained(replace(config, levers), _batch(pairs, 2), accumulate=2)
+    found = _trained(replace(config, levers), _batch(2), accumulate=2)
     assert found[0] == pytest.approx(expected[0], rel=1e-2)
     _assert_same((expected[0], found[1]), expected, 5e-2)
 
 
-def test_the_bound_is_met_by_the_same_path_alone(pairs):
+def test_the_bound_is_met_by_the_same_path_alone():
     """A gradient of another seed's dropout is far outside every bound above: the comparison can fail."""
-    batch = _batch(pairs)
-    expected = _plain(CONFIG, batch)
+    expected = _plain(CONFIG)
     with pytest.raises(AssertionError):
-        _assert_same(_plain(_without_dropout(CONFIG), batch), expected, 5e-2)
+        _assert_same(_plain(_without_dropout(CONFIG)), expected, 5e-2)
