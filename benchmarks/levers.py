@@ -49,9 +49,9 @@ def start(options: argparse.Namespace, seed: int, side: str, workdir: Path, core
         f"--config.training.num_steps={options.steps}", f"--config.training.eval_every={options.steps}", *SIDES[side],
     ]  # fmt: skip
     with workdir.with_suffix(".log").open("wb") as log:
-        return subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, preexec_fn=lambda: os.sched_setaffinity(0, {core})
-        )
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    os.sched_setaffinity(process.pid, {core})  # before it has started a thread
+    return process
 
 
 def finish(process: subprocess.Popen[bytes], workdir: Path) -> Outcome:
