@@ -184,7 +184,8 @@ def convert(subject: Subject, folder: Path) -> Any:
     sizes = sizes_of(subject.task.config, subject.task.tokenizer.source_vocabulary_size)
     length = max(subject.longest, subject.task.max_length)
     positions = np.asarray(sinusoidal_positions(jax.numpy.arange(length), sizes.d_model))
-    ctranslate2_model.convert(Work(sizes, named(subject.params), [], positions), folder)
+    work = Work(sizes, named(subject.params), [], positions)
+    ctranslate2_model.convert(work, folder, subject.task.tokenizer.target_vocabulary_size)
     return sizes
 
 

@@ -119,7 +119,7 @@ def make_work(config: Any, count: int, folder: Path) -> tuple[str, float]:
     data = prepare(config.data)
     model, optimizer = config.model, config.optimizer
     sizes = Sizes(
-        data.tokenizer.target_vocabulary_size, model.d_model, model.d_ff, model.num_heads, model.num_encoder_layers,
+        data.tokenizer.source_vocabulary_size, model.d_model, model.d_ff, model.num_heads, model.num_encoder_layers,
         model.num_decoder_layers, model.dropout, config.training.label_smoothing, optimizer.learning_rate,
         optimizer.b1, optimizer.b2, optimizer.eps,
     )

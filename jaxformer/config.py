@@ -139,7 +139,7 @@ class DataConfig:
       seed: for `bundled`, of the generator.
       vocabulary_size: pieces in the vocabulary (in each one, when it is not joint).
       tokenizer: `bpe` or `unigram` (sentencepiece).
-      joint_vocabulary: one vocabulary for both languages.
+      joint_vocabulary: one vocabulary for both languages; the output layer covers the pieces that the target uses.
       byte_fallback: spell unknown characters as bytes, so that no text is unrepresentable.
       subword_sampling: probability-like strength of subword regularisation in training (BPE dropout rate, or the
         unigram smoothing alpha); 0 switches it off.

@@ -1,5 +1,8 @@
 """Subword tokenisation by sentencepiece: text to token ids and back, one vocabulary or one for each language.
 
+A joint vocabulary lists the pieces of target text first, and target text is made of those alone: the output layer need
+not be as tall as the vocabulary (of 8,000 joint pieces learnt from Multi30k, German uses 5,800).
+
 Ids are pad 0, unk 1, bos 2, eos 3 in every vocabulary; encoded sequences end in eos. sentencepiece normalises nothing
 here (`cleaning.py` has done it), so decoding gives back the encoded text exactly; only `U+2581`, its own mark for a
 space, comes back as a space. Not for caching: `prepare.py` trains once and keeps the model.
@@ -17,6 +20,7 @@ from pathlib import Path
 import sentencepiece
 
 from jaxformer.config import DataConfig
+from jaxformer.data import pieces
 from jaxformer.data.sampling import SubwordSampler
 from jaxformer.types import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Pair
 
@@ -28,15 +32,16 @@ class Tokenizer:
 
     Args:
       source_model: serialised sentencepiece model of the source language.
-      target_model: of the target language; the same bytes for a joint vocabulary.
+      target_model: of the target language; the same bytes for a joint vocabulary, which may say how many of its first
+        pieces the target uses (`pieces.target_first`).
     """
 
     def __init__(self, source_model: bytes, target_model: bytes) -> None:
         self._models = (source_model, target_model)
         self._source = sentencepiece.SentencePieceProcessor(model_proto=source_model)
-        self._target = (
-            self._source if self.joint else sentencepiece.SentencePieceProcessor(model_proto=target_model)
-        )
+        self._target = self._source
+        if not self.joint or pieces.has_target_part(target_model):
+            self._target = sentencepiece.SentencePieceProcessor(model_proto=pieces.target_part(target_model))
 
     def __reduce__(self) -> tuple[type[Tokenizer], tuple[bytes, bytes]]:
         return (Tokenizer, self._models)
@@ -53,7 +58,7 @@ class Tokenizer:
 
     @property
     def target_vocabulary_size(self) -> int:
-        """Pieces of the target vocabulary, special tokens included."""
+        """Pieces of the target vocabulary, special tokens included; if it is joint, the first ones of the source's."""
         return self._target.get_piece_size()
 
     @property
@@ -137,6 +142,7 @@ def train_tokenizer(pairs: Iterable[Pair], config: DataConfig) -> Tokenizer:
     pairs = list(pairs)
     if config.joint_vocabulary:
         model = _train((text for pair in pairs for text in pair), config)
+        model = pieces.target_first(model, (pair.target for pair in pairs))
         return Tokenizer(model, model)
     return Tokenizer(_train((p.source for p in pairs), config), _train((p.target for p in pairs), config))
 

@@ -64,7 +64,8 @@ class EncoderDecoder(nnx.Module):
     Args:
       config: sizes and kinds.
       source_vocabulary_size: V of the source.
-      target_vocabulary_size: V of the target; equal to the source's when `config.share_embeddings`.
+      target_vocabulary_size: V of the target, and of the output; when `config.share_embeddings`, at most the source's,
+        since the target then is made of the first pieces of the source's vocabulary.
       encoder_block, decoder_block: classes with the interface of `EncoderBlock` and `DecoderBlock`, to change a block
         without changing the library.
       remat: what the backward pass computes again; see `nn.Stack`.
@@ -82,19 +83,20 @@ class EncoderDecoder(nnx.Module):
         remat: str = "none",
         rngs: nnx.Rngs,
     ) -> None:
-        if config.share_embeddings and source_vocabulary_size != target_vocabulary_size:
+        if config.share_embeddings and source_vocabulary_size < target_vocabulary_size:
             raise ValueError(
-                f"shared embeddings need one vocabulary, got {source_vocabulary_size} and {target_vocabulary_size} "
-                "pieces: set --config.model.share_embeddings=false"
+                f"shared embeddings need one vocabulary, got {source_vocabulary_size} source and "
+                f"{target_vocabulary_size} target pieces: set --config.model.share_embeddings=false"
             )
         self.config = config
+        self.target_vocabulary_size = target_vocabulary_size
 
         def embedding(size: int) -> Embedding:
             return Embedding(
                 size, config.d_model, position=config.position, max_length=config.max_length, rngs=rngs
             )
 
-        self.target_embedding = embedding(target_vocabulary_size)
+        self.target_embedding = embedding(source_vocabulary_size if config.share_embeddings else target_vocabulary_size)
         if not config.share_embeddings:
             self.source_embedding = embedding(source_vocabulary_size)
         self.encoder = Stack(
@@ -147,7 +149,9 @@ class EncoderDecoder(nnx.Module):
     @property
     def output_kernel(self) -> jax.Array:
         """[V, D], the output projection: logits are `hidden @ output_kernel.T`."""
-        return self.target_embedding.table[...] if self.config.tie_output else self.output_table[...]
+        if not self.config.tie_output:
+            return self.output_table[...]
+        return self.target_embedding.table[...][: self.target_vocabulary_size]
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """[*, D] to float32 logits [*, V]."""

@@ -162,8 +162,23 @@ def test_tied_and_shared_tables_are_one_parameter():
 
 
 def test_shared_embeddings_of_two_vocabularies_are_refused():
-    with pytest.raises(ValueError, match="shared embeddings need one vocabulary, got 5 and 6"):
+    with pytest.raises(ValueError, match="shared embeddings need one vocabulary, got 5 source and 6 target"):
         EncoderDecoder(SMALL, source_vocabulary_size=5, target_vocabulary_size=6, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_target_of_the_first_pieces_has_their_logits_alone(tied):
+    whole = _model(tie_output=tied)
+    part = EncoderDecoder(whole.config, source_vocabulary_size=V, target_vocabulary_size=19, rngs=nnx.Rngs(0))
+    if not tied:
+        whole.output_table, table = nnx.Param(whole.output_table[:19]), whole.output_table
+    nnx.update(part, nnx.state(whole))
+    if not tied:
+        whole.output_table = table
+    batch = _plain()  # its target has ids below 19; some of its source are then made larger
+    batch = dataclasses.replace(batch, source=dataclasses.replace(batch.source, tokens=batch.source.tokens + 4))
+    assert batch.source.tokens.max() > 19
+    np.testing.assert_allclose(part(batch), whole(batch)[..., :19], rtol=1e-5, atol=1e-5)
 
 
 def test_a_block_is_overridden_by_passing_another():
