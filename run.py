@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import sys
 from typing import Any
@@ -35,6 +34,7 @@ TEXT_FLAGS = {
     "mode": "one of " + ", ".join(MODES),
     "workdir": "folder of the run; runs/NAME-VARIANT if empty",
     "input": "for predict, the text to translate; standard input if empty",
+    "join": "NUMBER/COUNT@HOST:PORT, for one of several processes that no cluster has started",
     "output": "for predict, where translations go, for tune the table; standard output if empty",
 }
 SWITCHES = {"list": "list the experiments", "debug": "show the stack trace of an error", "help": "show this text"}
@@ -79,8 +79,8 @@ def select(values: flags.FlagValues, overrides: dict[str, Any]) -> tuple[Config,
     if stored and (stored_only or not values.experiment):
         config, reason = stored, "the run in the workdir"
     else:
-        machine = functools.partial(assess, Config().data, values.workdir or "runs")
-        config, reason = experiments.select(values.experiment, stored.experiment if stored else "", machine)
+        before, place = stored.experiment if stored else "", values.workdir or "runs"
+        config, reason = experiments.select(values.experiment, before, lambda: assess(Config().data, place))
         workdir = Workdir(values.workdir or "runs/" + config.experiment.replace(":", "-"))
     return evaluation_config(workdir, overrides) if stored_only else replace(config, overrides), workdir, reason
 
@@ -94,16 +94,17 @@ def run(values: flags.FlagValues, overrides: dict[str, Any]) -> None:
     if values.list:
         print(experiments.listing())
         return
+    from jaxformer.parallel.processes import start_processes  # imports JAX only where it starts some
+    process = start_processes(values.join)
     config, workdir, reason = select(values, overrides)
     from jaxformer import training  # slow to import: after everything that can be refused without it
 
-    log_to_stderr()
-    if values.mode in ("train", "plan"):
+    log_to_stderr(quiet=process > 0)
+    if values.mode in ("train", "plan") and not process:
         print(assess(config.data, workdir).table(chosen=config.experiment, reason=reason), flush=True)
     if values.mode == "predict":
         with open_lines(values.input) as lines, open_output(values.output) as output:
-            interactive = not values.input and sys.stdin.isatty()
-            training.predict(config, workdir, lines, output, interactive=interactive)
+            training.predict(config, workdir, lines, output, interactive=not values.input and sys.stdin.isatty())
     else:
         arguments = {"prepare": (config,), "tune": (config, values.output)}.get(values.mode, (config, workdir))
         getattr(training, values.mode)(*arguments)

@@ -96,7 +96,7 @@ def trained_subject(workdir: str, text: Path) -> Subject:
     import contextlib
 
     from jaxformer.data.tokenizer import Tokenizer
-    from jaxformer.parallel.mesh import first_copy, make_mesh, replicated
+    from jaxformer.parallel.mesh import first_copy, make_layout
     from jaxformer.tasks.translation import TranslationTask
     from jaxformer.training.averaging import select_params
     from jaxformer.training.session import open_checkpoints
@@ -107,8 +107,8 @@ def trained_subject(workdir: str, text: Path) -> Subject:
     tokenizer = Tokenizer.load(run.tokenizer)
     task = TranslationTask(config, tokenizer)
     with contextlib.closing(open_checkpoints(config, run, read_only=True)) as checkpoints:
-        template = task.abstract_params(replicated(make_mesh(config.mesh)))
-        params = first_copy(select_params(checkpoints, config.training, template)[0])
+        layout = make_layout(config.mesh)
+        params = first_copy(select_params(checkpoints, config.training, task.abstract_params(layout))[0], layout)
     lines = [line for line in text.read_text(encoding="utf-8").splitlines() if line.strip()]
     pairs = zip(lines, tokenizer.encode_source(lines), strict=True)
     kept = [(line, ids) for line, ids in pairs if len(ids) <= task.max_length]
@@ -185,7 +185,7 @@ def convert(subject: Subject, folder: Path) -> Any:
     length = max(subject.longest, subject.task.max_length)
     positions = np.asarray(sinusoidal_positions(jax.numpy.arange(length), sizes.d_model))
     work = Work(sizes, named(subject.params), [], positions)
-    ctranslate2_model.convert(work, folder, subject.task.tokenizer.target_vocabulary_size)
+    ctranslate2_model.convert(work, folder)
     return sizes
 
 

@@ -318,17 +318,28 @@ class MemoryConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """How devices are laid out.
+    """How devices are laid out: the product of the four is the number of devices used; one may be -1, for the rest.
 
     Attributes:
-      data: devices that split the batch; -1 for all there are.
+      data: devices that split the rows of a batch.
+      fsdp: devices that split the rows, and keep a part of every matrix and of what the optimizer knows about it.
+      tensor: devices that split heads, feed-forward layers and the vocabulary; for networks that are large.
+      context: devices that split sequences; for those that are long. Divides the heads, together with `tensor`.
     """
 
     data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+    context: int = 1
 
     def __post_init__(self) -> None:
-        if self.data != -1:
-            _check_positive("mesh", self, "data")
+        sizes = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        for name, size in sizes.items():
+            if size != -1:
+                _check_positive("mesh", self, name)
+        rest = [f"mesh.{name}" for name, size in sizes.items() if size == -1]
+        if len(rest) > 1:
+            raise ValueError(f"{' and '.join(rest)} are -1, which stands for the rest of the devices: only one may be")
 
 
 @dataclasses.dataclass(frozen=True)

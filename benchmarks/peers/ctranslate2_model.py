@@ -18,9 +18,9 @@ def pieces(vocabulary: int) -> list[str]:
     return [*SPECIAL, *(str(i) for i in range(len(SPECIAL), vocabulary))]
 
 
-def convert(work: Work, folder: Path, target_vocabulary: int) -> None:
-    """Writes the model to `folder`, which must not exist; the target has the first `target_vocabulary` pieces alone."""
-    sizes, given = work.sizes, work.params
+def convert(work: Work, folder: Path) -> None:
+    """Writes the model to `folder`, which must not exist; its target has as many pieces as jaxformer's."""
+    sizes, given = work.sizes, work.plain_params
     spec: Any = ctranslate2.specs.TransformerSpec.from_config(
         (sizes.encoder_layers, sizes.decoder_layers), sizes.num_heads, pre_norm=True
     )
@@ -34,7 +34,9 @@ def convert(work: Work, folder: Path, target_vocabulary: int) -> None:
 
     table = given["target_embedding.table"]
     spec.encoder.embeddings[0].weight = table
-    spec.decoder.embeddings.weight = spec.decoder.projection.weight = table[:target_vocabulary]
+    if (rest := given.get("target_embedding.source_table")) is not None:
+        spec.encoder.embeddings[0].weight = np.concatenate([table, rest])
+    spec.decoder.embeddings.weight = spec.decoder.projection.weight = table
     for stack, theirs in (("encoder", spec.encoder), ("decoder", spec.decoder)):
         theirs.position_encodings.encodings = work.positions
         norm(theirs.layer_norm, f"{stack}_norm")
@@ -52,7 +54,7 @@ def convert(work: Work, folder: Path, target_vocabulary: int) -> None:
             norm(layer.ffn.layer_norm, f"{ours}.feed_forward_residual.norm")
     names = pieces(sizes.vocabulary)
     spec.register_source_vocabulary(names)
-    spec.register_target_vocabulary(names[:target_vocabulary])
+    spec.register_target_vocabulary(names[: len(table)])
     spec.config.layer_norm_epsilon = 1e-6
     spec.config.bos_token, spec.config.eos_token, spec.config.unk_token = "<s>", "</s>", "<unk>"
     spec.config.decoder_start_token = "<s>"

@@ -72,7 +72,7 @@ class Seq2Seq(nnx.Module):
 
 def _set(model: Seq2Seq, work: Work) -> None:
     """Gives `model` jaxformer's parameters."""
-    given = work.params
+    given = work.plain_params
 
     def split(value: np.ndarray, parts: int) -> list[jax.Array]:
         heads = (work.sizes.num_heads, work.sizes.d_model // work.sizes.num_heads)

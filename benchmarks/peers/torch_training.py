@@ -50,7 +50,7 @@ class Seq2Seq(nn.Module):
 
 def _named(work: Work) -> dict[str, np.ndarray]:
     """jaxformer's parameters under torch's names."""
-    given, named = work.params, {"embedding.weight": work.params["target_embedding.table"]}
+    given, named = work.plain_params, {"embedding.weight": work.params["target_embedding.table"]}
 
     def linear(ours: str, weight: str, bias: str) -> None:
         named[weight], named[bias] = given[f"{ours}.kernel"].T, given[f"{ours}.bias"]

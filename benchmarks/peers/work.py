@@ -57,6 +57,19 @@ class Work:
     batches: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
     positions: np.ndarray
 
+    @property
+    def plain_params(self) -> dict[str, np.ndarray]:
+        """`params` with fused projections part after part: all queries, all keys, all values, in the order of heads."""
+        parts = {"query_key_value": 3, "key_value": 2}  # jaxformer lays the parts of a head side by side
+
+        def plain(name: str, array: np.ndarray) -> np.ndarray:
+            if (number := parts.get(name.split(".")[-2])) is None:
+                return array
+            heads = array.reshape(*array.shape[:-1], self.sizes.num_heads, number, -1)
+            return heads.swapaxes(-3, -2).reshape(array.shape)
+
+        return {name: plain(name, array) for name, array in self.params.items()}
+
     def save(self, folder: Path) -> None:
         """Writes everything to `folder`."""
         (folder / "sizes.json").write_text(json.dumps(dataclasses.asdict(self.sizes)), encoding="utf-8")

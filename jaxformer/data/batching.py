@@ -54,6 +54,8 @@ class Planner:
       config: `batching`, `batch_tokens`, `num_shapes`, `max_length` and `pack_length` are read.
       seed: of the order.
       divisor: rows of every batch are a multiple of it.
+      length_divisor: lengths of every batch are multiples of it.
+      shapes: those that an earlier planner chose, to go on with its batches; None to choose.
 
     Attributes:
       shapes: the shapes that batches have, the same in every epoch; cheapest row first.
@@ -65,7 +67,14 @@ class Planner:
     """
 
     def __init__(
-        self, variants: Sequence[TokenizedDataset], config: DataConfig, *, seed: int, divisor: int = 1
+        self,
+        variants: Sequence[TokenizedDataset],
+        config: DataConfig,
+        *,
+        seed: int,
+        divisor: int = 1,
+        length_divisor: int = 1,
+        shapes: Sequence[Shape] | None = None,
     ) -> None:
         if not len(variants[0]):
             raise ValueError("there are no records to make batches of")
@@ -73,12 +82,19 @@ class Planner:
         self._seed = seed
         self._pack = config.batching == "pack"
         counts = _counts(variants, config.max_length)
-        if self._pack:
-            self.shapes = [pack_shape(counts, config, divisor)]
+        if shapes is not None:
+            self.shapes = _divided(shapes, divisor, length_divisor)
+        elif self._pack:
+            self.shapes = [pack_shape(counts, config, divisor, length_divisor)]
         else:
             self.shapes = choose_shapes(
-                counts, num_shapes=config.num_shapes, batch_tokens=config.batch_tokens, divisor=divisor
+                counts,
+                num_shapes=config.num_shapes,
+                batch_tokens=config.batch_tokens,
+                divisor=divisor,
+                length_divisor=length_divisor,
             )
+        if not self._pack:
             self._table = assignment(self.shapes, counts)
         size = max(_WINDOW, _WINDOW_BATCHES * max(shape.rows for shape in self.shapes))
         self._num_blocks = -(-len(variants[0]) // _BLOCK)
@@ -103,6 +119,23 @@ class Planner:
         else:
             plan = plan_buckets(order, self._table[source, target], self.shapes, shuffle=random)
         return Window(data, plan, ranges(starts, counts))
+
+
+def _divided(shapes: Sequence[Shape], divisor: int, length_divisor: int) -> list[Shape]:
+    """`shapes`, which must divide."""
+    for rows, *lengths in shapes:
+        if rows % divisor:
+            raise ValueError(
+                f"the batches of this run have {rows} rows, which do not divide into {divisor} (data shards times "
+                f"accumulation): choose devices and --config.memory.accumulate whose product divides {rows}"
+            )
+        for length in lengths:
+            if length % length_divisor:
+                raise ValueError(
+                    f"the batches of this run are {length} tokens long, which do not divide into {length_divisor} "
+                    f"parts: choose a --config.mesh.context that divides {length}"
+                )
+    return [Shape(*shape) for shape in shapes]
 
 
 def _random(*key: int) -> np.random.Generator:

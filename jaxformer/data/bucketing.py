@@ -38,7 +38,9 @@ def histogram(source_lengths: np.ndarray, target_lengths: np.ndarray, into: np.n
     return counts
 
 
-def choose_shapes(counts: np.ndarray, *, num_shapes: int, batch_tokens: int, divisor: int = 1) -> list[Shape]:
+def choose_shapes(
+    counts: np.ndarray, *, num_shapes: int, batch_tokens: int, divisor: int = 1, length_divisor: int = 1
+) -> list[Shape]:
     """At most `num_shapes` shapes, cheapest row first, such that every record fits one and little is padded.
 
     Args:
@@ -46,6 +48,7 @@ def choose_shapes(counts: np.ndarray, *, num_shapes: int, batch_tokens: int, div
       num_shapes: how many shapes; each is compiled once.
       batch_tokens: most slots on either side of a batch.
       divisor: rows of every shape are a multiple of it.
+      length_divisor: lengths of every shape are multiples of it.
 
     Raises:
       ValueError: `batch_tokens` does not hold `divisor` rows of the longest record.
@@ -53,6 +56,7 @@ def choose_shapes(counts: np.ndarray, *, num_shapes: int, batch_tokens: int, div
     source, target = np.nonzero(counts)
     number = counts[source, target]
     boxes = _refined(_split(source, target, number, num_shapes), source, target, number)
+    boxes = list({(_multiple(source, length_divisor), _multiple(target, length_divisor)) for source, target in boxes})
     shapes = []
     for source_length, target_length in sorted(boxes, key=lambda box: (sum(box), box)):
         longest = max(source_length, target_length)
@@ -65,6 +69,10 @@ def choose_shapes(counts: np.ndarray, *, num_shapes: int, batch_tokens: int, div
             )
         shapes.append(Shape(rows, source_length, target_length))
     return shapes
+
+
+def _multiple(length: int, divisor: int) -> int:
+    return -(-length // divisor) * divisor
 
 
 def _split(source: np.ndarray, target: np.ndarray, number: np.ndarray, num_boxes: int) -> list[tuple[int, int]]:

@@ -9,6 +9,8 @@ segment ids keep packed sentences apart there.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from jaxformer.config import DataConfig
@@ -19,7 +21,7 @@ _UNEVENNESS = 4.0  # what a difference between the sides' room weighs against ro
 _FILLS = (0.97, 0.98, 0.99)  # how full the rows opened first would be; the best attempt is taken
 
 
-def pack_shape(counts: np.ndarray, config: DataConfig, divisor: int) -> Shape:
+def pack_shape(counts: np.ndarray, config: DataConfig, divisor: int, length_divisor: int = 1) -> Shape:
     """The one shape of packed batches: the side with more tokens gets rows of `pack_length`, the other as it needs.
 
     Raises:
@@ -29,11 +31,23 @@ def pack_shape(counts: np.ndarray, config: DataConfig, divisor: int) -> Shape:
     source, target = np.nonzero(counts)
     totals = (int((counts[source, target] * source).sum()), int((counts[source, target] * target).sum()))
     longest = (int(source.max()), int(target.max()))
+    multiple = math.lcm(_MULTIPLE, length_divisor)
+    if length % length_divisor:
+        sizes = (length - length % length_divisor, _up(length, length_divisor))
+        near = " or ".join(str(size) for size in sizes if size)
+        raise ValueError(
+            f"data.pack_length={length} does not divide into {length_divisor} parts (mesh.context): set "
+            f"--config.data.pack_length to {near}"
+        )
     sides = []
     for total, needed in zip(totals, longest, strict=True):
         scaled = -(-length * total // max(totals))
-        sides.append(min(length, -(-max(scaled, needed) // _MULTIPLE) * _MULTIPLE))
+        sides.append(min(length, _up(max(scaled, needed), multiple)))
     return Shape(rows, sides[0], sides[1])
+
+
+def _up(length: int, multiple: int) -> int:
+    return -(-length // multiple) * multiple
 
 
 def packed_rows(config: DataConfig, divisor: int) -> tuple[int, int]:

@@ -150,6 +150,8 @@ class BatchPipeline(Iterator[Batch]):
       seed: of the order of records and batches.
       shard_index, shard_count: this host and how many there are; each gets equally many rows of every batch.
       divisor: rows of a global batch are a multiple of it (data shards times accumulation).
+      length_divisor: lengths of a batch are multiples of it (parts of a sequence).
+      shapes: of the batches of a run that is continued, perhaps on other devices; None to choose them.
 
     Attributes:
       shapes: shapes of global batches; all that ever come.
@@ -169,11 +171,20 @@ class BatchPipeline(Iterator[Batch]):
         shard_index: int = 0,
         shard_count: int = 1,
         divisor: int = 1,
+        length_divisor: int = 1,
+        shapes: Sequence[Shape] | None = None,
     ) -> None:
         if not 0 <= shard_index < shard_count:
             raise ValueError(f"shard_index={shard_index} must be at least 0 and less than shard_count={shard_count}")
         variants = [dataset] if isinstance(dataset, TokenizedDataset) else list(dataset)
-        self._planner = Planner(variants, config, seed=seed, divisor=int(np.lcm(divisor, shard_count)))
+        self._planner = Planner(
+            variants,
+            config,
+            seed=seed,
+            divisor=int(np.lcm(divisor, shard_count)),
+            length_divisor=length_divisor,
+            shapes=shapes,
+        )
         self._shard = (shard_index, shard_count)
         self._options = grain.ReadOptions(num_threads=config.num_threads, prefetch_buffer_size=config.prefetch)
         self.shapes = tuple(self._planner.shapes)
@@ -231,6 +242,7 @@ def evaluation_batches(
     shard_index: int = 0,
     shard_count: int = 1,
     divisor: int = 1,
+    length_divisor: int = 1,
 ) -> Iterator[Batch]:
     """Every record of `dataset` once, one pair a row, in batches of a few fixed shapes; rows to spare have weight 0.
 
@@ -239,7 +251,7 @@ def evaluation_batches(
     Args:
       dataset: tokenised evaluation pairs (`prepare.tokenize`).
       config: `batch_tokens` and `num_shapes` (of which at most 4 are used) are read.
-      shard_index, shard_count, divisor: as for `BatchPipeline`.
+      shard_index, shard_count, divisor, length_divisor: as for `BatchPipeline`.
 
     Raises:
       ValueError: `batch_tokens` does not hold `divisor` rows of the longest record.
@@ -247,7 +259,11 @@ def evaluation_batches(
     divisor = int(np.lcm(divisor, shard_count))
     counts = histogram(dataset.source_lengths, dataset.target_lengths)
     shapes = choose_shapes(
-        counts, num_shapes=min(config.num_shapes, _EVALUATION_SHAPES), batch_tokens=config.batch_tokens, divisor=divisor
+        counts,
+        num_shapes=min(config.num_shapes, _EVALUATION_SHAPES),
+        batch_tokens=config.batch_tokens,
+        divisor=divisor,
+        length_divisor=length_divisor,
     )
     shape_of = assignment(shapes, counts)[dataset.source_lengths, dataset.target_lengths]
     needed = -(-np.bincount(shape_of, minlength=len(shapes)).max() // divisor) * divisor

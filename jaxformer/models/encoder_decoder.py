@@ -11,7 +11,9 @@ from flax import nnx
 
 from jaxformer.config import ModelConfig
 from jaxformer.nn import DecoderBlock, DecodingMemory, Embedding, EncoderBlock, Stack, make_norm
-from jaxformer.ops import Mask, dropout, fold_seed, shift_right
+from jaxformer.nn.dropout import dropout
+from jaxformer.ops import Mask, fold_seed, shift_right
+from jaxformer.parallel.sharding import before, gathered, whole_length
 from jaxformer.types import BOS_ID, Batch, Sequences
 
 
@@ -89,15 +91,21 @@ class EncoderDecoder(nnx.Module):
                 f"{target_vocabulary_size} target pieces: set --config.model.share_embeddings=false"
             )
         self.config = config
-        self.target_vocabulary_size = target_vocabulary_size
 
-        def embedding(size: int) -> Embedding:
+        def embedding(size: int, source_pieces: int = 0) -> Embedding:
             return Embedding(
-                size, config.d_model, position=config.position, max_length=config.max_length, rngs=rngs
+                size,
+                config.d_model,
+                position=config.position,
+                max_length=config.max_length,
+                source_pieces=source_pieces,
+                rngs=rngs,
             )
 
-        self.target_embedding = embedding(source_vocabulary_size if config.share_embeddings else target_vocabulary_size)
-        if not config.share_embeddings:
+        if config.share_embeddings:
+            self.target_embedding = embedding(target_vocabulary_size, source_vocabulary_size - target_vocabulary_size)
+        else:
+            self.target_embedding = embedding(target_vocabulary_size)
             self.source_embedding = embedding(source_vocabulary_size)
         self.encoder = Stack(
             lambda rngs: encoder_block(config, rngs=rngs),
@@ -118,14 +126,16 @@ class EncoderDecoder(nnx.Module):
             self.decoder_norm = make_norm(config.norm, config.d_model, rngs)
         if not config.tie_output:
             normal = nnx.initializers.normal(config.d_model**-0.5)
-            self.output_table = nnx.Param(normal(rngs.params(), (target_vocabulary_size, config.d_model), jnp.float32))
+            table = normal(rngs.params(), (target_vocabulary_size, config.d_model), jnp.float32)
+            self.output_table = nnx.Param(table, dims=("vocabulary", "model"))
 
     def encode(self, source: Sequences, *, seed: jax.Array | None = None) -> jax.Array:
         """The source rows [B, S] encoded, [B, S, D]. `seed`: uint32 for dropout, one or one for each row; or None."""
         embedding = self.target_embedding if self.config.share_embeddings else self.source_embedding
-        x = embedding(source.tokens, source.positions)
+        x = embedding(source.tokens, source.positions, source=True)
         x = dropout(x, self.config.dropout, fold_seed(seed, 0))
-        x = self.encoder(x, source.positions, Mask.segments(source.segment_ids), seed=fold_seed(seed, 1))
+        mask = Mask.segments(whole_length(source.segment_ids))
+        x = self.encoder(x, source.positions, mask, seed=fold_seed(seed, 1))
         return self.encoder_norm(x) if self.config.norm_position == "pre" else x
 
     def decode(
@@ -141,17 +151,18 @@ class EncoderDecoder(nnx.Module):
         """
         x = self.target_embedding(inputs.tokens, inputs.positions)
         x = dropout(x, self.config.dropout, fold_seed(seed, 2))
-        mask = Mask(causal=True) & Mask.segments(inputs.segment_ids)
-        cross_mask = Mask.segments(inputs.segment_ids, source.segment_ids)
+        segments = whole_length(inputs.segment_ids)
+        mask = Mask(causal=True) & Mask.segments(segments)
+        cross_mask = Mask.segments(segments, whole_length(source.segment_ids))
         x = self.decoder(x, inputs.positions, encoded, mask, cross_mask, seed=fold_seed(seed, 3))
         return self.decoder_norm(x) if self.config.norm_position == "pre" else x
 
     @property
     def output_kernel(self) -> jax.Array:
         """[V, D], the output projection: logits are `hidden @ output_kernel.T`."""
-        if not self.config.tie_output:
-            return self.output_table[...]
-        return self.target_embedding.table[...][: self.target_vocabulary_size]
+        if self.config.tie_output:
+            return self.target_embedding.whole_table
+        return gathered(self.output_table[...], ("vocabulary", "model"))
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """[*, D] to float32 logits [*, V]."""
@@ -162,7 +173,7 @@ class EncoderDecoder(nnx.Module):
         encoded = self.encode(batch.source, seed=seed)
         target = batch.target
         inputs = Sequences(
-            tokens=shift_right(target.tokens, target.positions, BOS_ID),
+            tokens=shift_right(target.tokens, target.positions, BOS_ID, before=before(target.tokens)),
             positions=target.positions,
             segment_ids=target.segment_ids,
             weights=target.weights,

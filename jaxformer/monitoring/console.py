@@ -87,8 +87,8 @@ def _wanted(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING or os.path.abspath(record.pathname).startswith(_OURS)
 
 
-def log_to_stderr(level: int = logging.INFO) -> None:
-    """Sends messages of `logging` and absl to standard error: ours from `level`, other packages' from WARNING."""
+def log_to_stderr(*, quiet: bool = False) -> None:
+    """Sends messages of `logging` and absl to standard error: ours, unless `quiet`, and everybody's from WARNING on."""
     from absl import logging as absl_logging
 
     handler = _Handler()
@@ -99,6 +99,7 @@ def log_to_stderr(level: int = logging.INFO) -> None:
         if isinstance(old, _Handler) or old is absl_logging.get_absl_handler():
             root.removeHandler(old)
     root.addHandler(handler)
+    level = logging.WARNING if quiet else logging.INFO
     root.setLevel(level)
     absl_logging.get_absl_logger().setLevel(level)
 

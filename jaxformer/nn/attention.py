@@ -14,7 +14,8 @@ from flax import nnx
 
 from jaxformer.nn.linear import Linear
 from jaxformer.ops import Mask, apply_rotary, attention, decode_attention
-from jaxformer.parallel.sharding import current_shards
+from jaxformer.ops.dropout import head_seeds
+from jaxformer.parallel.sharding import heads_for_length, length_for_heads, place
 
 
 class KeyValues(NamedTuple):
@@ -36,14 +37,17 @@ class DecodingMemory(NamedTuple):
     values: jax.Array
 
 
-def _fused_glorot(*widths: int) -> nnx.Initializer:
-    """Glorot-uniform for projections of these widths laid side by side: the fan of each, not of their union."""
+def _fused_glorot(groups: int, *widths: int) -> nnx.Initializer:
+    """Glorot-uniform for projections of these widths: the fan of each, not of their union.
+
+    Each is cut into `groups`, and the parts of a group lie side by side, so that devices can share the groups.
+    """
     single = nnx.initializers.glorot_uniform()
 
     def initialise(key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike = jnp.float32) -> jax.Array:
         keys = jax.random.split(key, len(widths))
         parts = [single(k, (shape[0], width), dtype) for k, width in zip(keys, widths, strict=True)]
-        return jnp.concatenate(parts, axis=1)
+        return jnp.concatenate([part.reshape(shape[0], groups, -1) for part in parts], axis=2).reshape(shape)
 
     return initialise
 
@@ -60,19 +64,38 @@ class _MultiHead(nnx.Module):
         self.num_kv_heads = num_kv_heads or num_heads
         self.head_size = d_model // num_heads
         self.dropout = dropout
-        self.output = Linear(d_model, d_model, kernel_init=nnx.initializers.glorot_uniform(), rngs=rngs)
+        glorot = nnx.initializers.glorot_uniform()
+        self.output = Linear(d_model, d_model, dims=("heads", "model"), kernel_init=glorot, rngs=rngs)
 
     def _attend(
         self, queries: jax.Array, memory: KeyValues, mask: Mask | None, seed: jax.Array | None = None
     ) -> jax.Array:
-        """[B, T, N, H] queries over [B, S, K, H] memory: the projected result, [B, T, D]."""
-        heads = attention(
-            queries, *memory, mask=mask, dropout=self.dropout, dropout_seed=seed, shards=current_shards()
-        )
+        """[B, T, N, H] queries over [B, S, K, H] memory: the projected result, [B, T, D].
+
+        Where sequences are split over devices, each attends with a part of its heads over whole sequences: heads are
+        exchanged for positions, and the mask is of whole sequences.
+        """
+        queries, keys, values = map(heads_for_length, (queries, *memory))
+        if self.dropout and seed is not None:
+            seed = self._head_seeds(seed, *queries.shape[::2][:2])
+        heads = attention(queries, keys, values, mask=mask, dropout=self.dropout, dropout_seed=seed)
+        heads = length_for_heads(heads)
         return self.output(heads.reshape(*heads.shape[:2], -1))
 
-    def _heads(self, x: jax.Array, num_heads: int) -> jax.Array:
-        return x.reshape(*x.shape[:-1], num_heads, self.head_size)
+    def _head_seeds(self, seed: jax.Array, batch: int, heads: int) -> jax.Array:
+        """[B, N'], those of this device's heads, so that what they drop does not depend on who has them."""
+        index, _ = place("heads", "length")
+        return jax.lax.dynamic_slice_in_dim(head_seeds(seed, batch, self.num_heads), index * heads, heads, axis=1)
+
+    def _split(self, x: jax.Array, *heads: int) -> list[jax.Array]:
+        """[B, T, *] projected by a fused kernel to [B, T, K * n, H] for each n of `heads`, which a group has."""
+        grouped = x.reshape(*x.shape[:-1], -1, sum(heads), self.head_size)
+        parts, start = [], 0
+        for count in heads:
+            part = grouped[..., start : start + count, :]
+            parts.append(part.reshape(*x.shape[:-1], -1, self.head_size))
+            start += count
+        return parts
 
 
 class SelfAttention(_MultiHead):
@@ -100,12 +123,12 @@ class SelfAttention(_MultiHead):
         super().__init__(d_model, num_heads, num_kv_heads=num_kv_heads, dropout=dropout, rngs=rngs)
         self.rotary = rotary
         widths = [heads * self.head_size for heads in (num_heads, self.num_kv_heads, self.num_kv_heads)]
-        self.query_key_value = Linear(d_model, sum(widths), kernel_init=_fused_glorot(*widths), rngs=rngs)
+        glorot = _fused_glorot(self.num_kv_heads, *widths)
+        self.query_key_value = Linear(d_model, sum(widths), dims=("model", "heads"), kernel_init=glorot, rngs=rngs)
 
     def _project(self, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, KeyValues]:
         """[B, T, D] to queries [B, T, N, H] and keys and values [B, T, K, H]."""
-        heads = self._heads(self.query_key_value(x), self.num_heads + 2 * self.num_kv_heads)
-        queries, keys, values = jnp.split(heads, [self.num_heads, self.num_heads + self.num_kv_heads], axis=2)
+        queries, keys, values = self._split(self.query_key_value(x), self.num_heads // self.num_kv_heads, 1, 1)
         if self.rotary:
             queries, keys = apply_rotary(queries, positions), apply_rotary(keys, positions)
         return queries, KeyValues(keys, values)
@@ -163,14 +186,15 @@ class CrossAttention(_MultiHead):
         self, d_model: int, num_heads: int, *, num_kv_heads: int = 0, dropout: float = 0.0, rngs: nnx.Rngs
     ) -> None:
         super().__init__(d_model, num_heads, num_kv_heads=num_kv_heads, dropout=dropout, rngs=rngs)
-        self.query = Linear(d_model, d_model, kernel_init=nnx.initializers.glorot_uniform(), rngs=rngs)
+        glorot = nnx.initializers.glorot_uniform()
+        self.query = Linear(d_model, d_model, dims=("model", "heads"), kernel_init=glorot, rngs=rngs)
         width = self.num_kv_heads * self.head_size
-        self.key_value = Linear(d_model, 2 * width, kernel_init=_fused_glorot(width, width), rngs=rngs)
+        fused = _fused_glorot(self.num_kv_heads, width, width)
+        self.key_value = Linear(d_model, 2 * width, dims=("model", "heads"), kernel_init=fused, rngs=rngs)
 
     def memory(self, encoded: jax.Array) -> KeyValues:
         """Keys and values [B, S, K, H] of the encoded source [B, S, D]."""
-        keys, values = jnp.split(self._heads(self.key_value(encoded), 2 * self.num_kv_heads), 2, axis=2)
-        return KeyValues(keys, values)
+        return KeyValues(*self._split(self.key_value(encoded), 1, 1))
 
     def decoding_memory(self, encoded: jax.Array) -> DecodingMemory:
         """The same as `step` reads them; computed once for all target positions."""
@@ -179,11 +203,14 @@ class CrossAttention(_MultiHead):
 
     def step(self, x: jax.Array, memory: DecodingMemory, visible: jax.Array) -> jax.Array:
         """One position [B, W, D] of every beam over the source; `visible`: bool [B, 1, S]."""
-        queries = self._heads(self.query(x), self.num_heads)
+        queries = self._queries(x)
         return self.output(decode_attention(queries, *memory, visible).reshape(x.shape))
 
     def __call__(
         self, x: jax.Array, memory: KeyValues, mask: Mask | None = None, *, seed: jax.Array | None = None
     ) -> jax.Array:
         """[B, T, D] over `memory` to [B, T, D]."""
-        return self._attend(self._heads(self.query(x), self.num_heads), memory, mask, seed)
+        return self._attend(self._queries(x), memory, mask, seed)
+
+    def _queries(self, x: jax.Array) -> jax.Array:
+        return self.query(x).reshape(*x.shape[:-1], -1, self.head_size)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from jaxformer.ops import sinusoidal_positions
+from jaxformer.parallel.sharding import gathered, leave, place
+
+_DIMS = ("vocabulary", "model")
 
 
 def _look_up(table: jax.Array, ids: jax.Array) -> jax.Array:
@@ -17,6 +23,20 @@ def _look_up(table: jax.Array, ids: jax.Array) -> jax.Array:
     return table.astype(jnp.promote_types(table.dtype, jnp.float32))[ids].astype(table.dtype)
 
 
+def _look_up_in_parts(tables: Sequence[jax.Array], ids: jax.Array) -> jax.Array:
+    """The same of tables one after another, whose rows may be split over devices: each gives those that it has."""
+    index, count = place("vocabulary")
+    if count == 1:
+        return _look_up(jnp.concatenate(tables) if len(tables) > 1 else tables[0], ids)
+    rows: Any = 0
+    for table in tables:
+        own_ids = ids - index * len(table)
+        own = (own_ids >= 0) & (own_ids < len(table))
+        rows += jnp.where(own[..., None], _look_up(table, jnp.where(own, own_ids, 0)), 0)
+        ids = ids - len(table) * count
+    return leave(rows, "vocabulary")
+
+
 class Embedding(nnx.Module):
     """Tokens and positions to vectors: sqrt(D) times the token's row plus a position signal (section 3.4, 3.5).
 
@@ -25,29 +45,49 @@ class Embedding(nnx.Module):
       d_model: D.
       position: `sinusoidal`, `learned`, or `rotary` (nothing is added here: attention rotates).
       max_length: positions that `learned` knows.
+      source_pieces: further pieces, which the source alone uses, where both sides share the embedding.
       rngs: of the initialisation: rows from N(0, 1/D), so that scaled inputs have unit variance and tied logits start
         near N(0, 1).
     """
 
     def __init__(
-        self, vocabulary_size: int, d_model: int, *, position: str = "sinusoidal", max_length: int = 256, rngs: nnx.Rngs
+        self,
+        vocabulary_size: int,
+        d_model: int,
+        *,
+        position: str = "sinusoidal",
+        max_length: int = 256,
+        source_pieces: int = 0,
+        rngs: nnx.Rngs,
     ) -> None:
         if position not in ("sinusoidal", "learned", "rotary"):
             raise ValueError(f"position {position!r} is not one of sinusoidal, learned, rotary")
         self.d_model = d_model
         self.position = position
         normal = nnx.initializers.normal(d_model**-0.5)
-        self.table = nnx.Param(normal(rngs.params(), (vocabulary_size, d_model), jnp.float32))
+        rows = normal(rngs.params(), (vocabulary_size + source_pieces, d_model), jnp.float32)
+        self.table = nnx.Param(rows[:vocabulary_size], dims=_DIMS)
+        if source_pieces:
+            self.source_table = nnx.Param(rows[vocabulary_size:], dims=_DIMS)
         if position == "learned":
             learned = nnx.initializers.normal(0.02)
-            self.position_table = nnx.Param(learned(rngs.params(), (max_length, d_model), jnp.float32))
+            positions = learned(rngs.params(), (max_length, d_model), jnp.float32)
+            self.position_table = nnx.Param(positions, dims=("position", "model"))
 
-    def __call__(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
-        """Token ids and positions, int32 [*], to [*, D]."""
-        table = self.table[...]
-        x = _look_up(table, tokens) * jnp.asarray(self.d_model**0.5, table.dtype)
+    @property
+    def whole_table(self) -> jax.Array:
+        """[V, D], or this device's rows of it."""
+        return gathered(self.table[...], _DIMS)
+
+    def __call__(self, tokens: jax.Array, positions: jax.Array, *, source: bool = False) -> jax.Array:
+        """Token ids and positions, int32 [*], to [*, D]; `source`: ids may be of pieces that only the source uses."""
+        tables = [self.whole_table]
+        if source and hasattr(self, "source_table"):
+            tables.append(gathered(self.source_table[...], _DIMS))
+        table = tables[0]
+        x = _look_up_in_parts(tables, tokens) * jnp.asarray(self.d_model**0.5, table.dtype)
         if self.position == "sinusoidal":
             x += sinusoidal_positions(positions, self.d_model).astype(x.dtype)
         elif self.position == "learned":
-            x += _look_up(self.position_table[...], positions)
+            x += _look_up(gathered(self.position_table[...], ("position", "model")), positions)
         return x

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
+from jaxformer.nn.dropout import dropout
 from jaxformer.nn.linear import Linear
-from jaxformer.ops import dropout
 
 
 class FeedForward(nnx.Module):
@@ -17,7 +16,7 @@ class FeedForward(nnx.Module):
       d_model: D.
       d_ff: F.
       activation: `relu`, `gelu` (exact, Hendrycks and Gimpel 2016) or `swiglu` (Shazeer 2020, equation 6: the SiLU of
-        one half gates the other, so the first kernel is [D, 2F]).
+        one number gates another, so the first kernel is [D, 2F], each gate beside its value).
       dropout: rate after the non-linearity.
       rngs: of the initialisation: Glorot-uniform kernels, zero biases.
     """
@@ -31,8 +30,8 @@ class FeedForward(nnx.Module):
         self.dropout = dropout
         gate = 2 if activation == "swiglu" else 1
         glorot = nnx.initializers.glorot_uniform()
-        self.expand = Linear(d_model, gate * d_ff, kernel_init=glorot, rngs=rngs)
-        self.contract = Linear(d_ff, d_model, kernel_init=glorot, rngs=rngs)
+        self.expand = Linear(d_model, gate * d_ff, dims=("model", "feed_forward"), kernel_init=glorot, rngs=rngs)
+        self.contract = Linear(d_ff, d_model, dims=("feed_forward", "model"), kernel_init=glorot, rngs=rngs)
 
     def __call__(self, x: jax.Array, *, seed: jax.Array | None = None) -> jax.Array:
         """[*, D] to [*, D]."""
@@ -42,6 +41,6 @@ class FeedForward(nnx.Module):
         elif self.activation == "gelu":
             hidden = jax.nn.gelu(hidden, approximate=False)
         else:
-            gate, value = jnp.split(hidden, 2, axis=-1)
-            hidden = jax.nn.silu(gate) * value
-        return self.contract(dropout(hidden, self.dropout, seed))
+            pairs = hidden.reshape(*hidden.shape[:-1], -1, 2)
+            hidden = jax.nn.silu(pairs[..., 0]) * pairs[..., 1]
+        return self.contract(dropout(hidden, self.dropout, seed, width="feed_forward"))

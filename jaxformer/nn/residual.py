@@ -7,14 +7,17 @@ from collections.abc import Callable
 import jax
 from flax import nnx
 
-from jaxformer.ops import dropout
+from jaxformer.nn.dropout import dropout
 
 
 def make_norm(kind: str, d_model: int, rngs: nnx.Rngs) -> nnx.Module:
     """A `layernorm` (Ba et al. 2016) or `rmsnorm` (Zhang and Sennrich 2019) over D; statistics in float32."""
     if kind not in ("layernorm", "rmsnorm"):
         raise ValueError(f"norm {kind!r} is not one of layernorm, rmsnorm")
-    return (nnx.LayerNorm if kind == "layernorm" else nnx.RMSNorm)(d_model, epsilon=1e-6, rngs=rngs)
+    dims = {"dims": ("model",)}
+    if kind == "rmsnorm":
+        return nnx.RMSNorm(d_model, epsilon=1e-6, scale_metadata=dims, rngs=rngs)
+    return nnx.LayerNorm(d_model, epsilon=1e-6, scale_metadata=dims, bias_metadata=dims, rngs=rngs)
 
 
 class Residual(nnx.Module):

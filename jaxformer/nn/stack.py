@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxformer.ops import fold_seed
+from jaxformer.parallel.sharding import GATHERED, parameters_are_gathered
 
 _POLICIES: dict[str, Callable[[], Any]] = {
     "dots": lambda: jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -82,7 +83,10 @@ class Stack(nnx.Module):
         def apply(state: nnx.State, *inputs: Any) -> jax.Array:
             return nnx.merge(graph, state)(*inputs[:-1], seed=inputs[-1])
 
-        if self.remat != "none":
+        policy = _POLICIES[self.remat]() if self.remat != "none" else None
+        if policy is None and parameters_are_gathered():
+            policy = jax.checkpoint_policies.save_anything_except_these_names(GATHERED)
+        if policy is not None:
             # In a scan nothing could merge the two computations, so the barrier against it is not needed there.
-            apply = jax.checkpoint(apply, policy=_POLICIES[self.remat](), prevent_cse=not self.scan)
+            apply = jax.checkpoint(apply, policy=policy, prevent_cse=not self.scan)
         return lambda *inputs: apply(state, *inputs)

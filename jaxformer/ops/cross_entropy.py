@@ -74,6 +74,7 @@ def cross_entropy(
     Returns:
       The weighted sums; divide by `weights.sum()` for means.
     """
-    flat = logits.reshape(-1, logits.shape[-1]).astype(jnp.float32)  # sums over V lose digits in 16 bits
+    wide = jnp.promote_types(logits.dtype, jnp.float32)  # sums over V lose digits in 16 bits
+    flat = logits.reshape(-1, logits.shape[-1]).astype(wide)
     weights = weights.reshape(-1)
     return sums_of(_rows(counted(flat, weights), labels.reshape(-1)), weights, label_smoothing)

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+Parts = tuple[tuple[jax.Array | int, int], ...]
+"""For each of some dimensions, which part of it this is and how many there are: (number, count)."""
 
 
 def _mix(x: jax.Array) -> jax.Array:
@@ -102,39 +106,51 @@ def keep_at(seed: jax.Array, indices: Sequence[jax.Array], shape: tuple[int, ...
     return _random_bits(_mix(seed), indices, shape) >= np.uint32(min(round(rate * 2**32), 2**32 - 1))
 
 
-def keep_mask(seed: jax.Array, shape: tuple[int, ...], rate: float) -> jax.Array:
+def keep_mask(seed: jax.Array, shape: tuple[int, ...], rate: float, parts: Parts = ()) -> jax.Array:
     """bool `shape`: True, with probability `1 - rate`, where an element survives; a pure function of its arguments.
 
     A seed with dimensions, the leading ones of `shape`, gives each of its elements a mask over the rest of `shape`.
     """
     own = shape[seed.ndim :]
     indices = [jax.lax.broadcasted_iota(jnp.uint32, own, axis) for axis in range(len(own))]
-    return keep_at(seed.reshape(*seed.shape, *(1,) * len(own)), indices, own, rate)
+    whole = list(own)
+    for axis, (index, count) in enumerate(parts, start=len(own) - len(parts)):
+        if count > 1:
+            indices[axis] += jnp.asarray(index).astype(jnp.uint32) * np.uint32(own[axis])
+            whole[axis] *= count
+    return keep_at(seed.reshape(*seed.shape, *(1,) * len(own)), indices, tuple(whole), rate)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _dropout(x: jax.Array, rate: float, seed: jax.Array) -> jax.Array:
-    return jnp.where(keep_mask(seed, x.shape, rate), x * jnp.asarray(1.0 / (1.0 - rate), x.dtype), 0)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _dropout(
+    x: jax.Array, rate: float, counts: tuple[int, ...], seed: jax.Array, places: tuple[jax.Array | int, ...]
+) -> jax.Array:
+    kept = keep_mask(seed, x.shape, rate, tuple(zip(places, counts, strict=True)))
+    return jnp.where(kept, x * jnp.asarray(1.0 / (1.0 - rate), x.dtype), 0)
 
 
-def _forward(x: jax.Array, rate: float, seed: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return _dropout(x, rate, seed), seed
+def _forward(
+    x: jax.Array, rate: float, counts: tuple[int, ...], seed: jax.Array, places: tuple[jax.Array | int, ...]
+) -> tuple[jax.Array, Any]:
+    return _dropout(x, rate, counts, seed, places), (seed, places)
 
 
-def _backward(rate: float, seed: jax.Array, gradient: jax.Array) -> tuple[jax.Array, None]:
-    return _dropout(gradient, rate, seed), None  # the mask is made again, not kept
+def _backward(rate: float, counts: tuple[int, ...], kept: Any, gradient: jax.Array) -> tuple[Any, ...]:
+    return _dropout(gradient, rate, counts, *kept), None, None  # the mask is made again, not kept
 
 
 _dropout.defvjp(_forward, _backward)
 
 
-def dropout(x: jax.Array, rate: float, seed: jax.Array | None) -> jax.Array:
+def dropout(x: jax.Array, rate: float, seed: jax.Array | None, parts: Parts = ()) -> jax.Array:
     """Zeroes elements with probability `rate` and scales the rest by `1 / (1 - rate)` (Srivastava et al. 2014).
 
     Args:
       x: any shape, floating.
       rate: in [0, 1); 0 returns `x`.
       seed: uint32 that decides the mask, see `keep_mask`; None returns `x` (evaluation).
+      parts: where the last dimensions of `x` are parts of longer ones: (number, how many equal parts) of each. The
+        parts together then lose what the whole would.
 
     Returns:
       The shape and dtype of `x`.
@@ -143,4 +159,5 @@ def dropout(x: jax.Array, rate: float, seed: jax.Array | None) -> jax.Array:
         return x
     if not 0.0 < rate < 1.0:
         raise ValueError(f"dropout rate must be at least 0 and less than 1, got {rate}")
-    return _dropout(x, rate, jnp.asarray(seed, jnp.uint32))
+    places, counts = tuple(index for index, _ in parts), tuple(count for _, count in parts)
+    return _dropout(x, rate, counts, jnp.asarray(seed, jnp.uint32), places)

@@ -27,6 +27,7 @@ def linear_cross_entropy(
     label_smoothing: float = 0.0,
     chunk: int = 512,
     shards: Shards | None = None,
+    vocabulary_axes: tuple[str, ...] = (),
 ) -> CrossEntropy:
     """`cross_entropy(hidden @ kernel.T, ...)` without ever holding all the logits.
 
@@ -41,6 +42,7 @@ def linear_cross_entropy(
       label_smoothing: as in `cross_entropy`.
       chunk: tokens whose logits exist at a time, on each device.
       shards: how rows and vocabulary are split; None leaves that to the compiler, which is right on one device.
+      vocabulary_axes: inside a `shard_map`, in place of `shards`: the axes that split V, of which `kernel` is a part.
 
     Returns:
       The weighted sums; gradients flow from `loss` to `hidden` and `kernel`.
@@ -51,12 +53,18 @@ def linear_cross_entropy(
     if shards is not None:
         shards.check("rows of the batch", hidden.shape[0], shards.batch)
         shards.check("pieces of the vocabulary", kernel.shape[0], shards.vocabulary)
-    return CrossEntropy(*_fused(hidden, kernel, labels, weights.astype(jnp.float32), label_smoothing, chunk, shards))
+    way = shards or vocabulary_axes
+    return CrossEntropy(*_fused(hidden, kernel, labels, weights.astype(_sums_in(hidden)), label_smoothing, chunk, way))
+
+
+def _sums_in(x: jax.Array) -> Any:
+    """The type in which sums over `x` are kept: float32, or float64 for float64."""
+    return jnp.promote_types(x.dtype, jnp.float32)
 
 
 def _dot(a: jax.Array, b: jax.Array, axis_of_a: int, axis_of_b: int) -> jax.Array:
-    """The product of two matrices over one axis of each, summed in float32."""
-    return jax.lax.dot_general(a, b, (((axis_of_a,), (axis_of_b,)), ((), ())), preferred_element_type=jnp.float32)
+    """The product of two matrices over one axis of each."""
+    return jax.lax.dot_general(a, b, (((axis_of_a,), (axis_of_b,)), ((), ())), preferred_element_type=_sums_in(a))
 
 
 def _chunks(
@@ -108,8 +116,8 @@ class _Vocabulary(NamedTuple):
         return jnp.where(own[:, None], x, 0.0) if self.axes else x
 
     def mean_row(self) -> jax.Array:
-        """float32 [D], the mean of all V rows."""
-        return self.sum(self.kernel.astype(jnp.float32).sum(axis=0)) / self.size
+        """[D], the mean of all V rows."""
+        return self.sum(self.kernel.astype(_sums_in(self.kernel)).sum(axis=0)) / self.size
 
 
 class _Seen(NamedTuple):
@@ -134,16 +142,16 @@ def _values(
     batch_axes: tuple[str, ...], vocabulary_axes: tuple[str, ...],
 ) -> tuple[jax.Array, ...]:  # fmt: skip
     """The sums alone, of the operands as this device has them."""
-    vocabulary = _Vocabulary(vocabulary_axes, kernel)
+    vocabulary, wide = _Vocabulary(vocabulary_axes, kernel), _sums_in(hidden)
     mean_row = vocabulary.mean_row()
 
     def body(total: tuple, part: tuple[jax.Array, ...]) -> tuple[tuple, None]:
         hidden, labels, weights = part
-        mean = hidden.astype(jnp.float32) @ mean_row
+        mean = hidden.astype(wide) @ mean_row
         row = _see(vocabulary, _dot(hidden, kernel, 1, 1), labels, mean).row
         return tuple(map(jnp.add, total, sums_of(row, weights, smoothing))), None
 
-    sums = jax.lax.scan(body, (jnp.zeros(()),) * 3, _chunks(hidden, labels, weights, chunk))[0]
+    sums = jax.lax.scan(body, (jnp.zeros((), wide),) * 3, _chunks(hidden, labels, weights, chunk))[0]
     return jax.lax.psum(sums, batch_axes) if batch_axes else sums
 
 
@@ -157,20 +165,20 @@ def _values_and_gradients(
     exp(z - max z), computed once, serves the normaliser and both products, and it is these that are scaled by w and the
     normaliser, [M, D] instead of [M, V]. The label's part is one row of the kernel, the smoothing's the mean of them.
     """
-    vocabulary = _Vocabulary(vocabulary_axes, kernel)
+    vocabulary, wide = _Vocabulary(vocabulary_axes, kernel), _sums_in(hidden)
     mean_row = vocabulary.mean_row()
     chunks = _chunks(hidden, labels, weights, chunk)
 
     def body(carry: tuple, part: tuple[jax.Array, ...]) -> tuple[tuple, jax.Array]:
         total, kernel_gradient = carry
         hidden, labels, weights = part
-        mean = hidden.astype(jnp.float32) @ mean_row
+        mean = hidden.astype(wide) @ mean_row
         row, exponentials, normaliser = _see(vocabulary, _dot(hidden, kernel, 1, 1), labels, mean)
         exponentials = exponentials.astype(kernel.dtype)
         scale = (weights / normaliser)[:, None]
         kernel_gradient += _dot(exponentials, (scale * hidden).astype(hidden.dtype), 0, 0)
         local, own = vocabulary.place(labels)
-        label_row = vocabulary.only_own(own, kernel[local].astype(jnp.float32))
+        label_row = vocabulary.only_own(own, kernel[local].astype(wide))
         to_hidden = vocabulary.sum(
             scale * _dot(exponentials, kernel, 1, 0) - (1.0 - smoothing) * weights[:, None] * label_row
         )
@@ -178,9 +186,9 @@ def _values_and_gradients(
         total = tuple(map(jnp.add, total, sums_of(row, weights, smoothing)))
         return (total, kernel_gradient), to_hidden.astype(_wide(hidden.dtype))
 
-    start = ((jnp.zeros(()),) * 3, jnp.zeros(kernel.shape, jnp.float32))
+    start = ((jnp.zeros((), wide),) * 3, jnp.zeros(kernel.shape, wide))
     (sums, kernel_gradient), to_hidden = jax.lax.scan(body, start, chunks)
-    weighted = (chunks[2][..., None] * chunks[0].astype(jnp.float32)).reshape(-1, hidden.shape[-1])
+    weighted = (chunks[2][..., None] * chunks[0].astype(wide)).reshape(-1, hidden.shape[-1])
     kernel_gradient -= smoothing / vocabulary.size * weighted.sum(axis=0)
     local, own = vocabulary.place(chunks[1].reshape(-1))
     kernel_gradient = kernel_gradient.at[local].add(vocabulary.only_own(own, (smoothing - 1.0) * weighted))
@@ -195,10 +203,14 @@ def _wide(dtype: jax.typing.DTypeLike) -> Any:
     return jnp.float32 if dtype == jnp.float16 else dtype
 
 
-def _placed(function: Callable[..., Any], smoothing: float, chunk: int, shards: Shards | None) -> Callable[..., Any]:
+_Way = Shards | tuple[str, ...]
+"""How operands are split: from outside by `Shards`, or inside a `shard_map` the axes of V."""
+
+
+def _placed(function: Callable[..., Any], smoothing: float, chunk: int, shards: _Way) -> Callable[..., Any]:
     """`function` of (hidden, kernel, labels, weights), on each device with its own part of them."""
-    if shards is None:
-        return functools.partial(function, smoothing=smoothing, chunk=chunk, batch_axes=(), vocabulary_axes=())
+    if not isinstance(shards, Shards):
+        return functools.partial(function, smoothing=smoothing, chunk=chunk, batch_axes=(), vocabulary_axes=shards)
     batch, rows, whole = P(shards.batch or None), P(shards.vocabulary or None), P()
     local = functools.partial(
         function, smoothing=smoothing, chunk=chunk, batch_axes=shards.batch, vocabulary_axes=shards.vocabulary
@@ -213,14 +225,14 @@ def _placed(function: Callable[..., Any], smoothing: float, chunk: int, shards: 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
 def _fused(
     hidden: jax.Array, kernel: jax.Array, labels: jax.Array, weights: jax.Array, smoothing: float, chunk: int,
-    shards: Shards | None,
+    shards: _Way,
 ) -> tuple[jax.Array, ...]:  # fmt: skip
     return _placed(_values, smoothing, chunk, shards)(hidden, kernel, labels, weights)
 
 
 def _fused_forward(
     hidden: jax.Array, kernel: jax.Array, labels: jax.Array, weights: jax.Array, smoothing: float, chunk: int,
-    shards: Shards | None,
+    shards: _Way,
 ) -> tuple[tuple[jax.Array, ...], Any]:  # fmt: skip
     sums, gradients = _placed(_values_and_gradients, smoothing, chunk, shards)(hidden, kernel, labels, weights)
     return sums, (gradients, jnp.zeros(0, hidden.dtype), jnp.zeros(0, kernel.dtype))
@@ -229,7 +241,7 @@ def _fused_forward(
 def _fused_backward(
     smoothing: float,
     chunk: int,
-    shards: Shards | None,
+    shards: _Way,
     kept: tuple[tuple[jax.Array, jax.Array], jax.Array, jax.Array],
     cotangents: tuple[jax.Array, ...],
 ) -> tuple[jax.Array | None, ...]:

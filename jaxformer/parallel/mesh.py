@@ -1,12 +1,14 @@
-"""The device mesh of data parallelism, and how batches and parameters lie on it.
+"""The device mesh, and how batches and states are put on it.
 
-One axis, `data`: every device holds all parameters and a share of the rows; what they exchange is said in `rows`. Not
-for sharded parameters, and not for starting several processes: `jax.distributed.initialize` has been called before,
-where there are any.
+Four axes, of which those of one device do nothing: `data` and `fsdp` split the rows of a batch, `fsdp` stores a part of
+every matrix as well, `context` splits sequences, `tensor` splits heads, feed-forward layers and vocabularies. What
+splits what is the table in `layout`. Not for starting several processes: `jax.distributed.initialize` has been called
+before, where there are any.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -15,14 +17,16 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxformer.config import MeshConfig
+from jaxformer.parallel.layout import Layout
 
-DATA_AXIS = "data"
+AXES = ("data", "fsdp", "context", "tensor")
+"""Outermost first: devices that are neighbours exchange the most."""
 
 _Tree = TypeVar("_Tree")
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh of `config.data` devices (-1: all of them) along the one axis `data`.
+    """A mesh of the sizes that `config` gives; -1 stands for the devices that the other axes leave.
 
     Args:
       config: the wanted layout.
@@ -32,18 +36,35 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
       ValueError: if there are fewer devices than asked for, or some of several processes would have none.
     """
     available = list(jax.devices() if devices is None else devices)
-    count = len(available) if config.data == -1 else config.data
-    if count > len(available):
+    sizes = dict(zip(AXES, (config.data, config.fsdp, config.context, config.tensor), strict=True))
+    asked = " x ".join(f"mesh.{axis}={size}" for axis, size in sizes.items() if size != 1) or "mesh.data=1"
+    fixed = math.prod(size for size in sizes.values() if size != -1)
+    if fixed > len(available):
         raise ValueError(
-            f"mesh.data={count} is more than the {len(available)} devices there are: "
-            f"lower --config.mesh.data, or give -1 for all devices"
+            f"{asked} is more than the {len(available)} devices there are: lower one, or give one axis -1 for the rest"
         )
+    for axis, size in sizes.items():
+        if size == -1:
+            if len(available) % fixed:
+                near = max(number for number in range(1, fixed) if len(available) % number == 0)
+                raise ValueError(
+                    f"{asked}: {fixed} devices do not divide the {len(available)} that there are; the nearest number "
+                    f"that does is {near}"
+                )
+            sizes[axis] = len(available) // fixed
+    count = math.prod(sizes.values())
     if jax.process_count() > 1 and count != len(available):
         raise ValueError(
-            f"mesh.data={count} leaves some of the {len(available)} devices of {jax.process_count()} processes "
-            "without work: give --config.mesh.data=-1"
+            f"{asked} leaves some of the {len(available)} devices of {jax.process_count()} processes without work: "
+            "give one axis -1 for the rest"
         )
-    return jax.make_mesh((count,), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=available[:count])
+    types = (AxisType.Auto,) * len(AXES)
+    return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=types, devices=available[:count])
+
+
+def make_layout(config: MeshConfig) -> Layout:
+    """The layout of a run: the mesh of `config` with the one table."""
+    return Layout(make_mesh(config))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -51,23 +72,57 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """The leading dimension, the rows of a batch, is split over the devices."""
-    return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+def batch_sharding(layout: Layout, rank: int = 2) -> NamedSharding:
+    """How [B, T], or [B] with rank 1, of a batch lies: rows and sequences are split."""
+    axes = [layout.axes("rows") or None, layout.axes("length") or None]
+    return NamedSharding(layout.mesh, PartitionSpec(*axes[:rank]))
 
 
-def place_batch(batch: _Tree, mesh: Mesh) -> _Tree:
-    """A host batch (numpy leaves [B, ...]) on the mesh, split by rows.
+def host_share(layout: Layout) -> tuple[int, int]:
+    """Which share of a batch's rows this process reads, number `index` of `count` equal ones.
 
-    With several processes, each gives its own share of the rows of the global batch.
+    Processes that hold other parts of the same rows read the same share.
+    """
+    parts = layout.parts("rows")
+    if jax.process_count() == 1:
+        return 0, 1
+    places = NamedSharding(layout.mesh, PartitionSpec(layout.axes("rows") or None)).devices_indices_map((parts,))
+    process: Any = jax.process_index()
+    own = {index[0].start or 0 for device, index in places.items() if device.process_index == process}  # type: ignore[attr-defined]
+    first, number = min(own), len(own)
+    if own != set(range(first, first + number)) or first % number or parts % number:
+        raise ValueError(
+            f"this process would hold the parts {sorted(own)} of the {parts} parts of a batch: choose mesh.context and "
+            "mesh.tensor that divide, or are divided by, the number of devices of a process"
+        )
+    return first // number, parts // number
+
+
+def place_batch(batch: _Tree, layout: Layout) -> _Tree:
+    """A host batch (numpy leaves [B, T]) on the mesh, split by rows and along sequences.
+
+    With several processes, each gives its own share of the rows of the global batch (`host_share`).
 
     Raises:
-      ValueError: if the rows do not divide among the devices.
+      ValueError: if rows or lengths do not divide among the devices.
     """
-    sharding = batch_sharding(mesh)
+    sharding = batch_sharding(layout)
     if jax.process_count() == 1:
         return jax.device_put(batch, sharding)
-    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), batch)
+    _, count = host_share(layout)
+
+    def place(leaf: Any) -> jax.Array:
+        whole = (leaf.shape[0] * count, *leaf.shape[1:])
+        return jax.make_array_from_process_local_data(sharding, _own_columns(leaf, sharding, whole), whole)
+
+    return jax.tree.map(place, batch)
+
+
+def _own_columns(leaf: np.ndarray, sharding: NamedSharding, whole: tuple[int, ...]) -> np.ndarray:
+    """Of the rows that a process has read, the columns that its devices hold."""
+    columns = [index[1] for index in sharding.addressable_devices_indices_map(whole).values() if index is not None]
+    spans = [part.indices(whole[1])[:2] for part in columns]
+    return leaf[:, min(start for start, _ in spans) : max(end for _, end in spans)]
 
 
 def place_replicated(tree: _Tree, mesh: Mesh) -> _Tree:
@@ -85,6 +140,9 @@ def place_replicated(tree: _Tree, mesh: Mesh) -> _Tree:
     return jax.tree.map(place, tree)
 
 
-def first_copy(tree: _Tree) -> _Tree:
-    """The first device's copy of replicated leaves: for work that one device does alone, such as translating."""
+def first_copy(tree: _Tree, layout: Layout) -> _Tree:
+    """Whole leaves on one device of this process: for work that one device does alone, such as translating."""
+    mesh = layout.mesh
+    if any(size > 1 for axis, size in mesh.shape.items() if axis != "data"):
+        tree = jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(tree)
     return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)

@@ -6,18 +6,18 @@ Not for the search (`translator`), for the step or for parameters over time (`tr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import Mesh
 
-from jaxformer.config import Config, DecodingConfig
+from jaxformer.config import Config, DecodingConfig, ModelConfig
 from jaxformer.models import EncoderDecoder
 from jaxformer.ops import linear_cross_entropy
+from jaxformer.parallel.layout import Layout
 from jaxformer.parallel.rows import sum_over_rows
-from jaxformer.parallel.sharding import current_shards
+from jaxformer.parallel.sharding import split_axes
 from jaxformer.tasks.translator import TextTokenizer, Translator
 from jaxformer.types import Batch, Mean, Pair
 
@@ -57,20 +57,23 @@ class TranslationTask:
     Args:
       config: of the run.
       tokenizer: of the run.
-      mesh: over which rows are split where a loss is evaluated; None for one device.
+      layout: over which devices a loss is evaluated; None for one.
 
     Attributes:
       dtype: of parameters in use and of activations.
     """
 
-    def __init__(self, config: Config, tokenizer: Vocabularies, mesh: Mesh | None = None) -> None:
+    def __init__(self, config: Config, tokenizer: Vocabularies, layout: Layout | None = None) -> None:
         self.config = config
         self.tokenizer = tokenizer
         abstract = nnx.eval_shape(lambda: self.init_model(nnx.Rngs(0)))
         self._graph, self._abstract = nnx.split(abstract, nnx.Param)
+        if layout is not None:
+            check_divides(config.model, layout)
+            layout.check(self._abstract)
         self.dtype = {"fp32": jnp.float32, "bf16": jnp.bfloat16, "fp16": jnp.float16}[config.precision]
         metrics = lambda params, batch: self.loss(self.model(params), batch, None)[1]  # noqa: E731
-        self._evaluate = jax.jit(sum_over_rows(metrics, mesh))
+        self._evaluate = jax.jit(sum_over_rows(metrics, layout))
         self._cast_params = jax.jit(self._cast)
 
     @property
@@ -93,17 +96,23 @@ class TranslationTask:
             rngs=rngs,
         )
 
+    def new_params(self, seed: int | jax.Array) -> nnx.State:
+        """The parameters of a new network; to be compiled, see `init_params`."""
+        return nnx.state(self.init_model(nnx.Rngs(jax.random.key(seed))), nnx.Param)
+
     def init_params(self, seed: int) -> nnx.State:
-        """The parameters of a new network."""
+        """The parameters of a new network, on one device."""
+        return jax.jit(self.new_params)(seed)
 
-        def init(key: jax.Array) -> nnx.State:
-            return nnx.state(self.init_model(nnx.Rngs(key)), nnx.Param)
-
-        return jax.jit(init)(jax.random.key(seed))
-
-    def abstract_params(self, sharding: Any = None) -> nnx.State:
-        """The shapes of `init_params`, placed by `sharding`, without computing anything."""
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), self._abstract)
+    def abstract_params(self, layout: Layout | None = None) -> nnx.State:
+        """The shapes of `init_params`, placed as `layout` says, without computing anything."""
+        if layout is None:
+            return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self._abstract)
+        return jax.tree.map(
+            lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+            self._abstract,
+            layout.shardings(self._abstract),
+        )
 
     def model(self, params: nnx.State) -> EncoderDecoder:
         """The network with `params`, in the precision of the configuration."""
@@ -131,7 +140,7 @@ class TranslationTask:
             jnp.asarray(target.tokens),
             jnp.asarray(target.weights),
             label_smoothing=self.config.training.label_smoothing,
-            shards=current_shards(),
+            vocabulary_axes=split_axes("vocabulary"),
         )
         weight = jnp.asarray(target.weights).sum()
         loss = Mean(sums.loss, weight)
@@ -167,6 +176,23 @@ class TranslationTask:
     def update_translator(self, translator: Translator, params: nnx.State) -> None:
         """Makes `translator` use `params` from now on; compiles nothing new."""
         translator.update(self._cast_params(params))
+
+
+def check_divides(model: ModelConfig, layout: Layout) -> None:
+    """Refuses attention heads that do not divide over the devices of `layout`, before anything is compiled.
+
+    Raises:
+      ValueError: with the nearest numbers that do.
+    """
+    parts = layout.parts("heads") * layout.parts("length")
+    for name, heads in (("num_heads", model.num_heads), ("num_kv_heads", model.num_kv_heads or model.num_heads)):
+        if heads % parts:
+            sizes = (heads - heads % parts, heads - heads % parts + parts)
+            near = " or ".join(str(size) for size in sizes if size)
+            raise ValueError(
+                f"model.{name}={heads} does not divide over mesh.tensor x mesh.context = {parts} devices: "
+                f"choose {near} heads, or fewer devices along these axes"
+            )
 
 
 def score_translations(

@@ -14,10 +14,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
 
 from jaxformer.ops.dropout import row_seeds
-from jaxformer.parallel.rows import sum_over_rows
+from jaxformer.parallel.layout import Layout
+from jaxformer.parallel.rows import gradients_over_rows, sum_over_rows
 from jaxformer.training.state import TrainState
 from jaxformer.training.step import LossFunction, make_train_step, split_rows, sum_of_gradients
 from jaxformer.types import Batch
@@ -33,13 +33,13 @@ def time_parts(
     *,
     accumulate: int = 1,
     ema_decay: float = 0.0,
-    mesh: Mesh | None = None,
+    layout: Layout | None = None,
     repeats: int = REPEATS,
 ) -> dict[str, float]:
     """Seconds of `forward`, `backward`, `update` and the whole `step` on `batch`: medians of `repeats` rounds.
 
     Args:
-      loss_function, optimizer, accumulate, ema_decay, mesh: as in `make_train_step`.
+      loss_function, optimizer, accumulate, ema_decay, layout: as in `make_train_step`.
       state: on the mesh; copied once, and left as it is.
       batch: on the mesh.
       repeats: rounds after a first one, which compiles.
@@ -49,19 +49,19 @@ def time_parts(
         sums = jax.lax.map(lambda part: loss_function(params, *part), split_rows(rows, accumulate))
         return jax.tree.map(lambda x: x.sum(axis=0), sums)
 
-    def gradient(params: Any, rows: Any) -> Any:
+    def gradient(params: Any, _: tuple[()], rows: Any) -> Any:
         batch, seeds = split_rows(rows, accumulate)
-        return sum_of_gradients(loss_function, params, batch, seeds, 1.0)
+        found, *sums = sum_of_gradients(loss_function, params, batch, seeds, 1.0)
+        return found, tuple(sums)
 
-    def over_rows(function: Callable[..., Any]) -> Callable[..., Any]:
-        def whole(params: Any, batch: Batch) -> Any:
-            seeds = row_seeds(jnp.uint32(0), jax.tree.leaves(batch)[0].shape[0])
-            return sum_over_rows(function, mesh)(params, (batch, seeds))
+    def seeds(batch: Batch) -> jax.Array:
+        return row_seeds(jnp.uint32(0), jax.tree.leaves(batch)[0].shape[0])
 
-        return jax.jit(whole)
-
-    compiled_forward, compiled_gradient = over_rows(forward), over_rows(gradient)
-    step = make_train_step(loss_function, optimizer, accumulate=accumulate, ema_decay=ema_decay, mesh=mesh)
+    compiled_forward = jax.jit(lambda params, batch: sum_over_rows(forward, layout)(params, (batch, seeds(batch))))
+    compiled_gradient = jax.jit(
+        lambda params, batch: gradients_over_rows(gradient, layout)(params, (), (batch, seeds(batch)))
+    )
+    step = make_train_step(loss_function, optimizer, accumulate=accumulate, ema_decay=ema_decay, layout=layout)
     own = jax.tree.map(lambda leaf: leaf.copy(), state)  # every step takes the state it is given
 
     def whole() -> Any:

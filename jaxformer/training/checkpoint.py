@@ -223,6 +223,13 @@ class Checkpoints:
 
         return dict(self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"])
 
+    def newest_run(self) -> dict[str, Any] | None:
+        """The JSON part of the newest checkpoint that has a readable one; None if there is none."""
+        for step in reversed(self.steps()):
+            with contextlib.suppress(Exception):  # a damaged one is dealt with when it is restored
+                return self.run(step)
+        return None
+
     def restore_params(self, step: int, template: Any) -> Any:
         """The parameters to evaluate from the checkpoint of `step`: the moving average where one was kept.
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import jax
 
-from jaxformer.config import Config
+from jaxformer.config import Config, to_dict
+from jaxformer.parallel.processes import check_agreement, explained_loss
 from jaxformer.paths import expanded
 from jaxformer.training.closing import record_result, say_done, say_finished
 from jaxformer.training.interruption import Interrupted, Interruption
@@ -42,7 +43,8 @@ def train(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str
     """
     workdir = _as_workdir(workdir)
     began = time.perf_counter()
-    with _claimed(workdir, config):
+    with explained_loss(), _claimed(workdir, config):
+        check_agreement(to_dict(config))
         if (result := workdir.result()) is not None:
             say_finished(workdir, result)
             return result
@@ -70,7 +72,7 @@ def train(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str
                 except Interrupted as interrupted:
                     _LOGGER.warning("%s: run the same command to continue", interrupted)
                     raise
-            translator, described = best_translator(config, session.task, checkpoints, session.mesh)
+            translator, described = best_translator(config, session.task, checkpoints, session.layout)
         _LOGGER.info("final evaluation: %s, %s search", described, config.decoding.method)
         with _decoding_memory(config):
             scored = scoring.score_splits(config, workdir.predictions, translator, present)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +17,8 @@ import numpy as np
 from jaxformer.config import Config, DecodingConfig, replace
 from jaxformer.data.packing import packed_rows
 from jaxformer.monitoring.machine import memory as host_memory
-from jaxformer.parallel.mesh import batch_sharding, replicated
+from jaxformer.parallel.layout import Layout
+from jaxformer.parallel.mesh import batch_sharding
 from jaxformer.tasks.translation import TranslationTask
 from jaxformer.training.optimizer import make_optimizer
 from jaxformer.training.state import create_state
@@ -46,31 +48,36 @@ class StepMemory:
         return self.state + (self.temporary or 0)
 
 
-def step_memory(config: Config, task: TranslationTask, mesh: Any, shape: tuple[int, int, int]) -> StepMemory:
+def step_memory(config: Config, task: TranslationTask, layout: Layout, shape: tuple[int, int, int]) -> StepMemory:
     """The memory of a step of `config` on a batch of `shape`, (rows, source slots, target slots)."""
     optimizer = make_optimizer(config.optimizer, config.training.num_steps)
     ema, scaled = config.training.ema_decay > 0, config.precision == "fp16"
     state = jax.eval_shape(
         lambda p: create_state(p, optimizer, seed=0, ema=ema, loss_scale=scaled), task.abstract_params()
     )
-    place = replicated(mesh)
-    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), state)
+    state = jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), state, layout.shardings(state)
+    )
     rows, source, target = shape
-    batch = Batch(_side(rows, source, mesh), _side(rows, target, mesh))
+    batch = Batch(_side(rows, source, layout), _side(rows, target, layout))
     step: Any = make_train_step(
         task.loss_function,
         optimizer,
         accumulate=config.memory.accumulate,
         ema_decay=config.training.ema_decay,
-        mesh=mesh,
+        layout=layout,
     )
-    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state) if leaf.dtype.itemsize)
+    held = sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(state)
+        if leaf.dtype.itemsize
+    )
     found = step.lower(state, batch).compile().memory_analysis()
     return StepMemory(held, None if found is None else int(found.temp_size_in_bytes))
 
 
-def _side(rows: int, length: int, mesh: Any) -> Sequences:
-    sharding = batch_sharding(mesh)
+def _side(rows: int, length: int, layout: Layout) -> Sequences:
+    sharding = batch_sharding(layout)
     dtypes = (np.int32, np.int32, np.int32, np.float32)
     return Sequences(*(jax.ShapeDtypeStruct((rows, length), dtype, sharding=sharding) for dtype in dtypes))
 
@@ -87,29 +94,29 @@ def explained_out_of_memory(advice: Callable[[], str]) -> Iterator[None]:
         raise OutOfMemory(advice()) from error
 
 
-def training_advice(config: Config, tokenizer: Any, mesh: Any, shape: tuple[int, int, int]) -> str:
+def training_advice(config: Config, tokenizer: Any, layout: Layout, shape: tuple[int, int, int]) -> str:
     """What a step of `config` needs, what there is, and what it would need with less costly settings.
 
     Args:
       config: of the run that failed.
       tokenizer: of the run, or anything else with its vocabulary sizes.
-      mesh: of the run.
+      layout: of the run.
       shape: (rows, source slots, target slots) of the batch that failed, or of the longest.
     """
-    device = mesh.devices.flat[0]
+    device = layout.mesh.devices.flat[0]
     step = f"out of memory: a step on {shape[0]}x({shape[1]}+{shape[2]}) slots"
     try:
-        now = describe_size(_needed(config, tokenizer, mesh, shape))
+        now = describe_size(_needed(config, tokenizer, layout, shape))
     except jax.errors.JaxRuntimeError:  # compiling may need memory as well
-        settings = "\n".join(f"  {setting}" for setting, _, _ in _cheaper(config, shape[0], mesh.size))
+        settings = "\n".join(f"  {setting}" for setting, _, _ in _cheaper(config, shape[0], layout.parts("rows")))
         return f"{step} does not fit, {_available(device)}. What needs less:\n{settings}"
     lines = [
         f"{step} needs {now} on each device, and {_available(device)}. What it would need instead (compiled, not "
         "guessed):"
     ]
-    for setting, changed, rows in _cheaper(config, shape[0], mesh.size):
+    for setting, changed, rows in _cheaper(config, shape[0], layout.parts("rows")):
         with contextlib.suppress(jax.errors.JaxRuntimeError):
-            needed = _needed(changed, tokenizer, mesh, (rows, *shape[1:]))
+            needed = _needed(changed, tokenizer, layout, (rows, *shape[1:]))
             lines.append(f"  {describe_size(needed):>9}  {setting}")
     return "\n".join(lines)
 
@@ -144,8 +151,8 @@ def _cheaper(config: Config, rows: int, devices: int) -> Iterator[tuple[str, Con
                 yield setting, changed, whole
 
 
-def _needed(config: Config, tokenizer: Any, mesh: Any, shape: tuple[int, int, int]) -> int:
-    return step_memory(config, TranslationTask(config, tokenizer, mesh), mesh, shape).total
+def _needed(config: Config, tokenizer: Any, layout: Layout, shape: tuple[int, int, int]) -> int:
+    return step_memory(config, TranslationTask(config, tokenizer, layout), layout, shape).total
 
 
 def _available(device: Any) -> str:

@@ -15,7 +15,8 @@ from jaxformer.data.packing import packed_rows
 from jaxformer.monitoring.machine import usable_cores
 from jaxformer.monitoring.peaks import data_sheet_rate
 from jaxformer.monitoring.progress import duration
-from jaxformer.parallel.mesh import make_mesh
+from jaxformer.parallel.layout import Layout
+from jaxformer.parallel.mesh import make_layout
 from jaxformer.tasks.translation import TranslationTask
 from jaxformer.training.leaves import leaf_names
 from jaxformer.training.memory import describe_size, step_memory
@@ -41,13 +42,14 @@ def describe_plan(config: Config, workdir: Workdir) -> str:
     Raises:
       ValueError: for devices or batch sizes that do not fit together.
     """
-    mesh = make_mesh(config.mesh)
-    task = TranslationTask(config, _Sizes(config), mesh)  # type: ignore[arg-type]
-    rows, length = _largest_batch(config, mesh.size * config.memory.accumulate)
+    layout = make_layout(config.mesh)
+    mesh = layout.mesh
+    task = TranslationTask(config, _Sizes(config), layout)  # type: ignore[arg-type]
+    rows, length = _largest_batch(config, layout.parts("rows") * config.memory.accumulate)
     training, slots = config.training, rows * length
     lines = [
         ("run", _run_state(workdir)),
-        ("mesh", f"data={mesh.size} ({mesh.devices.flat[0].device_kind}), {jax.process_count()} process(es)"),
+        ("mesh", f"{_axes(layout)} ({mesh.devices.flat[0].device_kind}), {jax.process_count()} process(es)"),
         ("model", f"{task.num_parameters:,} parameters, {config.data.vocabulary_size:,} pieces, {config.precision}"),
         (
             "batch",
@@ -55,7 +57,7 @@ def describe_plan(config: Config, workdir: Workdir) -> str:
             f"tokens, in {config.memory.accumulate} micro-batch(es)",
         ),
         ("steps", f"{training.num_steps:,}, about {training.num_steps * slots:,} target slots"),
-        ("memory", _memory(config, task, mesh, rows, length)),
+        ("memory", _memory(config, task, layout, rows, length)),
         ("time", _time(config, task, mesh, slots)),
         ("evaluation", f"every {training.eval_every:,} steps, greedy; at the end {_search(config)}"),
         (
@@ -94,8 +96,14 @@ def _largest_batch(config: Config, divisor: int) -> tuple[int, int]:
     return rows, length
 
 
-def _memory(config: Config, task: TranslationTask, mesh: Any, rows: int, length: int) -> str:
-    found = step_memory(config, task, mesh, (rows, length, length))
+def _axes(layout: Layout) -> str:
+    """The axes of more than one device, or `data=1`."""
+    sizes = {axis: size for axis, size in layout.mesh.shape.items() if size > 1} or {"data": 1}
+    return ", ".join(f"{axis}={size}" for axis, size in sizes.items())
+
+
+def _memory(config: Config, task: TranslationTask, layout: Layout, rows: int, length: int) -> str:
+    found = step_memory(config, task, layout, (rows, length, length))
     if found.temporary is None:
         return f"{describe_size(found.state)} of state on each device; the backend does not tell more"
     average = ", moving average" if config.training.ema_decay > 0 else ""

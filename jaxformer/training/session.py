@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from jaxformer.config import Config, to_dict
+from jaxformer.data.bucketing import Shape
 from jaxformer.data.pipeline import BatchPipeline
 from jaxformer.data.prepare import PreparedData
 from jaxformer.monitoring.flops import training_flops
@@ -25,7 +26,7 @@ from jaxformer.monitoring.progress import Progress as ProgressBar
 from jaxformer.monitoring.throughput import PhaseClock, Throughput, process_start
 from jaxformer.monitoring.trackers import JsonlTracker, TensorBoardTracker, Tracker, Trackers
 from jaxformer.monitoring.utilisation import watch
-from jaxformer.parallel.mesh import make_mesh, place_batch, place_replicated
+from jaxformer.parallel.mesh import host_share, make_layout, place_batch
 from jaxformer.tasks.translation import TranslationTask
 from jaxformer.training import hooks
 from jaxformer.training.breakdown import describe_parts, time_parts
@@ -68,7 +69,7 @@ def check_same_batches(before: Mapping[str, Any], now: Mapping[str, Any], workdi
     """Refuses to continue a run on other batches than it began with: the order of its data would be another.
 
     Raises:
-      ValueError: if the training data or the shapes of batches differ.
+      ValueError: if the training data or, because settings do, the shapes of batches differ.
     """
     if before.get("data") != now["data"]:
         raise ValueError(
@@ -77,8 +78,8 @@ def check_same_batches(before: Mapping[str, Any], now: Mapping[str, Any], workdi
         )
     if before.get("shapes") != now["shapes"]:
         raise ValueError(
-            f"the batches of the run in {workdir.path} had other shapes, because it ran on another number of devices: "
-            "continue it on as many, or choose another --workdir"
+            f"the batches of the run in {workdir.path} had other shapes: give the settings it was trained with, or "
+            "choose another --workdir"
         )
 
 
@@ -111,15 +112,18 @@ class Session:
 
     def __init__(self, config: Config, workdir: Workdir, prepared: PreparedData, checkpoints: Checkpoints) -> None:
         self.config, self.workdir, self.prepared, self.checkpoints = config, workdir, prepared, checkpoints
-        self.mesh = make_mesh(config.mesh)
-        self.task = TranslationTask(config, prepared.tokenizer, self.mesh)
+        self.layout = make_layout(config.mesh)
+        self.task = TranslationTask(config, prepared.tokenizer, self.layout)
+        index, count = host_share(self.layout)
         self.pipeline = BatchPipeline(
             prepared.variants,
             config.data,
             seed=config.training.seed,
-            shard_index=jax.process_index(),
-            shard_count=jax.process_count(),
-            divisor=self.mesh.size * config.memory.accumulate,
+            shard_index=index,
+            shard_count=count,
+            divisor=self.layout.parts("rows") * config.memory.accumulate,
+            length_divisor=self.layout.parts("length"),
+            shapes=self._shapes_before(),
         )
         self.schedule = make_schedule(config.optimizer, config.training.num_steps)
         self.optimizer = make_optimizer(config.optimizer, config.training.num_steps)
@@ -131,7 +135,7 @@ class Session:
 
     def describe(self) -> str:
         """What is about to be trained, in a few lines."""
-        return describe_run(self.config, self.task, self.pipeline, self.mesh, len(self.prepared.train))
+        return describe_run(self.config, self.task, self.pipeline, self.layout.mesh, len(self.prepared.train))
 
     def train(self, interruption: Interruption) -> Outcome:
         """Restores if there is something to restore, then runs the loop to its end.
@@ -147,9 +151,9 @@ class Session:
         with explained_out_of_memory(lambda: _NO_BREAKDOWN):
             breakdown = self._time_step(state) if config.monitoring.breakdown else {}
         phases = PhaseClock()
-        throughput = Throughput(phases, product_peak(config.precision, tuple(self.mesh.local_devices)).rate)
+        throughput = Throughput(phases, product_peak(config.precision, tuple(self.layout.mesh.local_devices)).rate)
         with contextlib.ExitStack() as stack:
-            place = functools.partial(place_batch, mesh=self.mesh)
+            place = functools.partial(place_batch, layout=self.layout)
             feed = stack.enter_context(DeviceFeed(self.pipeline, place, count=self._count))
             tracker, bar = self._trackers(progress)
             stack.callback(tracker.close)
@@ -181,19 +185,25 @@ class Session:
             raise Interrupted(interruption.requested, progress.step)
         return Outcome(progress, throughput.total(), self.pipeline.efficiency, breakdown)
 
+    def _shapes_before(self) -> list[Shape] | None:
+        """The shapes of batches that the run began with, and keeps on any number of devices; None for a new run."""
+        run = self.checkpoints.newest_run()
+        shapes = Progress.from_json(run).batches.get("shapes") if run else None
+        return [Shape(*shape) for shape in shapes] if shapes else None
+
     def _make_step(self) -> TrainStep:
         return make_train_step(
             self.task.loss_function,
             self.optimizer,
             accumulate=self.config.memory.accumulate,
             ema_decay=self.config.training.ema_decay,
-            mesh=self.mesh,
+            layout=self.layout,
         )
 
     def _step_hooks(
         self, stack: contextlib.ExitStack, tracker: Tracker, bar: ProgressBar, throughput: Throughput
     ) -> list[StepHook]:
-        utilisation = watch(self.mesh.local_devices)
+        utilisation = watch(self.layout.mesh.local_devices)
         stack.callback(utilisation.close)
         return [
             hooks.StopAtNan(self.schedule),
@@ -218,7 +228,7 @@ class Session:
             found.append(window)
         if self.prepared.validation and training.eval_every:
             evaluate = Evaluation(
-                self.config, self.task, self.prepared.tokenizer, self.mesh, self.prepared.validation
+                self.config, self.task, self.prepared.tokenizer, self.layout, self.prepared.validation
             )
             found.append(hooks.Validation(
                 training.eval_every, evaluate, tracker, metric=training.best_metric, patience=training.early_stopping
@@ -233,7 +243,7 @@ class Session:
 
     def _memory_advice(self) -> str:
         rows, source, target = max(self.pipeline.shapes, key=lambda shape: shape.source_length + shape.target_length)
-        return training_advice(self.config, self.task.tokenizer, self.mesh, (rows, source, target))
+        return training_advice(self.config, self.task.tokenizer, self.layout, (rows, source, target))
 
     def _time_step(self, state: TrainState) -> dict[str, float]:
         """Times the parts of a step on the first batch, and says so."""
@@ -244,25 +254,24 @@ class Session:
             self.task.loss_function,
             self.optimizer,
             state,
-            place_batch(batch, self.mesh),
+            place_batch(batch, self.layout),
             accumulate=self.config.memory.accumulate,
             ema_decay=self.config.training.ema_decay,
-            mesh=self.mesh,
+            layout=self.layout,
         )
         _LOGGER.info("%s", describe_parts(parts, batch))
         return parts
 
     def _start(self) -> tuple[TrainState, Progress, bool]:
         training = self.config.training
-        params = self.task.init_params(training.seed)
         state = create_state(
-            params,
+            lambda: self.task.new_params(training.seed),
             self.optimizer,
             seed=training.seed + 1,
             ema=training.ema_decay > 0,
             loss_scale=self.config.precision == "fp16",
+            layout=self.layout,
         )
-        state = place_replicated(state, self.mesh)
         found = self.checkpoints.restore(state)
         if found is None:
             return state, Progress(batches=self._batches()), False

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxformer.parallel.layout import Layout
 from jaxformer.training.loss_scale import LossScale
 
 
@@ -40,19 +41,29 @@ class TrainState:
 
 
 def create_state(
-    params: Any, optimizer: optax.GradientTransformation, *, seed: int, ema: bool, loss_scale: bool = False
+    params: Any,
+    optimizer: optax.GradientTransformation,
+    *,
+    seed: int,
+    ema: bool,
+    loss_scale: bool = False,
+    layout: Layout | None = None,
 ) -> TrainState:
     """The state before the first step; no two leaves share a buffer, so that the whole of it can be donated.
 
     Args:
-      params: the model's parameters, a pytree of arrays; the state takes copies.
+      params: the model's parameters, a pytree of arrays, of which the state takes copies; or a function that makes
+        them, which is compiled, so that each device makes its own part and none ever holds the whole.
       optimizer: makes the first `opt_state`.
       seed: of dropout.
       ema: whether to keep a moving average of the parameters.
       loss_scale: whether the loss is scaled, for float16.
+      layout: where everything lies; None for where JAX puts it.
     """
+    make = params if callable(params) else None
 
-    def build(params: Any) -> TrainState:
+    def build(given: Any) -> TrainState:
+        params = make() if make else given
         copies = jax.tree.map(jnp.array, params)
         average = jax.tree.map(jnp.array, params) if ema else None
         return TrainState(
@@ -64,7 +75,9 @@ def create_state(
             loss_scale=LossScale.create() if loss_scale else None,
         )
 
-    return jax.jit(build)(params)
+    given = None if make else params
+    places = layout.shardings(jax.eval_shape(build, given)) if layout is not None else None
+    return jax.jit(build, out_shardings=places)(given)
 
 
 def evaluation_params(state: TrainState) -> Any:

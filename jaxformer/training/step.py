@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
 
 from jaxformer.ops.dropout import row_seeds
-from jaxformer.parallel.rows import sum_over_rows
+from jaxformer.parallel.layout import Layout
+from jaxformer.parallel.rows import gradients_over_rows
 from jaxformer.training.state import TrainState
 from jaxformer.types import Batch, Mean
 
@@ -108,7 +108,7 @@ def make_train_step(
     *,
     accumulate: int = 1,
     ema_decay: float = 0.0,
-    mesh: Mesh | None = None,
+    layout: Layout | None = None,
 ) -> TrainStep:
     """The compiled step `(state, batch) -> (state, metrics)`; the state passed in is donated.
 
@@ -117,23 +117,24 @@ def make_train_step(
       optimizer: turns the mean gradient into an update.
       accumulate: A, micro-batches in a step; must divide the rows of every batch on each device.
       ema_decay: of the moving average, where the state keeps one.
-      mesh: over which the rows of a batch are split: every device takes the gradient over its own rows, and these are
-        summed once. None for one device.
+      layout: of batches and parameters over devices: each takes the gradient over its own part, and these are summed
+        once. None for one device.
 
     Returns:
       A jitted function. Its metrics are those of the loss function, summed, and `grad_norm`, the global norm of the
       mean gradient before clipping; with a loss scale, see `_unless_infinite`.
     """
 
-    def gradients(whole: tuple[Any, Any], rows: tuple[Batch, jax.Array]) -> tuple[Any, jax.Array, Metrics]:
-        params, scale = whole
-        return sum_of_gradients(loss_function, params, *split_rows(rows, accumulate), scale)
+    def gradients(params: Any, scale: Any, rows: tuple[Batch, jax.Array]) -> tuple[Any, tuple[jax.Array, Metrics]]:
+        batch, seeds = split_rows(rows, accumulate)
+        gradient, weight, metrics = sum_of_gradients(loss_function, params, batch, seeds, scale)
+        return gradient, (weight, metrics)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         seed = jax.random.bits(jax.random.fold_in(state.key, state.step), (), jnp.uint32)
         seeds = row_seeds(seed, jax.tree.leaves(batch)[0].shape[0])
         scale = 1.0 if state.loss_scale is None else state.loss_scale.scale
-        gradient, weight, metrics = sum_over_rows(gradients, mesh)((state.params, scale), (batch, seeds))
+        gradient, (weight, metrics) = gradients_over_rows(gradients, layout)(state.params, scale, (batch, seeds))
         gradient = jax.tree.map(lambda g: g / (scale * jnp.maximum(weight, 1e-9)), gradient)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -10,11 +10,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from jax.sharding import Mesh
-
 from jaxformer.config import Config
 from jaxformer.data.tokenizer import Tokenizer
-from jaxformer.parallel.mesh import first_copy, make_mesh, replicated
+from jaxformer.parallel.layout import Layout
+from jaxformer.parallel.mesh import first_copy, make_layout
 from jaxformer.tasks.translation import TranslationTask
 from jaxformer.tasks.translator import Translator
 from jaxformer.training.averaging import select_params
@@ -53,12 +52,12 @@ def open_translator(config: Config, workdir: Workdir) -> tuple[Translator, str]:
             raise FileNotFoundError(f"{needed} is not there: {workdir.path} holds no trained run; train it first")
     task = TranslationTask(config, Tokenizer.load(workdir.tokenizer))
     with contextlib.closing(open_checkpoints(config, workdir, read_only=True)) as checkpoints:
-        return best_translator(config, task, checkpoints, make_mesh(config.mesh))
+        return best_translator(config, task, checkpoints, make_layout(config.mesh))
 
 
 def best_translator(
-    config: Config, task: TranslationTask, checkpoints: Checkpoints, mesh: Mesh
+    config: Config, task: TranslationTask, checkpoints: Checkpoints, layout: Layout
 ) -> tuple[Translator, str]:
     """A translator with the parameters that `select_params` chooses, and words for which they are."""
-    params, described = select_params(checkpoints, config.training, task.abstract_params(replicated(mesh)))
-    return task.translator(first_copy(params), config.decoding), described
+    params, described = select_params(checkpoints, config.training, task.abstract_params(layout))
+    return task.translator(first_copy(params, layout), config.decoding), described

@@ -26,7 +26,7 @@ from jaxformer.data.pipeline import BatchPipeline
 from jaxformer.data.prepare import PreparedData
 from jaxformer.ops.attention import IMPLEMENTATIONS, Call, Mask, attention, recorded_calls
 from jaxformer.ops.attention.choice import FORMAT, Case, current_device
-from jaxformer.parallel.mesh import make_mesh
+from jaxformer.parallel.mesh import make_layout
 from jaxformer.tasks.translation import TranslationTask
 from jaxformer.types import Batch, Sequences
 
@@ -70,7 +70,7 @@ def tune(config: Config, prepared: PreparedData) -> str:
       ValueError: for batches that do not divide over the devices.
     """
     task = TranslationTask(config, prepared.tokenizer)
-    parts = make_mesh(config.mesh).size * config.memory.accumulate
+    parts = make_layout(config.mesh).parts("rows") * config.memory.accumulate
     with BatchPipeline(prepared.variants, config.data, seed=config.training.seed, divisor=parts) as pipeline:
         shapes = [(shape.rows // parts, shape.source_length, shape.target_length) for shape in pipeline.shapes]
     cases = largest_by_case(attention_calls(task, shapes))

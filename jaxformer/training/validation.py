@@ -10,12 +10,11 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
 from jaxformer.config import Config, DecodingConfig
 from jaxformer.data.pipeline import evaluation_batches
 from jaxformer.data.store import TokenizedDataset
-from jaxformer.parallel.mesh import first_copy, place_batch
+from jaxformer.parallel.layout import Layout
+from jaxformer.parallel.mesh import first_copy, host_share, place_batch
 from jaxformer.tasks.translation import TranslationTask, prefixed, score_translations
 from jaxformer.training.memory import decoding_advice, explained_out_of_memory
 from jaxformer.types import Pair
@@ -35,17 +34,19 @@ class Evaluation:
       config: of the run.
       task: whose loss and translator are used; its tokenizer is `tokenizer`.
       tokenizer: of the run.
-      mesh: over which the loss is computed; translating takes one device.
+      layout: over which the loss is computed; translating takes one device.
       pairs: the validation split; `training.eval_examples` of them are translated.
     """
 
-    def __init__(self, config: Config, task: TranslationTask, tokenizer: Any, mesh: Any, pairs: list[Pair]) -> None:
-        self._config, self._task, self._mesh = config, task, mesh
+    def __init__(
+        self, config: Config, task: TranslationTask, tokenizer: Any, layout: Layout, pairs: list[Pair]
+    ) -> None:
+        self._config, self._task, self._layout = config, task, layout
         self._batches = self._loss_batches(tokenizer, pairs)
         self._data = config.data
         if self._batches is not None:  # a row on every device must fit, however long it is
             longest = int(max(self._batches.source_lengths.max(), self._batches.target_lengths.max()))
-            slots = max(config.data.batch_tokens, longest * mesh.size)
+            slots = max(config.data.batch_tokens, -(-longest // layout.parts("length")) * layout.mesh.size)
             self._data = dataclasses.replace(config.data, batch_tokens=slots)
         self._translated = pairs[: config.training.eval_examples or None]
         self._translator: Any = None
@@ -55,15 +56,17 @@ class Evaluation:
         """Evaluates `params`."""
         values: Mapping[str, float] = {}
         if self._batches is not None:
+            index, count = host_share(self._layout)
             divided = evaluation_batches(
                 self._batches,
                 self._data,
-                shard_index=jax.process_index(),
-                shard_count=jax.process_count(),
-                divisor=self._mesh.size,
+                shard_index=index,
+                shard_count=count,
+                divisor=self._layout.parts("rows"),
+                length_divisor=self._layout.parts("length"),
             )
-            values = self._task.evaluate_loss(params, divided, lambda batch: place_batch(batch, self._mesh))
-        alone = first_copy(params)
+            values = self._task.evaluate_loss(params, divided, lambda batch: place_batch(batch, self._layout))
+        alone = first_copy(params, self._layout)
         if self._translator is None:
             self._translator = self._task.translator(alone, greedily(self._config.decoding))
         self._task.update_translator(self._translator, alone)

@@ -27,9 +27,9 @@ _LOGGER = logging.getLogger(__name__)
 
 MAY_DIFFER = (
     "monitoring.", "profile.", "data.num_threads", "data.prefetch", "data.cache_dir", "training.keep_checkpoints",
-    "training.checkpoint_minutes",
+    "training.checkpoint_minutes", "mesh.",
 )
-"""Fields that change neither the model nor any number a run produces: a run may be continued with others."""
+"""Fields that change neither the model nor, but for rounding, any number of a run: it may be continued with others."""
 
 EVALUATION_MAY_SET = (
     "decoding.", "monitoring.", "mesh.", "data.path", "data.validation", "data.test", "data.references",

@@ -170,11 +170,13 @@ def test_shared_embeddings_of_two_vocabularies_are_refused():
 def test_a_target_of_the_first_pieces_has_their_logits_alone(tied):
     whole = _model(tie_output=tied)
     part = EncoderDecoder(whole.config, source_vocabulary_size=V, target_vocabulary_size=19, rngs=nnx.Rngs(0))
+    table = whole.target_embedding.table[...]
+    part.encoder, part.decoder = whole.encoder, whole.decoder
+    part.encoder_norm, part.decoder_norm = whole.encoder_norm, whole.decoder_norm
+    np.testing.assert_array_equal(part.target_embedding.table[...], table[:19])
+    np.testing.assert_array_equal(part.target_embedding.source_table[...], table[19:])
     if not tied:
-        whole.output_table, table = nnx.Param(whole.output_table[:19]), whole.output_table
-    nnx.update(part, nnx.state(whole))
-    if not tied:
-        whole.output_table = table
+        part.output_table[...] = whole.output_table[:19]
     batch = _plain()  # its target has ids below 19; some of its source are then made larger
     batch = dataclasses.replace(batch, source=dataclasses.replace(batch.source, tokens=batch.source.tokens + 4))
     assert batch.source.tokens.max() > 19

@@ -39,14 +39,19 @@ def _set(linear, weight, bias):
     linear.bias[...] = jnp.asarray(bias.detach().numpy())
 
 
+def _by_head(array, parts):
+    """Rows part after part (all queries, all keys, ...) to rows head after head, as our fused projections have them."""
+    return array.reshape(parts, N, D // N, *array.shape[1:]).swapaxes(0, 1).reshape(array.shape)
+
+
 def _copy_self_attention(ours, theirs):
-    _set(ours.query_key_value, theirs.in_proj_weight, theirs.in_proj_bias)
+    _set(ours.query_key_value, _by_head(theirs.in_proj_weight, 3), _by_head(theirs.in_proj_bias, 3))
     _set(ours.output, theirs.out_proj.weight, theirs.out_proj.bias)
 
 
 def _copy_cross_attention(ours, theirs):
     _set(ours.query, theirs.in_proj_weight[:D], theirs.in_proj_bias[:D])
-    _set(ours.key_value, theirs.in_proj_weight[D:], theirs.in_proj_bias[D:])
+    _set(ours.key_value, _by_head(theirs.in_proj_weight[D:], 2), _by_head(theirs.in_proj_bias[D:], 2))
     _set(ours.output, theirs.out_proj.weight, theirs.out_proj.bias)
 
 

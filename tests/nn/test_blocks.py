@@ -32,7 +32,7 @@ def test_feed_forward_by_its_formula(activation):
 
         hidden = hidden * 0.5 * (1 + np.vectorize(erf)(hidden / np.sqrt(2)))
     else:
-        gate, value = hidden[..., :12], hidden[..., 12:]
+        gate, value = hidden[..., ::2], hidden[..., 1::2]
         hidden = gate * _sigmoid(gate) * value
     expected = hidden @ np.asarray(layer.contract.kernel[...], np.float64)
     np.testing.assert_allclose(layer(X), expected, atol=1e-5)
@@ -99,7 +99,8 @@ def test_gradients_of_frequent_tokens_and_positions_are_summed_in_float32():
 def test_initial_values_have_the_stated_spread():
     layer = SelfAttention(64, 4, num_kv_heads=2, rngs=nnx.Rngs(0))
     kernel = np.asarray(layer.query_key_value.kernel[...])
-    for part, width in ((kernel[:, :64], 64), (kernel[:, 64:96], 32), (kernel[:, 96:], 32)):
+    groups = kernel.reshape(64, 2, 4, 16)  # of each key/value head: its two query heads, its keys, its values
+    for part, width in ((groups[:, :, :2], 64), (groups[:, :, 2], 32), (groups[:, :, 3], 32)):
         limit = np.sqrt(6 / (64 + width))
         assert np.abs(part).max() <= limit
         np.testing.assert_allclose(part.std(), limit / np.sqrt(3), rtol=0.05)

@@ -14,7 +14,8 @@ from tests.devices import run_on_eight_devices
 def test_the_default_mesh_takes_every_device():
     mesh = mesh_lib.make_mesh(MeshConfig())
     assert mesh.devices.size == jax.device_count()
-    assert mesh.axis_names == ("data",)
+    assert mesh.axis_names == ("data", "fsdp", "context", "tensor")
+    assert mesh.shape["data"] == jax.device_count()
 
 
 def test_more_devices_than_there_are_is_refused_with_both_numbers():
@@ -23,31 +24,31 @@ def test_more_devices_than_there_are_is_refused_with_both_numbers():
 
 
 def test_a_placed_tree_keeps_its_values():
-    mesh = mesh_lib.make_mesh(MeshConfig(data=1))
+    layout = mesh_lib.make_layout(MeshConfig(data=1))
     tree = {"a": np.arange(6.0, dtype=np.float32).reshape(3, 2)}
-    for placed in (mesh_lib.place_batch(tree, mesh), mesh_lib.place_replicated(tree, mesh)):
+    for placed in (mesh_lib.place_batch(tree, layout), mesh_lib.place_replicated(tree, layout.mesh)):
         np.testing.assert_array_equal(placed["a"], tree["a"])
 
 
 def test_eight_devices_split_rows_and_share_parameters():
     run_on_eight_devices("""
         from jaxformer.config import MeshConfig
-        from jaxformer.parallel.mesh import first_copy, make_mesh, place_batch, place_replicated
+        from jaxformer.parallel.mesh import first_copy, make_layout, place_batch, place_replicated
 
-        mesh = make_mesh(MeshConfig(data=4))
+        layout = make_layout(MeshConfig(data=4))
         rows = np.arange(24, dtype=np.float32).reshape(8, 3)
         weight = np.ones((3, 2), np.float32)
-        batch, params = place_batch(rows, mesh), place_replicated(weight, mesh)
+        batch, params = place_batch(rows, layout), place_replicated(weight, layout.mesh)
         assert len(batch.addressable_shards) == 4
         for index, shard in enumerate(batch.addressable_shards):
             np.testing.assert_array_equal(shard.data, rows[2 * index : 2 * index + 2])
         assert all(shard.data.shape == (3, 2) for shard in params.addressable_shards)
-        assert first_copy({"w": params})["w"].devices() == {jax.devices()[0]}
+        assert first_copy({"w": params}, layout)["w"].devices() == {jax.devices()[0]}
         # Unannotated products over a sharded axis must work: that is what Auto axes are for.
         gram = jax.jit(lambda x, w: (x @ w).T @ x)(batch, params)
         np.testing.assert_allclose(gram, (rows @ weight).T @ rows)
         try:
-            place_batch(rows[:6], mesh)
+            place_batch(rows[:6], layout)
         except ValueError as error:
             assert "divisible" in str(error) or "divide" in str(error), error
         else:

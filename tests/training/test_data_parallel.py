@@ -6,7 +6,7 @@ from tests.devices import run_on_eight_devices
 
 _CASE = """
     from jaxformer.config import Config, MeshConfig, replace
-    from jaxformer.parallel.mesh import make_mesh, place_batch, place_replicated
+    from jaxformer.parallel.mesh import make_layout, place_batch
     from jaxformer.tasks.translation import TranslationTask
     from jaxformer.training import create_state, make_optimizer, make_train_step
     from jaxformer.types import Batch, Sequences
@@ -31,11 +31,11 @@ _CASE = """
     BATCH = Batch(side(0), side(1))
 
     def make(devices, accumulate):
-        mesh = make_mesh(MeshConfig(data=devices))
-        task, optimizer = TranslationTask(CONFIG, Sizes(), mesh), make_optimizer(CONFIG.optimizer, 10)
-        state = place_replicated(create_state(task.init_params(0), optimizer, seed=3, ema=False), mesh)
-        step = make_train_step(task.loss_function, optimizer, accumulate=accumulate, mesh=mesh)
-        return step, state, place_batch(BATCH, mesh)
+        layout = make_layout(MeshConfig(data=devices))
+        task, optimizer = TranslationTask(CONFIG, Sizes(), layout), make_optimizer(CONFIG.optimizer, 10)
+        state = create_state(lambda: task.new_params(0), optimizer, seed=3, ema=False, layout=layout)
+        step = make_train_step(task.loss_function, optimizer, accumulate=accumulate, layout=layout)
+        return step, state, place_batch(BATCH, layout)
 """
 
 

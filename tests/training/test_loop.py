@@ -16,7 +16,7 @@ import pytest
 
 from jaxformer.config import MeshConfig, OptimizerConfig
 from jaxformer.monitoring.throughput import PhaseClock, Throughput
-from jaxformer.parallel.mesh import make_mesh, place_batch, place_replicated
+from jaxformer.parallel.mesh import make_layout, place_batch, place_replicated
 from jaxformer.training import hooks
 from jaxformer.training.checkpoint import Checkpoints
 from jaxformer.training.feed import DeviceFeed
@@ -66,7 +66,7 @@ def _loss(params: Any, batch: Batch, seed: jax.Array) -> tuple[Mean, dict[str, M
     return loss, {"loss": loss}
 
 
-MESH = make_mesh(MeshConfig(data=1))
+LAYOUT = make_layout(MeshConfig(data=1))
 CONFIG = OptimizerConfig(warmup_steps=5, learning_rate=0.1)
 SCHEDULE = make_schedule(CONFIG, STEPS)
 OPTIMIZER = make_optimizer(CONFIG, STEPS)
@@ -74,7 +74,7 @@ STEP = make_train_step(_loss, OPTIMIZER, ema_decay=0.9)
 
 
 def _new_state(value: float = 1.0) -> Any:
-    return place_replicated(create_state({"w": jnp.full(5, value)}, OPTIMIZER, seed=3, ema=True), MESH)
+    return place_replicated(create_state({"w": jnp.full(5, value)}, OPTIMIZER, seed=3, ema=True), LAYOUT.mesh)
 
 
 def _run(folder: Path, *, interruption: Any = None, evaluate=None, patience: int = 0, every: int = 10):
@@ -92,7 +92,7 @@ def _run(folder: Path, *, interruption: Any = None, evaluate=None, patience: int
         if evaluate is not None:
             boundary.insert(0, hooks.Validation(5, evaluate, tracker, metric="validation/loss", patience=patience))
         phases = PhaseClock()
-        with DeviceFeed(pipeline, lambda batch: place_batch(batch, MESH)) as feed:
+        with DeviceFeed(pipeline, lambda batch: place_batch(batch, LAYOUT)) as feed:
             throughput = Throughput(phases)
             loop = Loop(
                 STEP,
@@ -190,7 +190,7 @@ def test_divergence_names_the_step_and_leaves_the_checkpoints(tmp_path):
 
     checkpoints = Checkpoints(tmp_path)
     saver = hooks.SaveCheckpoint(5, 0.0, checkpoints, Recorder(), {})
-    with DeviceFeed(Poisoned(), lambda batch: place_batch(batch, MESH)) as feed:
+    with DeviceFeed(Poisoned(), lambda batch: place_batch(batch, LAYOUT)) as feed:
         loop = Loop(
             STEP, _new_state(), Progress(), feed,
             num_steps=STEPS, step_hooks=[hooks.StopAtNan(SCHEDULE)], boundary_hooks=[saver],
@@ -315,7 +315,7 @@ def test_steps_that_compile_count_in_no_rate():
     seen = []
     throughput.update = lambda **counts: seen.append(counts)
     progress = Progress()
-    with DeviceFeed(TwoShapes(), lambda batch: place_batch(batch, MESH)) as feed:
+    with DeviceFeed(TwoShapes(), lambda batch: place_batch(batch, LAYOUT)) as feed:
         loop = Loop(STEP, _new_state(), progress, feed, num_steps=8, phases=phases, throughput=throughput)
         loop.run()
         loop.settle()

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import pytest
 
 from jaxformer.config import Config, DecodingConfig, MeshConfig, replace
-from jaxformer.parallel.mesh import make_mesh
+from jaxformer.parallel.mesh import make_layout
 from jaxformer.tasks.translation import TranslationTask
 from jaxformer.training import memory
 from jaxformer.training.memory import OutOfMemory, explained_out_of_memory, step_memory, training_advice
 
-MESH = make_mesh(MeshConfig(data=1))
+LAYOUT = make_layout(MeshConfig(data=1))
 CONFIG = replace(Config(), {
     "model": {"d_model": 64, "d_ff": 128, "num_heads": 4, "num_encoder_layers": 2, "num_decoder_layers": 2},
     "data": {"batch_tokens": 2048, "vocabulary_size": 100},
@@ -32,11 +32,11 @@ def _too_much():
 
 def test_the_state_is_counted_to_the_byte():
     task = TranslationTask(CONFIG, Sizes())
-    found = step_memory(CONFIG, task, MESH, SHAPE)
+    found = step_memory(CONFIG, task, LAYOUT, SHAPE)
     # Parameters and the two moments of Adam; besides, a few scalars.
     assert 0 <= found.state - 3 * 4 * task.num_parameters < 100
     assert found.total == found.state + found.temporary
-    larger = step_memory(CONFIG, task, MESH, (128, 32, 32))
+    larger = step_memory(CONFIG, task, LAYOUT, (128, 32, 32))
     assert larger.state == found.state
     assert 1.7 < larger.temporary / found.temporary < 2.3
 
@@ -54,7 +54,7 @@ def _mebibytes(text: str) -> float:
 
 
 def test_the_advice_gives_what_each_setting_would_need():
-    text = training_advice(CONFIG, Sizes(), MESH, SHAPE)
+    text = training_advice(CONFIG, Sizes(), LAYOUT, SHAPE)
     head, *lines = text.splitlines()
     match = re.match(r"out of memory: a step on 64x\(32\+32\) slots needs (.*) on each device, and .* are free", head)
     now = _mebibytes(match[1])
@@ -94,7 +94,7 @@ def test_advice_that_the_configuration_refuses_is_not_given():
 
 def test_where_compiling_needs_too_much_as_well_the_settings_are_named_alone(monkeypatch):
     monkeypatch.setattr(memory, "_needed", lambda *_: _too_much())
-    text = training_advice(CONFIG, Sizes(), MESH, SHAPE)
+    text = training_advice(CONFIG, Sizes(), LAYOUT, SHAPE)
     assert text.startswith("out of memory: a step on 64x(32+32) slots does not fit, ")
     assert "\n  --config.memory.accumulate=2\n" in text
 

@@ -1,0 +1,160 @@
+"""The processes of one run: how they find each other, that they agree, and what is said when one is gone.
+
+Slurm (`srun`), Open MPI (`mpirun`) and Kubernetes (indexed jobs) are recognised by JAX; elsewhere each process is told
+where the first one listens, how many there are, and its own number. Not for starting programs on machines: that is the
+cluster's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_HEARTBEAT_SECONDS = 30
+"""A process that has not been heard for so long is gone; the others then stop."""
+
+_SHUTDOWN_SECONDS = 20
+
+_SIGNS = ("gloo", "nccl", "coordination", "heartbeat", "unavailable", "connection", "distributed service", "socket")
+"""In messages of a collective that had no partner."""
+
+
+class ProcessLost(OSError):
+    """Another process of the run has ended or cannot be reached."""
+
+
+def start_processes(join: str = "", *, seconds: int = 300) -> int:
+    """Joins the other processes of the run, where there are any; before anything else asks JAX for devices.
+
+    Args:
+      join: `NUMBER/COUNT@HOST:PORT`: the number of this process, from 0, how many there are, and where process 0
+        listens; empty to ask the cluster, or for a run of one process.
+      seconds: how long to wait for the others.
+
+    Returns:
+      the number of this process.
+
+    Raises:
+      ValueError: for a `join` that makes no sense.
+      ProcessLost: if the others cannot be reached in time.
+    """
+    if not join and not _in_cluster():
+        return 0
+    arguments: dict[str, Any] = {}
+    if join:
+        process, processes, host, port = _parsed(join)
+        if process:
+            _wait_for_coordinator(host, port, seconds)
+        arguments = {"coordinator_address": f"{host}:{port}", "num_processes": processes, "process_id": process}
+    import jax
+
+    # Programs that were started one after another may run at once on a CPU, and processes then disagree about whose
+    # collective is whose: Gloo ends them with "received data size doesn't match expected size".
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    try:
+        jax.distributed.initialize(
+            **arguments,
+            initialization_timeout=seconds,
+            heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+        )
+    except Exception as error:
+        raise ProcessLost(
+            f"this process ({join or 'of the job of a cluster'}) could not join the others within {seconds} s: see "
+            "that all are started and that nothing blocks the port at which process 0 listens "
+            f"({' '.join(str(error).split())[:200]})"
+        ) from error
+    return jax.process_index()
+
+
+def _parsed(join: str) -> tuple[int, int, str, int]:
+    match = re.fullmatch(r"(\d+)/(\d+)@(.+):(\d+)", join)
+    if not match or not 0 < int(match[4]) < 1 << 16:
+        raise ValueError(f"--join={join} is not NUMBER/COUNT@HOST:PORT, such as 0/2@node01:9876")
+    process, processes = int(match[1]), int(match[2])
+    if process >= processes:
+        raise ValueError(f"--join={join}: of {processes} processes the numbers are 0 to {processes - 1}")
+    return process, processes, match[3], int(match[4])
+
+
+def _in_cluster() -> bool:
+    """Whether a cluster has started this process as one of several."""
+
+    def more_than_one(name: str) -> bool:
+        return os.environ.get(name, "").isdigit() and int(os.environ[name]) > 1
+
+    kubernetes = "KUBERNETES_SERVICE_HOST" in os.environ and "JOB_COMPLETION_INDEX" in os.environ
+    return more_than_one("SLURM_STEP_NUM_TASKS") or more_than_one("OMPI_COMM_WORLD_SIZE") or kubernetes
+
+
+def _wait_for_coordinator(host: str, port: int, seconds: float) -> None:
+    """JAX ends the process where it finds nobody; this says why."""
+    end = time.monotonic() + seconds
+    reason = ""
+    while time.monotonic() < end:
+        try:
+            with socket.create_connection((host, port), timeout=5):
+                return
+        except OSError as error:
+            reason = str(error)
+            time.sleep(0.5)
+    raise ProcessLost(
+        f"process 0 at {host}:{port} did not answer within {seconds:g} s ({reason}): start it there, or give "
+        "the address at which it listens with --join"
+    )
+
+
+def check_agreement(settings: Mapping[str, Any]) -> None:
+    """Refuses a run whose processes were given different settings: all of them stop, and name the first that differs.
+
+    Raises:
+      ValueError: with the name of the field and who disagrees.
+    """
+    import jax
+    import numpy as np
+
+    if jax.process_count() == 1:
+        return
+    from jax.experimental import multihost_utils
+
+    fields = dict(_flat(settings))
+    names = sorted(fields)
+    own = np.array([zlib.crc32(repr(fields[name]).encode()) for name in names], np.uint32)
+    every = multihost_utils.process_allgather(own)
+    differing = np.argwhere(every != every[0])
+    if len(differing):
+        process, place = differing[np.argmin(differing[:, 1])]
+        raise ValueError(
+            f"process {process} was given another {names[place]} than process 0 (here it is {fields[names[place]]!r}): "
+            "start all processes with the same command"
+        )
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+@contextlib.contextmanager
+def explained_loss() -> Iterator[None]:
+    """Turns the error of a collective whose partner has gone into `ProcessLost`, and does not wait for it any more."""
+    import jax
+
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1 or not any(sign in str(error).lower() for sign in _SIGNS):
+            raise
+        raise ProcessLost(
+            f"process {jax.process_index()} has lost another process of the run "
+            f"({' '.join(str(error).split())[:200]}): start all of them again to continue from the last checkpoint"
+        ) from error

@@ -1,0 +1,242 @@
+"""Every layout of eight devices trains as one device does, keeps its share of the state, and sends what theory says."""
+
+from __future__ import annotations
+
+import pytest
+
+from jaxformer.config import MeshConfig
+from tests.devices import run_on_eight_devices
+
+LAYOUTS = """
+    LAYOUTS = [{"data": 8}, {"data": 1, "fsdp": 8}, {"data": 4, "tensor": 2}, {"data": 1, "fsdp": 2, "tensor": 4},
+               {"data": 2, "context": 4}, {"data": 1, "fsdp": 2, "tensor": 2, "context": 2}]
+"""
+
+_CASE = LAYOUTS + """
+    import re
+    from jaxformer.config import Config, MeshConfig, replace
+    from jaxformer.parallel.mesh import make_layout, place_batch
+    from jaxformer.tasks.translation import TranslationTask
+    from jaxformer.training import create_state, make_optimizer, make_train_step
+    from jaxformer.types import Batch, Sequences
+
+    D, ROWS, SLOTS = 32, 32, 12
+
+    class Sizes:
+        source_vocabulary_size, target_vocabulary_size = 64, 48  # 16 pieces are of the source alone
+
+    CONFIG = replace(Config(), {
+        "model": {"d_model": D, "d_ff": 64, "num_heads": 4, "num_encoder_layers": 1, "num_decoder_layers": 1,
+                  "dropout": 0.2, "attention_dropout": 0.2, "activation_dropout": 0.2, "max_length": SLOTS},
+        "data": {"max_length": SLOTS},
+        "optimizer": {"name": "adam", "learning_rate": 0.01, "schedule": "constant", "warmup_steps": 0},
+    })
+
+    def side(seed, vocabulary):
+        '''Rows of two packed sequences and padding.'''
+        random = np.random.default_rng(seed)
+        first, second = random.integers(1, 6, (2, ROWS, 1))
+        place = np.arange(SLOTS)
+        real = place < first + second
+        positions = np.where(place < first, place, place - first) * real
+        segments = np.where(place < first, 1, 2) * real
+        tokens = random.integers(4, vocabulary, real.shape) * real
+        return Sequences(*(x.astype(np.int32) for x in (tokens, positions, segments)), real.astype(float))
+
+    def make(sizes, changes={}, accumulate=1, dtype=jnp.float32):
+        config, layout = replace(CONFIG, changes), make_layout(MeshConfig(**sizes))
+        task, optimizer = TranslationTask(config, Sizes(), layout), make_optimizer(config.optimizer, 100)
+        task.dtype = dtype
+        new = lambda: jax.tree.map(lambda x: x.astype(dtype), task.new_params(0))
+        state = create_state(new, optimizer, seed=3, ema=False, layout=layout)
+        step = make_train_step(task.loss_function, optimizer, accumulate=accumulate, layout=layout)
+        batch = Batch(side(0, 64), side(1, 48))
+        batch = jax.tree.map(lambda x: x.astype(dtype) if x.dtype == float else x, batch)
+        return step, state, place_batch(batch, layout), layout
+
+    def leaves(state):
+        return [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
+"""
+
+_QUICKLY = """
+    jax.config.update("jax_disable_most_optimizations", True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("layouts", "changes"),
+    [
+        ("LAYOUTS", {}),
+        (
+            "LAYOUTS[3::2]",
+            {"model": {"position": "rotary", "norm": "rmsnorm", "activation": "swiglu", "scan_layers": True}},
+        ),
+        (
+            "LAYOUTS[3::2]",
+            {
+                "model": {"norm_position": "post", "position": "learned", "tie_output": False},
+                "memory": {"remat": "full"},
+            },
+        ),
+        ("LAYOUTS[3::2]", {"model": {"share_embeddings": False, "num_heads": 8, "num_kv_heads": 4}}),
+    ],
+    ids=["plain", "rotary, rms, swiglu, scanned", "post, learned, untied, remat", "separate, grouped"],
+)
+def test_loss_and_gradient_are_those_of_one_device(layouts: str, changes: dict) -> None:
+    run_on_eight_devices(_CASE + _QUICKLY + f"""
+    changes = {{**{changes!r}, "optimizer": {{"name": "sgd", "momentum": 0.0, "learning_rate": 1.0}}}}
+
+    def gradient(sizes, accumulate):
+        step, state, batch, _ = make(sizes, changes, accumulate)
+        before = leaves(state)
+        state, metrics = step(state, batch)
+        return float(metrics["loss"].value()), [a - b for a, b in zip(before, leaves(state))]
+
+    loss, expected = gradient({{"data": 1}}, 1)
+    size = np.sqrt(sum((x.astype(float) ** 2).sum() for x in expected))
+    for number, sizes in enumerate({layouts}):
+        found, parts = gradient(sizes, 1 + number % 2)
+        np.testing.assert_allclose(found, loss, rtol=1e-5, err_msg=str(sizes))
+        distance = np.sqrt(sum(((a - b).astype(float) ** 2).sum() for a, b in zip(parts, expected)))
+        assert distance < 1e-5 * size, (sizes, distance, size)
+    """)
+
+
+def test_in_float64_twenty_steps_of_adam_are_those_of_one_device() -> None:
+    run_on_eight_devices('    jax.config.update("jax_enable_x64", True)\n' + _CASE + _QUICKLY + """
+    def train(sizes):
+        step, state, batch, _ = make(sizes, dtype=jnp.float64)
+        for _ in range(20):
+            state, _ = step(state, batch)
+        return leaves(state)
+
+    expected = train({"data": 1})
+    largest = max(np.abs(leaf).max() for leaf in expected)
+    for sizes in LAYOUTS:
+        for a, b in zip(train(sizes), expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-9 * largest, err_msg=str(sizes))
+    """)
+
+
+def test_each_device_holds_its_share() -> None:
+    run_on_eight_devices(_CASE + """
+    from flax import nnx
+
+    def specs(sizes):
+        _, state, _, _ = make(sizes)
+        held = {tree: sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(getattr(state, tree)))
+                for tree in ("params", "opt_state")}
+        named = {".".join(map(str, path)): leaf[...].sharding.spec for path, leaf in nnx.to_flat_state(state.params)}
+        return held, named
+
+    whole, _ = specs({"data": 1})
+    matrices, _ = specs({"data": 1, "fsdp": 8})
+    P = jax.sharding.PartitionSpec
+    held, named = specs({"data": 1, "fsdp": 2, "tensor": 4})
+    layer = "decoder.layers.0"
+    for name, spec in {
+        "target_embedding.table": P("tensor", "fsdp"), "target_embedding.source_table": P("tensor", "fsdp"),
+        f"{layer}.attention.query_key_value.kernel": P("fsdp", "tensor"),
+        f"{layer}.attention.query_key_value.bias": P("tensor"),
+        f"{layer}.cross_attention.output.kernel": P("tensor", "fsdp"),
+        f"{layer}.feed_forward.expand.kernel": P("fsdp", "tensor"),
+        f"{layer}.feed_forward.contract.kernel": P("tensor", "fsdp"),
+        f"{layer}.feed_forward.contract.bias": P(), "decoder_norm.scale": P(),
+    }.items():
+        assert named[name] == spec, (name, named[name])
+    for tree in whole:  # vectors stay whole: they are a twentieth of this small network
+        assert whole[tree] / 8 < matrices[tree] < whole[tree] / 8 * 1.4, (tree, whole, matrices)
+        assert whole[tree] / 8 < held[tree] < whole[tree] / 8 * 1.4, (tree, whole, held)
+    """)
+
+
+def test_what_travels_is_what_theory_says() -> None:
+    run_on_eight_devices(_CASE + """
+    KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+
+    def sent(sizes):
+        '''For every kind of collective, the numbers of elements of all that are in the compiled step.'''
+        step, state, batch, layout = make(sizes)
+        found = {kind: [] for kind in KINDS}
+        for line in step.lower(state, batch).compile().as_text().splitlines():
+            match = re.search(rf"= (.*?) ({'|'.join(KINDS)})(-start)?\\(", line)
+            if match:
+                shapes = re.findall(r"\\w+\\[([\\d,]*)\\]", match[1])
+                found[match[2]] += [int(np.prod([int(n) for n in shape.split(",") if n])) for shape in shapes]
+        held = [leaf.addressable_shards[0].data for leaf in jax.tree.leaves(state.params)]
+        return found, held, layout
+
+    for sizes in LAYOUTS:
+        found, held, layout = sent(sizes)
+        size = lambda axis: layout.mesh.shape[axis]
+        rows, slots = ROWS // layout.parts("rows"), SLOTS // size("context")
+        matrices = sorted(x.size for x in held if x.ndim == 2)
+        kept = sum(x.size for x in held)
+
+        # Parameters that are stored in parts: each is gathered once and its gradient scattered once.
+        stored = size("fsdp") > 1
+        segments = [rows * SLOTS] * 2 if size("context") > 1 else []
+        assert sorted(found["all-gather"]) == sorted([x * size("fsdp") for x in matrices] * stored + segments), found
+        assert sorted(found["reduce-scatter"]) == matrices * stored, found
+
+        # Sequences in parts: queries, keys, values and results of three attentions, there and back; and one column.
+        exchanged = 3 * 4 * 2 * rows * slots * D // size("tensor") if size("context") > 1 else 0
+        assert sum(found["all-to-all"]) == exchanged, found
+        assert found["collective-permute"] == ([rows] if size("context") > 1 else []), found
+
+        # All-reduce: gradients that no reduce-scatter has summed over all rows, and for tensor parallelism activations:
+        # two embeddings, two sub-layers of the encoder there and back, three of the decoder, of which attention to the
+        # source enters twice, and the gradient to the output of the decoder. The rest are rows of numbers: of logits
+        # the largest, the sum and the label's; a mean of the output kernel; norms of gradients; sums of losses.
+        gradients = (kept - sum(matrices) if stored and layout.batch_axes == ("fsdp",) else kept)
+        activations = 14 * rows * slots * D if size("tensor") > 1 else 0
+        numbers = 3 * rows * slots + D if size("tensor") > 1 else 0
+        total = sum(found["all-reduce"])
+        assert 0 < total - gradients - activations - numbers <= 3 * len(held), (sizes, total, gradients, activations)
+    """)
+
+
+def test_what_does_not_divide_is_refused_with_what_would() -> None:
+    run_on_eight_devices(_CASE + """
+    for sizes, target, message in (
+        ({"data": 4, "tensor": 4}, 48, "mesh.data=4 x mesh.tensor=4 is more than the 8 devices"),
+        ({"data": -1, "tensor": 3}, 48, "3 devices do not divide the 8 .* the nearest number that does is 2"),
+        ({"data": 1, "tensor": 8}, 48, "model.num_heads=4 does not divide .* 8 devices: choose 8 heads"),
+        ({"data": 1, "context": 4, "tensor": 2}, 48, "model.num_heads=4 does not divide .* 8 devices"),
+        ({"data": 4, "tensor": 2}, 47, "17, the size of the dimension 'vocabulary' .* 16 or 18 would"),
+    ):
+        Sizes.target_vocabulary_size = target
+        try:
+            make(sizes)
+        except ValueError as error:
+            assert re.search(message, str(error)), error
+        else:
+            raise AssertionError(f"{sizes} accepted")
+    """)
+
+
+def test_two_axes_for_the_rest_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"mesh.data and mesh.fsdp are -1"):
+        MeshConfig(data=-1, fsdp=-1)
+
+
+def test_a_research_table_replaces_ours() -> None:
+    run_on_eight_devices(_CASE + """
+    from jaxformer.parallel.layout import TABLE, Layout
+    from jaxformer.parallel.mesh import make_mesh
+
+    P, mesh = jax.sharding.PartitionSpec, make_mesh(MeshConfig(data=4, tensor=2))
+    table = {**TABLE, "feed_forward": ()}  # heads and vocabulary in parts, feed-forward layers whole
+    layout = Layout(mesh, table)
+    task = TranslationTask(CONFIG, Sizes(), layout)
+    optimizer = make_optimizer(CONFIG.optimizer, 100)
+    state = create_state(lambda: task.new_params(0), optimizer, seed=3, ema=False, layout=layout)
+    assert state.params["encoder"]["layers"][0]["feed_forward"]["expand"]["kernel"][...].sharding.spec == P()
+    step = make_train_step(task.loss_function, optimizer, layout=layout)
+    batch = place_batch(jax.tree.map(lambda x: x.astype(np.float32) if x.dtype == float else x,
+                                     Batch(side(0, 64), side(1, 48))), layout)
+    _, metrics = step(state, batch)
+    one_step, one, one_batch, _ = make({"data": 1})
+    _, expected = one_step(one, one_batch)
+    np.testing.assert_allclose(metrics["grad_norm"].value(), expected["grad_norm"].value(), rtol=1e-5)
+    """)

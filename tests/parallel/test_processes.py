@@ -1,0 +1,154 @@
+"""Several processes train as one does; one that is lost stops the others; what was saved continues on other devices."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jaxformer.parallel.processes import ProcessLost, start_processes
+from tests.training import reversal
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _address() -> str:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{found.getsockname()[1]}"
+
+
+def _start(devices: int, join: str, data: Path, workdir: Path, **fields: object) -> subprocess.Popen[str]:
+    overrides = [f"{name}={value!r}" for name, value in fields.items()]
+    command = [sys.executable, "-m", "tests.parallel.worker", str(devices), join, str(data), str(workdir), *overrides]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
+
+
+def _end(*processes: subprocess.Popen[str]) -> list[str]:
+    """What each wrote to standard error, when all have ended well."""
+    written = [process.communicate(timeout=600)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(written)
+    return written
+
+
+def _losses(workdir: Path) -> list[float]:
+    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [record["train/loss"] for record in records if "train/loss" in record]
+
+
+def _saved(workdir: Path) -> int:
+    """The newest complete checkpoint; 0 if there is none."""
+    return max((int(folder.name) for folder in workdir.glob("checkpoints/*") if folder.name.isdigit()), default=0)
+
+
+def _wait_until(done: Callable[[], bool], *running: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 300
+    while not done():
+        ended = [process.communicate()[1] for process in running if process.poll() is not None]
+        assert not ended, ended[0][-3000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return reversal.write_corpus(tmp_path_factory.mktemp("data"), held_back=0)
+
+
+STEPS = {
+    "training__num_steps": 20, "training__log_every": 1, "training__checkpoint_every": 10, "training__eval_every": 10
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def alone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    """The losses of one process with eight devices."""
+    workdir = tmp_path_factory.mktemp("alone") / "run"
+    _end(_start(8, "", data, workdir, **STEPS))
+    return _losses(workdir)
+
+
+@pytest.mark.parametrize("mesh", [{}, {"mesh__data": 2, "mesh__fsdp": 2, "mesh__tensor": 2}], ids=["data", "all"])
+def test_two_processes_of_four_devices_are_one_of_eight(data, alone, tmp_path, mesh):
+    address = _address()
+    written = _end(*(_start(4, f"{i}/2@{address}", data, tmp_path / "run", **STEPS, **mesh) for i in range(2)))
+    if mesh:
+        _end(_start(8, "", data, tmp_path / "one", **STEPS, **mesh))
+    assert _losses(tmp_path / "run") == pytest.approx(_losses(tmp_path / "one") if mesh else alone, rel=2e-6)
+    assert "step 1 was done" in written[0]
+
+
+def test_a_run_of_eight_devices_continues_on_fewer_and_on_another_mesh(data, alone, tmp_path):
+    _end(_start(8, "", data, tmp_path / "whole", **STEPS))
+    for devices, mesh in ((4, {"mesh__data": 2, "mesh__fsdp": 2}), (2, {"mesh__data": 1, "mesh__tensor": 2}), (1, {})):
+        workdir = tmp_path / f"{devices}"
+        shutil.copytree(tmp_path / "whole", workdir)
+        (workdir / "result.json").unlink()
+        shutil.rmtree(workdir / "checkpoints" / "20")
+        written = _end(_start(devices, "", data, workdir, **STEPS, **mesh))
+        assert "restored step 10" in written[0]
+        assert _losses(workdir) == pytest.approx(alone, rel=2e-5)
+
+
+def test_a_lost_process_stops_the_others_and_the_run_continues(data, tmp_path):
+    workdir = tmp_path / "run"
+    steps = STEPS | {"training__num_steps": 100_000, "training__eval_every": 0}
+
+    def start_two() -> list[subprocess.Popen[str]]:
+        address = _address()
+        return [_start(4, f"{i}/2@{address}", data, workdir, **steps) for i in range(2)]
+
+    first, second = start_two()
+    _wait_until(lambda: _saved(workdir) > 0, first, second)
+    second.send_signal(signal.SIGKILL)
+    second.communicate()
+    killed = time.monotonic()
+    _, written = first.communicate(timeout=120)
+    assert time.monotonic() - killed < 60
+    assert first.returncode != 0
+    # JAX ends the process itself where it notices first; otherwise the message is ours.
+    assert "another task died" in written or "lost another process" in written, written[-3000:]
+
+    saved = _saved(workdir)
+    both = start_two()
+    _wait_until(lambda: _saved(workdir) > saved, *both)
+    for process in both:
+        process.send_signal(signal.SIGTERM)
+    written = "".join(process.communicate(timeout=120)[1] for process in both)
+    assert [process.returncode for process in both] == [128 + signal.SIGTERM] * 2, written[-3000:]
+    assert f"restored step {saved}" in written
+
+
+def test_processes_that_disagree_stop_and_name_the_field(data, tmp_path):
+    address = _address()
+    both = [
+        _start(1, f"{i}/2@{address}", data, tmp_path / "run", **STEPS, optimizer__learning_rate=0.001 * (i + 1))
+        for i in range(2)
+    ]
+    for process in both:
+        _, written = process.communicate(timeout=300)
+        assert process.returncode == 1
+        assert "process 1 was given another optimizer.learning_rate than process 0" in written, written
+
+
+def test_a_coordinator_that_does_not_answer_is_named():
+    with pytest.raises(ProcessLost, match=r"process 0 at 127\.0\.0\.1:1 did not answer within 1 s"):
+        start_processes("1/2@127.0.0.1:1", seconds=1)
+
+
+@pytest.mark.parametrize("join", ["1", "0/2@node", "2/2@node:80", "0/2@node:0", "a/b@c:1", "0/0@node:1"])
+def test_a_join_that_makes_no_sense_is_refused(join):
+    with pytest.raises(ValueError, match="--join="):
+        start_processes(join)
