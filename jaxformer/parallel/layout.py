@@ -100,6 +100,11 @@ class Layout:
         """A `NamedSharding` for every leaf of such a tree."""
         return map_variables(lambda leaf, dims: NamedSharding(self.mesh, self._spec_of(leaf, dims)), tree)
 
+    def describe(self) -> str:
+        """The axes of more than one device, such as `data=4, tensor=2`; or `data=1`."""
+        sizes = {axis: size for axis, size in self.mesh.shape.items() if size > 1} or {"data": 1}
+        return ", ".join(f"{axis}={size}" for axis, size in sizes.items())
+
     def check(self, params: Any) -> None:
         """Refuses parameters that do not divide over the devices.
 

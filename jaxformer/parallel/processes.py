@@ -1,13 +1,14 @@
 """The processes of one run: how they find each other, that they agree, and what is said when one is gone.
 
-Slurm (`srun`), Open MPI (`mpirun`) and Kubernetes (indexed jobs) are recognised by JAX; elsewhere each process is told
-where the first one listens, how many there are, and its own number. Not for starting programs on machines: that is the
-cluster's.
+Slurm (`srun`) and Open MPI (`mpirun`) are recognised, and Kubernetes where its Python package is installed; elsewhere
+each process is told where the first one listens, how many there are, and its own number. Not for starting programs on
+machines: that is the cluster's (`launch/`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import re
 import socket
@@ -90,6 +91,7 @@ def _in_cluster() -> bool:
         return os.environ.get(name, "").isdigit() and int(os.environ[name]) > 1
 
     kubernetes = "KUBERNETES_SERVICE_HOST" in os.environ and "JOB_COMPLETION_INDEX" in os.environ
+    kubernetes = kubernetes and importlib.util.find_spec("kubernetes") is not None
     return more_than_one("SLURM_STEP_NUM_TASKS") or more_than_one("OMPI_COMM_WORLD_SIZE") or kubernetes
 
 

@@ -8,37 +8,37 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
 
 from jaxformer.config import Config
 from jaxformer.data.pipeline import BatchPipeline
 from jaxformer.monitoring.flops import describe_flops
 from jaxformer.monitoring.peaks import product_peak
 from jaxformer.ops.attention import describe_attention
+from jaxformer.parallel.layout import Layout
 from jaxformer.tasks.translation import TranslationTask
 from jaxformer.training.tuning import attention_calls
 
 
-def describe_run(config: Config, task: TranslationTask, pipeline: BatchPipeline, mesh: Mesh, pairs: int) -> str:
+def describe_run(config: Config, task: TranslationTask, pipeline: BatchPipeline, layout: Layout, pairs: int) -> str:
     """The lines.
 
     Args:
       config: of the run.
       task: with its tokenizer.
       pipeline: of the training split.
-      mesh: whose devices share a batch.
+      layout: of the devices that share the work.
       pairs: of the training split.
     """
     shapes = ", ".join(f"{s.rows}x({s.source_length}+{s.target_length})" for s in pipeline.shapes)
-    steps = config.training.num_steps
+    steps, device = config.training.num_steps, layout.mesh.devices.flat[0]
     return "\n".join(
         [
-            f"model: {task.num_parameters:,} parameters, {describe_precision(config.precision, mesh.devices.flat[0])}",
+            f"model: {task.num_parameters:,} parameters, {describe_precision(config.precision, device)}",
             _attention(task, pipeline, config.memory.accumulate),
-            _flops(config, task, pipeline, mesh),
+            _flops(config, task, pipeline, layout.mesh),
             f"batches: {shapes} (rows x (source + target)); planned padding efficiency {pipeline.efficiency:.3f}",
             f"training: {pairs:,} pairs, {pipeline.batches_per_epoch:,} batches an epoch, "
-            f"{steps:,} steps = {steps / pipeline.batches_per_epoch:.1f} epochs, on {mesh.size} device(s)",
+            f"{steps:,} steps = {steps / pipeline.batches_per_epoch:.1f} epochs, devices: {layout.describe()}",
         ]
     )
 
@@ -61,7 +61,7 @@ def _attention(task: TranslationTask, pipeline: BatchPipeline, accumulate: int) 
     return describe_attention(call.q, call.k, mask=call.mask, dropout=call.dropout)
 
 
-def _flops(config: Config, task: TranslationTask, pipeline: BatchPipeline, mesh: Mesh) -> str:
+def _flops(config: Config, task: TranslationTask, pipeline: BatchPipeline, mesh: Any) -> str:
     """Model FLOPs of a middling batch, and what MFU compares them with."""
     rows, source, target = pipeline.shapes[len(pipeline.shapes) // 2]
     text = describe_flops(config.model, task.tokenizer.target_vocabulary_size, rows, source, target)

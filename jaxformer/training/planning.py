@@ -49,7 +49,7 @@ def describe_plan(config: Config, workdir: Workdir) -> str:
     training, slots = config.training, rows * length
     lines = [
         ("run", _run_state(workdir)),
-        ("mesh", f"{_axes(layout)} ({mesh.devices.flat[0].device_kind}), {jax.process_count()} process(es)"),
+        ("mesh", f"{layout.describe()} ({mesh.devices.flat[0].device_kind}), {jax.process_count()} process(es)"),
         ("model", f"{task.num_parameters:,} parameters, {config.data.vocabulary_size:,} pieces, {config.precision}"),
         (
             "batch",
@@ -94,12 +94,6 @@ def _largest_batch(config: Config, divisor: int) -> tuple[int, int]:
             f"device and micro-batch: raise --config.data.batch_tokens to {divisor * length} or more"
         )
     return rows, length
-
-
-def _axes(layout: Layout) -> str:
-    """The axes of more than one device, or `data=1`."""
-    sizes = {axis: size for axis, size in layout.mesh.shape.items() if size > 1} or {"data": 1}
-    return ", ".join(f"{axis}={size}" for axis, size in sizes.items())
 
 
 def _memory(config: Config, task: TranslationTask, layout: Layout, rows: int, length: int) -> str:

@@ -135,7 +135,7 @@ class Session:
 
     def describe(self) -> str:
         """What is about to be trained, in a few lines."""
-        return describe_run(self.config, self.task, self.pipeline, self.layout.mesh, len(self.prepared.train))
+        return describe_run(self.config, self.task, self.pipeline, self.layout, len(self.prepared.train))
 
     def train(self, interruption: Interruption) -> Outcome:
         """Restores if there is something to restore, then runs the loop to its end.
