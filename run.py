@@ -95,7 +95,7 @@ def run(values: flags.FlagValues, overrides: dict[str, Any]) -> None:
         print(experiments.listing())
         return
     from jaxformer.parallel.processes import start_processes  # imports JAX only where it starts some
-    process = start_processes(values.join)
+    process = start_processes(values.join, alone=values.mode != "train")
     config, workdir, reason = select(values, overrides)
     from jaxformer import training  # slow to import: after everything that can be refused without it
 

@@ -9,6 +9,7 @@ be found again from (seed, epoch, window, batch). Small corpora are one window. 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -121,13 +122,17 @@ class Planner:
         return Window(data, plan, ranges(starts, counts))
 
 
+def _common(shapes: Sequence[Shape]) -> int:
+    return math.gcd(*(shape[0] for shape in shapes))
+
+
 def _divided(shapes: Sequence[Shape], divisor: int, length_divisor: int) -> list[Shape]:
     """`shapes`, which must divide."""
     for rows, *lengths in shapes:
         if rows % divisor:
             raise ValueError(
                 f"the batches of this run have {rows} rows, which do not divide into {divisor} (data shards times "
-                f"accumulation): choose devices and --config.memory.accumulate whose product divides {rows}"
+                f"accumulation): choose mesh.data x mesh.fsdp so that the product divides {_common(shapes)}"
             )
         for length in lengths:
             if length % length_divisor:

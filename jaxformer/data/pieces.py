@@ -1,7 +1,7 @@
 """Which pieces of a joint vocabulary the target uses: they come first, so that the output layer can end after them.
 
-As with the vocabulary threshold of subword-nmt (Sennrich et al. 2017, section 3.1), target text is made of pieces that
-target text of the training split is made of; text of the training split is cut as before. sentencepiece's file is a
+As with the vocabulary threshold of subword-nmt (Sennrich et al. 2017, section 3.1), target text is made of those pieces
+that it was made of where the vocabulary was learnt; the text seen there is cut as before. sentencepiece's file is a
 protocol buffer: pieces are its fields number 1, in the order of their ids. The number of pieces that the target uses is
 kept in a field of ours, which other programs pass over: the file stays a plain sentencepiece model.
 """
@@ -69,6 +69,8 @@ def _needed(processor: sentencepiece.SentencePieceProcessor, texts: Iterable[str
             used.update(row)
     scores = {processor.id_to_piece(i): processor.get_score(i) for i in range(processor.get_piece_size())}
     needed = set(used)
+    if not any(processor.is_byte(i) for i in range(len(processor))):  # then only characters can spell what is new
+        needed.update(i for i in range(len(processor)) if len(processor.id_to_piece(i)) == 1)
     for piece in map(processor.id_to_piece, used):
         needed.update(processor.piece_to_id(part) for part in _parts(piece, scores))
     return needed

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxformer.ops import fold_seed
-from jaxformer.parallel.sharding import GATHERED, parameters_are_gathered
+from jaxformer.parallel.sharding import parameters_are_gathered, save_all_but_gathered
 
 _POLICIES: dict[str, Callable[[], Any]] = {
     "dots": lambda: jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -85,7 +85,7 @@ class Stack(nnx.Module):
 
         policy = _POLICIES[self.remat]() if self.remat != "none" else None
         if policy is None and parameters_are_gathered():
-            policy = jax.checkpoint_policies.save_anything_except_these_names(GATHERED)
+            policy = save_all_but_gathered
         if policy is not None:
             # In a scan nothing could merge the two computations, so the barrier against it is not needed there.
             apply = jax.checkpoint(apply, policy=policy, prevent_cse=not self.scan)

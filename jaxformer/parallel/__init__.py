@@ -1,1 +1,1 @@
-"""Devices: the mesh and how arrays lie on it. Not for models: they never spell a mesh axis."""
+"""Devices: the mesh and how arrays lie on it. Models use `sharding` alone and spell no mesh axis."""

@@ -116,6 +116,11 @@ class Layout:
             for dim, size in zip(dims, leaf.shape[len(leaf.shape) - len(dims) :], strict=True):
                 axes = self._parameter_axes(dim, dims)
                 if size % (parts := self._size(axes)):
+                    if dim == "vocabulary":
+                        raise ValueError(
+                            f"the vocabulary ({size} pieces) does not divide over the {parts} devices of "
+                            f"mesh.{' and mesh.'.join(axes)}: make --config.data.vocabulary_size a multiple of {parts}"
+                        )
                     near = [number for number in (size // parts * parts, -(-size // parts) * parts) if number]
                     raise ValueError(
                         f"{size}, the size of the dimension {dim!r} of a parameter, does not divide over the {parts} "

@@ -8,6 +8,7 @@ before, where there are any.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -125,24 +126,14 @@ def _own_columns(leaf: np.ndarray, sharding: NamedSharding, whole: tuple[int, ..
     return leaf[:, min(start for start, _ in spans) : max(end for _, end in spans)]
 
 
-def place_replicated(tree: _Tree, mesh: Mesh) -> _Tree:
-    """`tree` with every leaf whole on every device; with several processes, each gives the same values."""
-    sharding = replicated(mesh)
-    if jax.process_count() == 1:
-        return jax.device_put(tree, sharding)
-
-    def place(leaf: Any) -> jax.Array:
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(place(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
-        values = np.asarray(leaf)
-        return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
-
-    return jax.tree.map(place, tree)
+@functools.cache
+def _made_whole(mesh: Mesh) -> Any:
+    return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))
 
 
 def first_copy(tree: _Tree, layout: Layout) -> _Tree:
     """Whole leaves on one device of this process: for work that one device does alone, such as translating."""
     mesh = layout.mesh
     if any(size > 1 for axis, size in mesh.shape.items() if axis != "data"):
-        tree = jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(tree)
+        tree = _made_whole(mesh)(tree)
     return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)

@@ -30,23 +30,26 @@ class ProcessLost(OSError):
     """Another process of the run has ended or cannot be reached."""
 
 
-def start_processes(join: str = "", *, seconds: int = 300) -> int:
+def start_processes(join: str = "", *, alone: bool = False, seconds: int = 300) -> int:
     """Joins the other processes of the run, where there are any; before anything else asks JAX for devices.
 
     Args:
       join: `NUMBER/COUNT@HOST:PORT`: the number of this process, from 0, how many there are, and where process 0
         listens; empty to ask the cluster, or for a run of one process.
+      alone: refuse other processes, for work that each of them would do again.
       seconds: how long to wait for the others.
 
     Returns:
       the number of this process.
 
     Raises:
-      ValueError: for a `join` that makes no sense.
+      ValueError: for a `join` that makes no sense, or where there should be none.
       ProcessLost: if the others cannot be reached in time.
     """
     if not join and not _in_cluster():
         return 0
+    if alone:
+        raise ValueError("several processes only train: start a single one for any other --mode")
     arguments: dict[str, Any] = {}
     if join:
         process, processes, host, port = _parsed(join)
@@ -148,7 +151,10 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 @contextlib.contextmanager
 def explained_loss() -> Iterator[None]:
-    """Turns the error of a collective whose partner has gone into `ProcessLost`, and does not wait for it any more."""
+    """Turns the error of a collective whose partner has gone into `ProcessLost`.
+
+    Where JAX notices first, from missing signs of life, it ends the process itself, with a message of its own.
+    """
     import jax
 
     try:

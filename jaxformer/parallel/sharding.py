@@ -15,11 +15,10 @@ import contextlib
 import functools
 from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 
 from jaxformer.parallel.layout import Layout
 
@@ -32,10 +31,6 @@ class _Use(NamedTuple):
 
 
 _CURRENT: ContextVar[_Use | None] = ContextVar("layout", default=None)
-
-GATHERED = "gathered parameter"
-"""Name of gathered parameters for rematerialisation policies: the backward pass gathers them again."""
-
 
 @contextlib.contextmanager
 def use_layout(layout: Layout | None) -> Iterator[None]:
@@ -107,7 +102,7 @@ def gathered(parameter: jax.Array, dims: tuple[str, ...]) -> jax.Array:
     whole = parameter
     for axis, dim in enumerate(dims, start=parameter.ndim - len(dims)):
         if axes := use.layout.stored_axes(dim, dims):
-            whole = checkpoint_name(_gather(whole, axes, axis), GATHERED)
+            whole = _gather(whole, axes, axis)
     use.gathered[id(parameter)] = (parameter, whole)
     return whole
 
@@ -116,6 +111,11 @@ def parameters_are_gathered() -> bool:
     """Whether `gathered` does anything to matrices where this is traced."""
     use = _CURRENT.get()
     return use is not None and any(use.layout.stored_axes(dim, ("", "")) for dim in use.layout.table if dim != "rows")
+
+
+def save_all_but_gathered(primitive: Any, *_: Any, **__: Any) -> bool:
+    """A policy for `jax.checkpoint`: the backward pass gathers parameters again, and computes nothing else again."""
+    return primitive is not jax.lax.all_gather_p
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
@@ -129,7 +129,11 @@ def _scatter(axes: tuple[str, ...], axis: int, _: None, gradient: jax.Array) -> 
     return (part.astype(gradient.dtype),)
 
 
-_gather.defvjp(lambda x, axes, axis: (_gather(x, axes, axis), None), _scatter)
+def _gather_forward(x: jax.Array, axes: tuple[str, ...], axis: int) -> tuple[jax.Array, None]:
+    return jax.lax.all_gather(x, axes, axis=axis, tiled=True), None
+
+
+_gather.defvjp(_gather_forward, _scatter)
 
 
 # A sequence that is split over devices.

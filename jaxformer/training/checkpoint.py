@@ -26,6 +26,9 @@ from jaxformer.training.state import TrainState
 _LOGGER = logging.getLogger(__name__)
 
 
+_FORMAT = 2
+"""Of what parameters mean: raise it when equal shapes come to mean something else, as when columns change places."""
+
 _REPLACED = "replaced-"
 """Before the step of a checkpoint that another one of the same step is about to replace."""
 
@@ -150,7 +153,8 @@ class Checkpoints:
         leaves = {item: {name: [*leaf.shape] for name, leaf in tree.items()} for item, tree in items.items()}
         arguments: dict[str, Any] = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
         scores = dict(metrics or {})
-        arguments["run"] = ocp.args.JsonSave({**run, "leaves": leaves, "digests": digests, "metrics": scores})
+        own = {"format": _FORMAT, "leaves": leaves, "digests": digests, "metrics": scores}
+        arguments["run"] = ocp.args.JsonSave({**run, **own})
         self._note_score(step, scores)
         replaced = replace and step in self.steps()
         if replaced:
@@ -212,6 +216,7 @@ class Checkpoints:
 
     def _restore(self, step: int, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
         run = self.run(step)
+        self._check_format(step, run)
         items = leaves_lib.state_items(template)
         for item, tree in items.items():
             self._check_shapes(step, item, tree, run["leaves"])
@@ -239,6 +244,7 @@ class Checkpoints:
         """
         try:
             run = self.run(step)
+            self._check_format(step, run)
             item = "ema" if "ema" in run["leaves"] else "params"
             named = leaves_lib.leaf_names(template)
             self._check_shapes(step, item, named, run["leaves"])
@@ -283,6 +289,13 @@ class Checkpoints:
                 if digests[item][name] != value:
                     raise CheckpointError(f"{item}.{name} is not what was written: its checksum differs")
         return found
+
+    def _check_format(self, step: int, run: Mapping[str, Any]) -> None:
+        if run.get("format", 1) != _FORMAT:
+            raise _OtherShape(
+                f"the checkpoint of step {step} in {self.directory} was written by another version of jaxformer, whose "
+                "parameters are laid out otherwise: use that version, or train again in another --workdir"
+            )
 
     def _check_shapes(self, step: int, item: str, tree: Mapping[str, Any], leaves: Mapping[str, Any]) -> None:
         saved = leaves.get(item, {})

@@ -34,7 +34,7 @@ def describe_run(config: Config, task: TranslationTask, pipeline: BatchPipeline,
     return "\n".join(
         [
             f"model: {task.num_parameters:,} parameters, {describe_precision(config.precision, device)}",
-            _attention(task, pipeline, config.memory.accumulate),
+            _attention(task, pipeline, config.memory.accumulate * layout.parts("rows")),
             _flops(config, task, pipeline, layout.mesh),
             f"batches: {shapes} (rows x (source + target)); planned padding efficiency {pipeline.efficiency:.3f}",
             f"training: {pairs:,} pairs, {pipeline.batches_per_epoch:,} batches an epoch, "
@@ -53,10 +53,10 @@ def describe_precision(precision: str, device: Any) -> str:
     return precision
 
 
-def _attention(task: TranslationTask, pipeline: BatchPipeline, accumulate: int) -> str:
+def _attention(task: TranslationTask, pipeline: BatchPipeline, parts: int) -> str:
     """Which attention the decoder uses on each device for the longest rows, and why."""
     rows, source, target = max(pipeline.shapes, key=lambda shape: shape.target_length)
-    calls = attention_calls(task, [(rows // accumulate, source, target)])
+    calls = attention_calls(task, [(rows // parts, source, target)])
     call = next(call for call in calls if call.mask is not None and call.mask.causal)
     return describe_attention(call.q, call.k, mask=call.mask, dropout=call.dropout)
 

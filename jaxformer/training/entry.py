@@ -43,8 +43,9 @@ def train(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str
     """
     workdir = _as_workdir(workdir)
     began = time.perf_counter()
-    with explained_loss(), _claimed(workdir, config):
+    with explained_loss():
         check_agreement(to_dict(config))
+    with explained_loss(), _claimed(workdir, config):
         if (result := workdir.result()) is not None:
             say_finished(workdir, result)
             return result

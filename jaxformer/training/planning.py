@@ -46,6 +46,7 @@ def describe_plan(config: Config, workdir: Workdir) -> str:
     mesh = layout.mesh
     task = TranslationTask(config, _Sizes(config), layout)  # type: ignore[arg-type]
     rows, length = _largest_batch(config, layout.parts("rows") * config.memory.accumulate)
+    length += -length % layout.parts("length")
     training, slots = config.training, rows * length
     lines = [
         ("run", _run_state(workdir)),

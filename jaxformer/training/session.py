@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import logging
 import zlib
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -65,21 +64,20 @@ def open_checkpoints(config: Config, workdir: Workdir, *, read_only: bool = Fals
     )
 
 
-def check_same_batches(before: Mapping[str, Any], now: Mapping[str, Any], workdir: Workdir) -> None:
-    """Refuses to continue a run on other batches than it began with: the order of its data would be another.
+def check_same_data(before: list[int] | None, now: list[int], workdir: Workdir) -> None:
+    """Refuses to continue a run on other data than it began with: the order of its batches would be another.
+
+    Args:
+      before, now: pairs, and a checksum of their lengths.
+      workdir: of the run.
 
     Raises:
-      ValueError: if the training data or, because settings do, the shapes of batches differ.
+      ValueError: if they differ.
     """
-    if before.get("data") != now["data"]:
+    if before != now:
         raise ValueError(
             f"the training data has changed since the run in {workdir.path} began: restore it, or choose another "
             "--workdir"
-        )
-    if before.get("shapes") != now["shapes"]:
-        raise ValueError(
-            f"the batches of the run in {workdir.path} had other shapes: give the settings it was trained with, or "
-            "choose another --workdir"
         )
 
 
@@ -188,8 +186,11 @@ class Session:
     def _shapes_before(self) -> list[Shape] | None:
         """The shapes of batches that the run began with, and keeps on any number of devices; None for a new run."""
         run = self.checkpoints.newest_run()
-        shapes = Progress.from_json(run).batches.get("shapes") if run else None
-        return [Shape(*shape) for shape in shapes] if shapes else None
+        if run is None:
+            return None
+        before = Progress.from_json(run).batches
+        check_same_data(before.get("data"), self._data(), self.workdir)
+        return [Shape(*shape) for shape in before["shapes"]]
 
     def _make_step(self) -> TrainStep:
         return make_train_step(
@@ -276,19 +277,21 @@ class Session:
         if found is None:
             return state, Progress(batches=self._batches()), False
         progress = Progress.from_json(found[1])
-        check_same_batches(progress.batches, self._batches(), self.workdir)
         self.pipeline.set_state(progress.iterator)
         _LOGGER.info("restored step %d from %s", progress.step, self.checkpoints.directory)
         return found[0], progress, True
 
     def _batches(self) -> dict[str, Any]:
         """What an iterator state counts; equal where it may be restored, and as JSON gives it back."""
-        shapes = [list(map(int, shape)) for shape in self.pipeline.shapes]
+        return {"data": self._data(), "shapes": [list(map(int, shape)) for shape in self.pipeline.shapes]}
+
+    def _data(self) -> list[int]:
+        """Pairs, and a checksum of their lengths."""
         lengths = 0  # of both sides of every pair: with the seed, they alone decide which records form which batch
         for data in self.prepared.variants:
             for side in (data.source_lengths, data.target_lengths):
                 lengths = zlib.crc32(np.ascontiguousarray(side).data, lengths)
-        return {"data": [len(self.prepared.train), lengths], "shapes": shapes}
+        return [len(self.prepared.train), lengths]
 
     def _trackers(self, progress: Progress) -> tuple[Trackers, ProgressBar]:
         monitoring, step = self.config.monitoring, progress.step

@@ -102,6 +102,13 @@ def _is_schedule(part: Any) -> bool:
     return isinstance(part, optax.ScaleByScheduleState)
 
 
+def _placed(state: TrainState, layout: Layout) -> TrainState:
+    """`state` as it lay before the step, whatever the compiler finds convenient."""
+    place = lambda tree: jax.lax.with_sharding_constraint(tree, layout.shardings(tree))  # noqa: E731
+    params, ema, opt_state = map(place, (state.params, state.ema, state.opt_state))
+    return dataclasses.replace(state, params=params, ema=ema, opt_state=opt_state)
+
+
 def make_train_step(
     loss_function: LossFunction,
     optimizer: optax.GradientTransformation,
@@ -143,6 +150,7 @@ def make_train_step(
             ema = _moving_average(ema, params, ema_decay, state.step)
         metrics = metrics | {"grad_norm": Mean(optax.tree.norm(gradient), jnp.ones(()))}
         new = dataclasses.replace(state, step=state.step + 1, params=params, ema=ema, opt_state=opt_state)
-        return _unless_infinite(state, new, metrics) if state.loss_scale is not None else (new, metrics)
+        new, metrics = _unless_infinite(state, new, metrics) if state.loss_scale is not None else (new, metrics)
+        return (new if layout is None else _placed(new, layout)), metrics
 
     return jax.jit(step, donate_argnums=0)

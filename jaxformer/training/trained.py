@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from jaxformer.config import Config
+from jaxformer.config import Config, MeshConfig
 from jaxformer.data.tokenizer import Tokenizer
 from jaxformer.parallel.layout import Layout
 from jaxformer.parallel.mesh import first_copy, make_layout
@@ -52,7 +52,8 @@ def open_translator(config: Config, workdir: Workdir) -> tuple[Translator, str]:
             raise FileNotFoundError(f"{needed} is not there: {workdir.path} holds no trained run; train it first")
     task = TranslationTask(config, Tokenizer.load(workdir.tokenizer))
     with contextlib.closing(open_checkpoints(config, workdir, read_only=True)) as checkpoints:
-        return best_translator(config, task, checkpoints, make_layout(config.mesh))
+        # One device translates, however many have trained.
+        return best_translator(config, task, checkpoints, make_layout(MeshConfig(data=1)))
 
 
 def best_translator(

@@ -1,4 +1,4 @@
-"""The data-parallel mesh: refusals here, and placement on eight simulated devices in a process of its own."""
+"""The mesh: refusals here, and placement on eight simulated devices in a process of its own."""
 
 from __future__ import annotations
 
@@ -26,19 +26,18 @@ def test_more_devices_than_there_are_is_refused_with_both_numbers():
 def test_a_placed_tree_keeps_its_values():
     layout = mesh_lib.make_layout(MeshConfig(data=1))
     tree = {"a": np.arange(6.0, dtype=np.float32).reshape(3, 2)}
-    for placed in (mesh_lib.place_batch(tree, layout), mesh_lib.place_replicated(tree, layout.mesh)):
-        np.testing.assert_array_equal(placed["a"], tree["a"])
+    np.testing.assert_array_equal(mesh_lib.place_batch(tree, layout)["a"], tree["a"])
 
 
 def test_eight_devices_split_rows_and_share_parameters():
     run_on_eight_devices("""
         from jaxformer.config import MeshConfig
-        from jaxformer.parallel.mesh import first_copy, make_layout, place_batch, place_replicated
+        from jaxformer.parallel.mesh import first_copy, make_layout, place_batch, replicated
 
         layout = make_layout(MeshConfig(data=4))
         rows = np.arange(24, dtype=np.float32).reshape(8, 3)
         weight = np.ones((3, 2), np.float32)
-        batch, params = place_batch(rows, layout), place_replicated(weight, layout.mesh)
+        batch, params = place_batch(rows, layout), jax.device_put(weight, replicated(layout.mesh))
         assert len(batch.addressable_shards) == 4
         for index, shard in enumerate(batch.addressable_shards):
             np.testing.assert_array_equal(shard.data, rows[2 * index : 2 * index + 2])

@@ -80,7 +80,11 @@ def alone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
     return _losses(workdir)
 
 
-@pytest.mark.parametrize("mesh", [{}, {"mesh__data": 2, "mesh__fsdp": 2, "mesh__tensor": 2}], ids=["data", "all"])
+@pytest.mark.parametrize(
+    "mesh",
+    [{}, pytest.param({"mesh__data": 2, "mesh__fsdp": 2, "mesh__tensor": 2}, marks=pytest.mark.slow)],
+    ids=["data", "all"],
+)
 def test_two_processes_of_four_devices_are_one_of_eight(data, alone, tmp_path, mesh):
     address = _address()
     written = _end(*(_start(4, f"{i}/2@{address}", data, tmp_path / "run", **STEPS, **mesh) for i in range(2)))
@@ -90,6 +94,7 @@ def test_two_processes_of_four_devices_are_one_of_eight(data, alone, tmp_path, m
     assert "step 1 was done" in written[0]
 
 
+@pytest.mark.slow
 def test_a_run_of_eight_devices_continues_on_fewer_and_on_another_mesh(data, alone, tmp_path):
     _end(_start(8, "", data, tmp_path / "whole", **STEPS))
     for devices, mesh in ((4, {"mesh__data": 2, "mesh__fsdp": 2}), (2, {"mesh__data": 1, "mesh__tensor": 2}), (1, {})):
@@ -102,6 +107,7 @@ def test_a_run_of_eight_devices_continues_on_fewer_and_on_another_mesh(data, alo
         assert _losses(workdir) == pytest.approx(alone, rel=2e-5)
 
 
+@pytest.mark.slow
 def test_a_lost_process_stops_the_others_and_the_run_continues(data, tmp_path):
     workdir = tmp_path / "run"
     steps = STEPS | {"training__num_steps": 100_000, "training__eval_every": 0}

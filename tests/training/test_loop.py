@@ -16,7 +16,7 @@ import pytest
 
 from jaxformer.config import MeshConfig, OptimizerConfig
 from jaxformer.monitoring.throughput import PhaseClock, Throughput
-from jaxformer.parallel.mesh import make_layout, place_batch, place_replicated
+from jaxformer.parallel.mesh import make_layout, place_batch
 from jaxformer.training import hooks
 from jaxformer.training.checkpoint import Checkpoints
 from jaxformer.training.feed import DeviceFeed
@@ -74,7 +74,7 @@ STEP = make_train_step(_loss, OPTIMIZER, ema_decay=0.9)
 
 
 def _new_state(value: float = 1.0) -> Any:
-    return place_replicated(create_state({"w": jnp.full(5, value)}, OPTIMIZER, seed=3, ema=True), LAYOUT.mesh)
+    return create_state({"w": jnp.full(5, value)}, OPTIMIZER, seed=3, ema=True, layout=LAYOUT)
 
 
 def _run(folder: Path, *, interruption: Any = None, evaluate=None, patience: int = 0, every: int = 10):
