@@ -151,6 +151,6 @@ def make_train_step(
         metrics = metrics | {"grad_norm": Mean(optax.tree.norm(gradient), jnp.ones(()))}
         new = dataclasses.replace(state, step=state.step + 1, params=params, ema=ema, opt_state=opt_state)
         new, metrics = _unless_infinite(state, new, metrics) if state.loss_scale is not None else (new, metrics)
-        return (new if layout is None else _placed(new, layout)), metrics
+        return (new if layout is None or layout.mesh.size == 1 else _placed(new, layout)), metrics
 
     return jax.jit(step, donate_argnums=0)
