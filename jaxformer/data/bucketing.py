@@ -56,7 +56,7 @@ def choose_shapes(
     source, target = np.nonzero(counts)
     number = counts[source, target]
     boxes = _refined(_split(source, target, number, num_shapes), source, target, number)
-    boxes = list({(_multiple(source, length_divisor), _multiple(target, length_divisor)) for source, target in boxes})
+    boxes = list({(round_up(source, length_divisor), round_up(target, length_divisor)) for source, target in boxes})
     shapes = []
     for source_length, target_length in sorted(boxes, key=lambda box: (sum(box), box)):
         longest = max(source_length, target_length)
@@ -71,7 +71,8 @@ def choose_shapes(
     return shapes
 
 
-def _multiple(length: int, divisor: int) -> int:
+def round_up(length: int, divisor: int) -> int:
+    """The next multiple of `divisor`."""
     return -(-length // divisor) * divisor
 
 

@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 from jaxformer.config import DataConfig
-from jaxformer.data.bucketing import Shape, WindowPlan, histogram
+from jaxformer.data.bucketing import Shape, WindowPlan, histogram, round_up
 
 _MULTIPLE = 4  # row lengths are rounded up to it: odd widths are slow on accelerators
 _UNEVENNESS = 4.0  # what a difference between the sides' room weighs against room: measured on two corpora
@@ -33,7 +33,7 @@ def pack_shape(counts: np.ndarray, config: DataConfig, divisor: int, length_divi
     longest = (int(source.max()), int(target.max()))
     multiple = math.lcm(_MULTIPLE, length_divisor)
     if length % length_divisor:
-        sizes = (length - length % length_divisor, _up(length, length_divisor))
+        sizes = (length - length % length_divisor, round_up(length, length_divisor))
         near = " or ".join(str(size) for size in sizes if size)
         raise ValueError(
             f"data.pack_length={length} does not divide into {length_divisor} parts (mesh.context): set "
@@ -42,12 +42,8 @@ def pack_shape(counts: np.ndarray, config: DataConfig, divisor: int, length_divi
     sides = []
     for total, needed in zip(totals, longest, strict=True):
         scaled = -(-length * total // max(totals))
-        sides.append(min(length, _up(max(scaled, needed), multiple)))
+        sides.append(min(length, round_up(max(scaled, needed), multiple)))
     return Shape(rows, sides[0], sides[1])
-
-
-def _up(length: int, multiple: int) -> int:
-    return -(-length // multiple) * multiple
 
 
 def packed_rows(config: DataConfig, divisor: int) -> tuple[int, int]:

@@ -36,8 +36,8 @@ def target_first(model: bytes, texts: Iterable[str]) -> bytes:
     everywhere = (processor.is_control, processor.is_unknown, processor.is_byte)
     ids = range(processor.get_piece_size())
     special = [i for i in ids if any(kind(i) for kind in everywhere)]
-    target = [i for i in ids if i in needed and i not in set(special)]
-    rest = sorted(set(ids) - set(special) - set(target))
+    target = sorted(needed - set(special))
+    rest = sorted(set(ids) - needed - set(special))
     fields = list(_fields(model))
     pieces = [field for number, field in fields if number == _PIECE]
     others = [field for number, field in fields if number not in (_PIECE, _TARGET_SIZE)]
