@@ -252,6 +252,8 @@ class TrainingConfig:
       num_steps: optimizer steps.
       seed: of initialisation, dropout and data order.
       label_smoothing: mass moved from the label to the whole vocabulary (Szegedy et al. 2016).
+      r_drop: alpha of R-Drop (Liang et al. 2021): every row passes twice, with different dropout, and costs more the
+        more the two predictions differ; twice the work a step, less overfitting; 0 for one pass.
       log_every, eval_every, checkpoint_every: in steps; 0 switches evaluation on the way, or regular checkpoints, off.
       checkpoint_minutes: also save a checkpoint after this many minutes without one; 0 for never.
       keep_checkpoints: how many of the newest checkpoints stay.
@@ -265,6 +267,7 @@ class TrainingConfig:
     num_steps: int = 10000
     seed: int = 0
     label_smoothing: float = 0.1
+    r_drop: float = 0.0
     log_every: int = 50
     eval_every: int = 1000
     checkpoint_every: int = 1000
@@ -276,11 +279,16 @@ class TrainingConfig:
     early_stopping: int = 0
     eval_examples: int = 0
 
+    @property
+    def passes(self) -> int:
+        """How often a row passes through the network in a step."""
+        return 2 if self.r_drop else 1
+
     def __post_init__(self) -> None:
         _check_positive("training", self, "num_steps", "log_every", "keep_checkpoints")
         _check_seed("training", self)
         _check_not_negative("training", self, "eval_every", "checkpoint_every", "checkpoint_minutes")
-        _check_not_negative("training", self, "average_checkpoints", "early_stopping", "eval_examples")
+        _check_not_negative("training", self, "average_checkpoints", "early_stopping", "eval_examples", "r_drop")
         _check_fraction("training", self, "label_smoothing", "ema_decay")
         _check_choice(
             "training.best_metric", self.best_metric, "validation/bleu", "validation/chrf", "validation/loss",
@@ -444,6 +452,13 @@ class Config:
 
     def __post_init__(self) -> None:
         _check_choice("precision", self.precision, "fp32", "bf16", "fp16")
+        if self.training.r_drop and not max(
+            self.model.dropout, self.model.attention_dropout, self.model.activation_dropout
+        ):
+            raise ValueError(
+                f"training.r_drop={self.training.r_drop} compares two passes with different dropout, "
+                "of which there is none: set --config.model.dropout, or --config.training.r_drop=0"
+            )
         if self.profile.num_steps and self.profile.start_step > self.training.num_steps:
             raise ValueError(
                 f"profile.start_step={self.profile.start_step} is after the last step, training.num_steps="

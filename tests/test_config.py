@@ -61,6 +61,8 @@ REFUSED = [
     ({"training.keep_checkpoints": 0}, "training.keep_checkpoints must be greater than 0"),
     ({"training.eval_every": -1}, "training.eval_every must be 0 or greater"),
     ({"training.label_smoothing": 1.0}, "training.label_smoothing must be at least 0 and less than 1"),
+    ({"training.r_drop": -1.0}, "training.r_drop must be 0 or greater"),
+    ({"training.r_drop": 5.0, "model.dropout": 0.0}, "two passes with different dropout, of which there is none: set"),
     ({"training.best_metric": "bleu"}, "training.best_metric='bleu' is not known"),
     ({"training.average_checkpoints": 5, "training.ema_decay": 0.9}, "two ways to average parameters"),
     ({"memory.accumulate": 0}, "memory.accumulate must be greater than 0"),

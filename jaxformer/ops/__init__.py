@@ -3,7 +3,7 @@
 from jaxformer.ops.attention import Mask, attention, decode_attention
 from jaxformer.ops.cross_entropy import cross_entropy
 from jaxformer.ops.dropout import dropout, fold_seed
-from jaxformer.ops.linear_cross_entropy import linear_cross_entropy
+from jaxformer.ops.linear_cross_entropy import linear_cross_entropy, r_drop_cross_entropy
 from jaxformer.ops.positions import apply_rotary, sinusoidal_positions
 from jaxformer.ops.shift import shift_right
 
@@ -16,6 +16,7 @@ __all__ = [
     "dropout",
     "fold_seed",
     "linear_cross_entropy",
+    "r_drop_cross_entropy",
     "shift_right",
     "sinusoidal_positions",
 ]

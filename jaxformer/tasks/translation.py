@@ -14,7 +14,10 @@ from flax import nnx
 
 from jaxformer.config import Config, DecodingConfig, ModelConfig
 from jaxformer.models import EncoderDecoder
-from jaxformer.ops import linear_cross_entropy
+from jaxformer.ops import fold_seed, linear_cross_entropy, r_drop_cross_entropy
+from jaxformer.ops.cross_entropy import CrossEntropy
+from jaxformer.ops.dropout import row_seeds
+from jaxformer.ops.linear_cross_entropy import RDrop
 from jaxformer.parallel.layout import Layout
 from jaxformer.parallel.rows import sum_over_rows
 from jaxformer.parallel.sharding import split_axes
@@ -22,6 +25,9 @@ from jaxformer.tasks.translator import TextTokenizer, Translator
 from jaxformer.types import Batch, Mean, Pair
 
 Metrics = dict[str, Mean]
+
+_SECOND_PASS = 1 << 16
+"""What seeds of R-Drop's second pass are folded with: more than any place in a network has for its number."""
 
 
 class Vocabularies(TextTokenizer, Protocol):
@@ -122,7 +128,7 @@ class TranslationTask:
         return jax.tree.map(lambda x: x.astype(self.dtype), params)
 
     def loss(self, model: EncoderDecoder, batch: Batch, seed: jax.Array | None) -> tuple[Mean, Metrics]:
-        """Label-smoothed cross-entropy over the target tokens of `batch`, undivided.
+        """Label-smoothed cross-entropy over the target tokens of `batch`, undivided; in training as `r_drop` says.
 
         Args:
           model: the network.
@@ -130,21 +136,28 @@ class TranslationTask:
           seed: uint32 for dropout, one or one for each row; None for none.
 
         Returns:
-          The loss, and `loss`, `nll` (without smoothing) and `accuracy` (of the next token), all weighted by tokens.
+          The loss, and `loss`, `nll` (without smoothing), `accuracy` (of the next token) and, with R-Drop, `divergence`
+          of its two passes, all weighted by tokens.
         """
-        target = batch.target
-        hidden = model.hidden(batch, seed=seed)
-        sums = linear_cross_entropy(
-            hidden,
-            model.output_kernel,
-            jnp.asarray(target.tokens),
-            jnp.asarray(target.weights),
-            label_smoothing=self.config.training.label_smoothing,
-            vocabulary_axes=split_axes("vocabulary"),
-        )
-        weight = jnp.asarray(target.weights).sum()
-        loss = Mean(sums.loss, weight)
-        return loss, {"loss": loss, "nll": Mean(sums.nll, weight), "accuracy": Mean(sums.correct, weight)}
+        training = self.config.training
+        labels, weights = jnp.asarray(batch.target.tokens), jnp.asarray(batch.target.weights)
+        sums: CrossEntropy | RDrop
+        if training.r_drop and seed is not None:
+            rows, seeds = _twice(batch, seed)
+            first, second = jnp.split(model.hidden(rows, seed=seeds), 2)
+            sums = r_drop_cross_entropy(
+                first, second, model.output_kernel, labels, weights, alpha=training.r_drop,
+                label_smoothing=training.label_smoothing, vocabulary_axes=split_axes("vocabulary"),
+            )  # fmt: skip
+        else:
+            sums = linear_cross_entropy(
+                model.hidden(batch, seed=seed), model.output_kernel, labels, weights,
+                label_smoothing=training.label_smoothing, vocabulary_axes=split_axes("vocabulary"),
+            )  # fmt: skip
+        weight = weights.sum()
+        means = {name: Mean(value, weight) for name, value in sums._asdict().items()}
+        means["accuracy"] = means.pop("correct")
+        return means["loss"], means
 
     def loss_function(self, params: nnx.State, batch: Batch, seed: jax.Array) -> tuple[Mean, Metrics]:
         """`loss` as a function of the parameters, for `training.step`."""
@@ -176,6 +189,14 @@ class TranslationTask:
     def update_translator(self, translator: Translator, params: nnx.State) -> None:
         """Makes `translator` use `params` from now on; compiles nothing new."""
         translator.update(self._cast_params(params))
+
+
+def _twice(batch: Batch, seed: jax.Array) -> tuple[Batch, jax.Array]:
+    """The rows of `batch` and, after them, the same rows again; and a seed for each, the second pass's its own."""
+    seeds = row_seeds(seed, batch.target.tokens.shape[0])
+    again = fold_seed(seeds, _SECOND_PASS)
+    assert again is not None
+    return jax.tree.map(lambda x: jnp.concatenate([x, x]), batch), jnp.concatenate([seeds, again])
 
 
 def check_divides(model: ModelConfig, layout: Layout) -> None:

@@ -122,6 +122,7 @@ def _time(config: Config, task: TranslationTask, mesh: Any, slots: int) -> str:
     weights = {name: leaf.size for name, leaf in leaf_names(task.abstract_params()).items() if leaf.ndim >= 2}
     met = sum(size for name, size in weights.items() if name.startswith(("encoder.", "decoder.")))
     met += config.data.vocabulary_size * config.model.d_model
-    seconds = config.training.num_steps * 6.0 * met * slots / rate
-    return f"about {duration(seconds)} of training, from {6 * met * slots / 1e9:,.0f} GFLOP a step and {why}"
+    work = 6.0 * met * slots * config.training.passes
+    seconds = config.training.num_steps * work / rate
+    return f"about {duration(seconds)} of training, from {work / 1e9:,.0f} GFLOP a step and {why}"
 

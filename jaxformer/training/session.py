@@ -238,7 +238,8 @@ class Session:
 
     def _count(self, batch: Batch) -> dict[str, int]:
         """Tokens and model FLOPs of a host batch."""
-        sizes = (*batch.source.tokens.shape, batch.target.tokens.shape[1])
+        rows, source = batch.source.tokens.shape
+        sizes = (self.config.training.passes * rows, source, batch.target.tokens.shape[1])
         flops = training_flops(self.config.model, self.task.tokenizer.target_vocabulary_size, *sizes)
         return count_tokens(batch) | {"flops": round(flops)}
 

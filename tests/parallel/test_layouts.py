@@ -67,6 +67,7 @@ _QUICKLY = """
     ("layouts", "changes"),
     [
         ("LAYOUTS", {}),
+        ("LAYOUTS[3:4]", {"training": {"r_drop": 5.0}}),
         pytest.param(
             "LAYOUTS[3::2]",
             {"model": {"position": "rotary", "norm": "rmsnorm", "activation": "swiglu", "scan_layers": True}},
@@ -86,7 +87,7 @@ _QUICKLY = """
             marks=pytest.mark.slow,
         ),
     ],
-    ids=["plain", "rotary, rms, swiglu, scanned", "post, learned, untied, remat", "separate, grouped"],
+    ids=["plain", "R-Drop", "rotary, rms, swiglu, scanned", "post, learned, untied, remat", "separate, grouped"],
 )
 def test_loss_and_gradient_are_those_of_one_device(layouts: str, changes: dict) -> None:
     run_on_eight_devices(_CASE + _QUICKLY + f"""

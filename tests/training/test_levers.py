@@ -21,6 +21,7 @@ from jaxformer.data.store import TokenizedDataset
 from jaxformer.ops import cross_entropy
 from jaxformer.ops.attention import choice, recorded_calls
 from jaxformer.ops.dropout import row_seeds
+from jaxformer.tasks import translation
 from jaxformer.tasks.translation import TranslationTask
 from jaxformer.training.leaves import leaf_names
 from jaxformer.training.step import split_rows, sum_of_gradients
@@ -137,6 +138,19 @@ def test_scanned_layers():
 def test_accumulation(accumulate):
     batch = _batch()  # a row drops the same in a micro-batch as in the whole
     _assert_same(_trained(CONFIG, batch, accumulate=accumulate), _plain(CONFIG), 1e-5)
+
+
+def test_r_drop_in_micro_batches():
+    config, batch = replace(CONFIG, {"training.r_drop": 5.0}), _batch()
+    whole = _trained(config, batch)
+    assert whole[0] > _plain(CONFIG)[0] * 1.01  # what the two passes differ by costs something
+    _assert_same(_trained(config, batch, accumulate=4), whole, 1e-5)
+
+
+def test_r_drop_of_equal_passes_is_the_plain_path(monkeypatch):
+    """Its first pass drops what the plain path drops; with a second that does the same, nothing is left to pay for."""
+    monkeypatch.setattr(translation, "fold_seed", lambda seed, _: seed)
+    _assert_same(_trained(replace(CONFIG, {"training.r_drop": 5.0}), _batch()), _plain(CONFIG), 1e-5)
 
 
 @pytest.mark.parametrize("pairs_a_row", [2, 4])
