@@ -40,13 +40,14 @@ _TINY = replace(
             "references": "../shared/data/multi30k/tok/test2016.de",
             "vocabulary_size": 8000,
             "max_length": 64,
-            "batch_tokens": 1024,  # which pass twice: R-Drop
+            "batch_tokens": 2048,
             "num_shapes": 12,
         },
-        "optimizer": {"learning_rate": 4e-3, "warmup_steps": 1000, "schedule": "cosine", "end_factor": 0.02},
+        "optimizer": {"learning_rate": 5e-3, "warmup_steps": 1000, "schedule": "cosine", "end_factor": 0.02},
         "training": {
-            "num_steps": 17_000,
-            "r_drop": 5.0,
+            "num_steps": 14_500,
+            "r_drop": 3.0,
+            "r_drop_start": 8000,
             "log_every": 100,
             "eval_every": 2000,
             "checkpoint_every": 1000,
@@ -61,8 +62,7 @@ _QUICK = replace(
     _TINY,
     {
         "model": {"dropout": 0.2},  # in so few epochs, there is less to forget
-        "data": {"batch_tokens": 2048},
-        "training": {"num_steps": 3600, "r_drop": 0.0, "eval_every": 1200, "ema_decay": 0.998},
+        "training": {"num_steps": 3600, "r_drop": 0.0, "r_drop_start": 0, "eval_every": 1200, "ema_decay": 0.998},
         "optimizer": {"learning_rate": 5e-3, "warmup_steps": 500, "end_factor": 0.01},
     },
 )

@@ -254,6 +254,7 @@ class TrainingConfig:
       label_smoothing: mass moved from the label to the whole vocabulary (Szegedy et al. 2016).
       r_drop: alpha of R-Drop (Liang et al. 2021): every row passes twice, with different dropout, and costs more the
         more the two predictions differ; twice the work a step, less overfitting; 0 for one pass.
+      r_drop_start: steps that are taken before R-Drop begins: it slows the first part of training down.
       log_every, eval_every, checkpoint_every: in steps; 0 switches evaluation on the way, or regular checkpoints, off.
       checkpoint_minutes: also save a checkpoint after this many minutes without one; 0 for never.
       keep_checkpoints: how many of the newest checkpoints stay.
@@ -268,6 +269,7 @@ class TrainingConfig:
     seed: int = 0
     label_smoothing: float = 0.1
     r_drop: float = 0.0
+    r_drop_start: int = 0
     log_every: int = 50
     eval_every: int = 1000
     checkpoint_every: int = 1000
@@ -280,15 +282,16 @@ class TrainingConfig:
     eval_examples: int = 0
 
     @property
-    def passes(self) -> int:
-        """How often a row passes through the network in a step."""
-        return 2 if self.r_drop else 1
+    def passes(self) -> float:
+        """How often a row passes through the network in a step, on average over the run."""
+        return 1.0 + max(0, self.num_steps - self.r_drop_start) / self.num_steps if self.r_drop else 1.0
 
     def __post_init__(self) -> None:
         _check_positive("training", self, "num_steps", "log_every", "keep_checkpoints")
         _check_seed("training", self)
         _check_not_negative("training", self, "eval_every", "checkpoint_every", "checkpoint_minutes")
         _check_not_negative("training", self, "average_checkpoints", "early_stopping", "eval_examples", "r_drop")
+        _check_not_negative("training", self, "r_drop_start")
         _check_fraction("training", self, "label_smoothing", "ema_decay")
         _check_choice(
             "training.best_metric", self.best_metric, "validation/bleu", "validation/chrf", "validation/loss",

@@ -127,13 +127,16 @@ class TranslationTask:
     def _cast(self, params: nnx.State) -> nnx.State:
         return jax.tree.map(lambda x: x.astype(self.dtype), params)
 
-    def loss(self, model: EncoderDecoder, batch: Batch, seed: jax.Array | None) -> tuple[Mean, Metrics]:
-        """Label-smoothed cross-entropy over the target tokens of `batch`, undivided; in training as `r_drop` says.
+    def loss(
+        self, model: EncoderDecoder, batch: Batch, seed: jax.Array | None, *, r_drop: float = 0.0
+    ) -> tuple[Mean, Metrics]:
+        """Label-smoothed cross-entropy over the target tokens of `batch`, undivided.
 
         Args:
           model: the network.
           batch: source and labels.
           seed: uint32 for dropout, one or one for each row; None for none.
+          r_drop: alpha of R-Drop, which passes every row twice; 0 for one pass. Needs a seed.
 
         Returns:
           The loss, and `loss`, `nll` (without smoothing), `accuracy` (of the next token) and, with R-Drop, `divergence`
@@ -142,11 +145,12 @@ class TranslationTask:
         training = self.config.training
         labels, weights = jnp.asarray(batch.target.tokens), jnp.asarray(batch.target.weights)
         sums: CrossEntropy | RDrop
-        if training.r_drop and seed is not None:
+        if r_drop:
+            assert seed is not None
             rows, seeds = _twice(batch, seed)
             first, second = jnp.split(model.hidden(rows, seed=seeds), 2)
             sums = r_drop_cross_entropy(
-                first, second, model.output_kernel, labels, weights, alpha=training.r_drop,
+                first, second, model.output_kernel, labels, weights, alpha=r_drop,
                 label_smoothing=training.label_smoothing, vocabulary_axes=split_axes("vocabulary"),
             )  # fmt: skip
         else:
@@ -159,9 +163,12 @@ class TranslationTask:
         means["accuracy"] = means.pop("correct")
         return means["loss"], means
 
-    def loss_function(self, params: nnx.State, batch: Batch, seed: jax.Array) -> tuple[Mean, Metrics]:
-        """`loss` as a function of the parameters, for `training.step`."""
-        return self.loss(self.model(params), batch, seed)
+    def loss_function(
+        self, params: nnx.State, batch: Batch, seed: jax.Array, *, r_drop: float | None = None
+    ) -> tuple[Mean, Metrics]:
+        """`loss` as a function of the parameters, for `training.step`; with the configuration's `r_drop` by default."""
+        alpha = self.config.training.r_drop if r_drop is None else r_drop
+        return self.loss(self.model(params), batch, seed, r_drop=alpha)
 
     def evaluate_loss(
         self, params: nnx.State, batches: Iterable[Batch], place: Callable[[Batch], Batch] = jax.device_put

@@ -64,8 +64,10 @@ def _attention(task: TranslationTask, pipeline: BatchPipeline, parts: int) -> st
 def _flops(config: Config, task: TranslationTask, pipeline: BatchPipeline, mesh: Any) -> str:
     """Model FLOPs of a middling batch, and what MFU compares them with."""
     rows, source, target = pipeline.shapes[len(pipeline.shapes) // 2]
-    rows *= config.training.passes
     text = describe_flops(config.model, task.tokenizer.target_vocabulary_size, rows, source, target)
     peak = product_peak(config.precision, tuple(mesh.local_devices))
     against = f"against {peak.rate / 1e9:,.0f} GFLOP/s, {peak.source}" if peak.rate else f"not told: {peak.source}"
+    training = config.training
+    if training.r_drop:
+        text += f"; twice that from step {training.r_drop_start + 1:,} on, since R-Drop passes every row twice"
     return f"model FLOPs: {text}; MFU is {against}"

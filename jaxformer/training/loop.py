@@ -20,7 +20,7 @@ from jaxformer.monitoring.throughput import TRAINING_PHASES, PhaseClock, Through
 from jaxformer.training.feed import DeviceFeed
 from jaxformer.training.interruption import Interrupted, Interruption
 from jaxformer.training.state import TrainState
-from jaxformer.training.step import TrainStep
+from jaxformer.training.step import Stage
 from jaxformer.types import Batch, Mean
 
 LAG = 2
@@ -121,7 +121,7 @@ class Loop:
     """Steps until `num_steps`, an early stop, or an interruption.
 
     Args:
-      step: the jitted step; the state it is given is donated.
+      stages: the jitted step of each part of training, in their order; the state that a step is given is donated.
       state: to start from, at `progress.step`.
       progress: to start from; changed in place.
       feed: batches from `progress.iterator` on.
@@ -136,7 +136,7 @@ class Loop:
 
     def __init__(
         self,
-        step: TrainStep,
+        stages: Sequence[Stage],
         state: TrainState,
         progress: Progress,
         feed: DeviceFeed,
@@ -150,14 +150,14 @@ class Loop:
         throughput: Throughput | None = None,
     ) -> None:
         self.state, self.progress, self.num_steps = state, progress, num_steps
-        self._step, self._feed = step, feed
+        self._stages, self._feed = stages, feed
         self._step_hooks, self._boundary_hooks = step_hooks, boundary_hooks
         self._interruption, self._saver = interruption, saver
         self._pending: collections.deque[_Pending] = collections.deque()
         self._phases = phases or PhaseClock()
         self._throughput = throughput or Throughput(self._phases)
         self._seen: tuple[int, Any] | None = None  # the newest step whose metrics are known
-        self._shapes: set[Any] = set()
+        self._compiled: set[Any] = set()
         self._seconds_before = progress.seconds
 
     @property
@@ -177,24 +177,26 @@ class Loop:
                 return
             with self._phases.phase("data_wait"):
                 fed = next(self._feed)
-            phase = self._phase(fed.batch)
+            stage = max((stage for stage in self._stages if stage.start <= self.progress.step), key=lambda x: x.start)
+            phase = self._phase(stage, fed.batch)
             compiles = phase == "compile"
             if compiles:  # its time and its tokens belong to no rate; those of the steps before it do
                 with self._phases.phase("step"):
                     self.settle()
             with self._phases.phase(phase):
                 with jax.transfer_guard("disallow"):
-                    self.state, metrics = self._step(self.state, fed.batch)
+                    self.state, metrics = stage.step(self.state, fed.batch)
                 self.progress.step += 1
                 self.progress.iterator = fed.iterator
                 jax.tree.map(lambda x: x.copy_to_host_async(), metrics)
-                self._pending.append(_Pending(self.progress.step, metrics, fed.counts, not compiles))
+                counts = fed.counts | {"flops": fed.counts.get("flops", 0) * stage.passes}
+                self._pending.append(_Pending(self.progress.step, metrics, counts, not compiles))
                 self.settle(0 if compiles else LAG)
 
-    def _phase(self, batch: Batch) -> str:
-        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(batch))
-        known = shapes in self._shapes
-        self._shapes.add(shapes)
+    def _phase(self, stage: Stage, batch: Batch) -> str:
+        kind = (stage.start, *(leaf.shape for leaf in jax.tree.leaves(batch)))
+        known = kind in self._compiled
+        self._compiled.add(kind)
         return "step" if known else "compile"
 
     def settle(self, lag: int = 0) -> None:

@@ -38,7 +38,7 @@ from jaxformer.training.memory import explained_out_of_memory, training_advice
 from jaxformer.training.optimizer import make_optimizer, make_schedule
 from jaxformer.training.profile import ProfileWindow
 from jaxformer.training.state import TrainState, create_state
-from jaxformer.training.step import TrainStep, make_train_step
+from jaxformer.training.step import Stage, make_train_step
 from jaxformer.training.validation import Evaluation
 from jaxformer.training.workdir import Workdir
 from jaxformer.types import Batch
@@ -162,7 +162,7 @@ class Session:
             if restored:
                 saver.restored(progress)
             loop = Loop(
-                self._make_step(),
+                self._make_stages(),
                 state,
                 progress,
                 feed,
@@ -192,14 +192,22 @@ class Session:
         check_same_data(before.get("data"), self._data(), self.workdir)
         return [Shape(*shape) for shape in before["shapes"]]
 
-    def _make_step(self) -> TrainStep:
-        return make_train_step(
-            self.task.loss_function,
-            self.optimizer,
+    def _make_stages(self) -> list[Stage]:
+        """One step function, or one without R-Drop and then one with it."""
+        training = self.config.training
+        make = functools.partial(
+            make_train_step,
+            optimizer=self.optimizer,
             accumulate=self.config.memory.accumulate,
-            ema_decay=self.config.training.ema_decay,
+            ema_decay=training.ema_decay,
             layout=self.layout,
         )
+        stages = []
+        if not training.r_drop or training.r_drop_start:
+            stages.append(Stage(0, make(functools.partial(self.task.loss_function, r_drop=0.0))))
+        if training.r_drop:
+            stages.append(Stage(training.r_drop_start, make(self.task.loss_function), passes=2))
+        return stages
 
     def _step_hooks(
         self, stack: contextlib.ExitStack, tracker: Tracker, bar: ProgressBar, throughput: Throughput
@@ -237,9 +245,8 @@ class Session:
         return found
 
     def _count(self, batch: Batch) -> dict[str, int]:
-        """Tokens and model FLOPs of a host batch."""
-        rows, source = batch.source.tokens.shape
-        sizes = (self.config.training.passes * rows, source, batch.target.tokens.shape[1])
+        """Tokens of a host batch, and model FLOPs of a pass."""
+        sizes = (*batch.source.tokens.shape, batch.target.tokens.shape[1])
         flops = training_flops(self.config.model, self.task.tokenizer.target_vocabulary_size, *sizes)
         return count_tokens(batch) | {"flops": round(flops)}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,20 @@ LossFunction = Callable[[Any, Batch, jax.Array], tuple[Mean, Metrics]]
 _Tree = TypeVar("_Tree")
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+
+
+class Stage(NamedTuple):
+    """A part of training that has a step function of its own.
+
+    Attributes:
+      start: steps taken before it.
+      step: the function.
+      passes: how often it passes a row through the network.
+    """
+
+    start: int
+    step: TrainStep
+    passes: int = 1
 
 
 def sum_of_gradients(

@@ -19,12 +19,12 @@ from jaxformer.monitoring.throughput import PhaseClock, Throughput
 from jaxformer.parallel.mesh import make_layout, place_batch
 from jaxformer.training import hooks
 from jaxformer.training.checkpoint import Checkpoints
-from jaxformer.training.feed import DeviceFeed
+from jaxformer.training.feed import DeviceFeed, count_tokens
 from jaxformer.training.interruption import Interrupted, Interruption
 from jaxformer.training.loop import Loop, Progress
 from jaxformer.training.optimizer import make_optimizer, make_schedule
 from jaxformer.training.state import create_state
-from jaxformer.training.step import make_train_step
+from jaxformer.training.step import Stage, make_train_step
 from jaxformer.types import Batch, Mean
 from tests.training.test_feed import Counter
 
@@ -70,7 +70,7 @@ LAYOUT = make_layout(MeshConfig(data=1))
 CONFIG = OptimizerConfig(warmup_steps=5, learning_rate=0.1)
 SCHEDULE = make_schedule(CONFIG, STEPS)
 OPTIMIZER = make_optimizer(CONFIG, STEPS)
-STEP = make_train_step(_loss, OPTIMIZER, ema_decay=0.9)
+STEP = [Stage(0, make_train_step(_loss, OPTIMIZER, ema_decay=0.9))]
 
 
 def _new_state(value: float = 1.0) -> Any:
@@ -321,3 +321,30 @@ def test_steps_that_compile_count_in_no_rate():
         loop.settle()
     assert len(seen) == 6
     assert progress.tokens > sum(counts["target_tokens"] for counts in seen)
+
+
+def test_a_stage_begins_at_its_step_and_counts_its_passes_and_its_compilations():
+    taken: list[str] = []
+
+    def step(name):
+        def take(state, batch):
+            taken.append(name)
+            return STEP[0].step(state, batch)
+
+        return take
+
+    phases = PhaseClock()
+    throughput = Throughput(phases)
+    seen = []
+    throughput.update = lambda **counts: seen.append(counts["flops"])
+    count = lambda batch: count_tokens(batch) | {"flops": 7}  # noqa: E731
+    stages = [Stage(0, step("early")), Stage(3, step("late"), passes=2)]
+    with DeviceFeed(Counter(), lambda batch: place_batch(batch, LAYOUT), count=count) as feed:
+        loop = Loop(stages, _new_state(), Progress(), feed, num_steps=6, phases=phases, throughput=throughput)
+        loop.run()
+        loop.settle()
+    assert taken == ["early"] * 3 + ["late"] * 3
+    assert seen == [7, 7, 14, 14], "the first step of each stage compiles"
+    with DeviceFeed(Counter(), lambda batch: place_batch(batch, LAYOUT)) as feed:
+        Loop(stages, _new_state(), Progress(step=4), feed, num_steps=6).run()
+    assert taken[6:] == ["late"] * 2, "a run that is continued knows where it is"
