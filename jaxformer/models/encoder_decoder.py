@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxformer.config import ModelConfig
-from jaxformer.nn import DecoderBlock, DecodingMemory, Embedding, EncoderBlock, Stack, make_norm
+from jaxformer.nn import DecoderBlock, DecodingMemory, Embedding, EncoderBlock, Norm, Stack
 from jaxformer.nn.dropout import dropout
 from jaxformer.ops import Mask, fold_seed, shift_right
 from jaxformer.parallel.sharding import before, gathered, whole_length
@@ -122,8 +122,8 @@ class EncoderDecoder(nnx.Module):
             rngs=rngs,
         )
         if config.norm_position == "pre":  # a post-norm stack ends normalised
-            self.encoder_norm = make_norm(config.norm, config.d_model, rngs)
-            self.decoder_norm = make_norm(config.norm, config.d_model, rngs)
+            self.encoder_norm = Norm(config.norm, config.d_model)
+            self.decoder_norm = Norm(config.norm, config.d_model)
         if not config.tie_output:
             normal = nnx.initializers.normal(config.d_model**-0.5)
             table = normal(rngs.params(), (target_vocabulary_size, config.d_model), jnp.float32)

@@ -8,7 +8,7 @@ from jaxformer.nn.attention import CrossAttention, DecodingMemory, KeyValues, Se
 from jaxformer.nn.blocks import DecoderBlock, EncoderBlock
 from jaxformer.nn.embedding import Embedding
 from jaxformer.nn.feed_forward import FeedForward
-from jaxformer.nn.residual import Residual, make_norm
+from jaxformer.nn.residual import Norm, Residual
 from jaxformer.nn.stack import Stack
 
 __all__ = [
@@ -19,8 +19,8 @@ __all__ = [
     "EncoderBlock",
     "FeedForward",
     "KeyValues",
+    "Norm",
     "Residual",
     "SelfAttention",
     "Stack",
-    "make_norm",
 ]

@@ -6,6 +6,7 @@ Glorot-uniform (Glorot and Bengio 2010, equation 16) as if each projection stood
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -90,12 +91,9 @@ class _MultiHead(nnx.Module):
     def _split(self, x: jax.Array, *heads: int) -> list[jax.Array]:
         """[B, T, *] projected by a fused kernel to [B, T, K * n, H] for each n of `heads`, which a group has."""
         grouped = x.reshape(*x.shape[:-1], -1, sum(heads), self.head_size)
-        parts, start = [], 0
-        for count in heads:
-            part = grouped[..., start : start + count, :]
-            parts.append(part.reshape(*x.shape[:-1], -1, self.head_size))
-            start += count
-        return parts
+        # Not by slices: each of them would have a gradient as large as the whole, mostly zeros, to be added up.
+        parts = jnp.split(grouped, list(itertools.accumulate(heads))[:-1], axis=-2)
+        return [part.reshape(*x.shape[:-1], -1, self.head_size) for part in parts]
 
 
 class SelfAttention(_MultiHead):

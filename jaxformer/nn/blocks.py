@@ -26,10 +26,8 @@ def _self_attention(config: ModelConfig, rngs: nnx.Rngs) -> SelfAttention:
     )
 
 
-def _residual(config: ModelConfig, rngs: nnx.Rngs) -> Residual:
-    return Residual(
-        config.d_model, norm=config.norm, norm_position=config.norm_position, dropout=config.dropout, rngs=rngs
-    )
+def _residual(config: ModelConfig) -> Residual:
+    return Residual(config.d_model, norm=config.norm, norm_position=config.norm_position, dropout=config.dropout)
 
 
 def _feed_forward(config: ModelConfig, rngs: nnx.Rngs) -> FeedForward:
@@ -43,9 +41,9 @@ class EncoderBlock(nnx.Module):
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs) -> None:
         self.attention = _self_attention(config, rngs)
-        self.attention_residual = _residual(config, rngs)
+        self.attention_residual = _residual(config)
         self.feed_forward = _feed_forward(config, rngs)
-        self.feed_forward_residual = _residual(config, rngs)
+        self.feed_forward_residual = _residual(config)
 
     def __call__(
         self, x: jax.Array, positions: jax.Array, mask: Mask | None = None, *, seed: jax.Array | None = None
@@ -64,7 +62,7 @@ class DecoderBlock(nnx.Module):
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs) -> None:
         self.attention = _self_attention(config, rngs)
-        self.attention_residual = _residual(config, rngs)
+        self.attention_residual = _residual(config)
         self.cross_attention = CrossAttention(
             config.d_model,
             config.num_heads,
@@ -72,9 +70,9 @@ class DecoderBlock(nnx.Module):
             dropout=config.attention_dropout,
             rngs=rngs,
         )
-        self.cross_attention_residual = _residual(config, rngs)
+        self.cross_attention_residual = _residual(config)
         self.feed_forward = _feed_forward(config, rngs)
-        self.feed_forward_residual = _residual(config, rngs)
+        self.feed_forward_residual = _residual(config)
 
     def __call__(
         self,

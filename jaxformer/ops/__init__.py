@@ -4,6 +4,7 @@ from jaxformer.ops.attention import Mask, attention, decode_attention
 from jaxformer.ops.cross_entropy import cross_entropy
 from jaxformer.ops.dropout import dropout, fold_seed
 from jaxformer.ops.linear_cross_entropy import linear_cross_entropy, r_drop_cross_entropy
+from jaxformer.ops.norms import layer_norm, rms_norm
 from jaxformer.ops.positions import apply_rotary, sinusoidal_positions
 from jaxformer.ops.shift import shift_right
 
@@ -15,8 +16,10 @@ __all__ = [
     "decode_attention",
     "dropout",
     "fold_seed",
+    "layer_norm",
     "linear_cross_entropy",
     "r_drop_cross_entropy",
+    "rms_norm",
     "shift_right",
     "sinusoidal_positions",
 ]

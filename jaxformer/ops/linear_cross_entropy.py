@@ -184,6 +184,8 @@ def _values_and_gradients(
     exp(z - max z), computed once, serves the normaliser and both products, and it is these that are scaled by w and the
     normaliser, [M, D] instead of [M, V]. The label's part is one row of the kernel, the smoothing's the mean of them.
 
+    The kernel's gradient is summed as [D, V]: a CPU takes that product in half the time of [V, D].
+
     With twins, softmax's p becomes p + a * (p - q + p * (z - y - sum of p (z - y))), q and y being the twin's.
     """
     vocabulary, wide, smoothing = Vocabulary(vocabulary_axes, kernel), sums_in(hidden), ways.smoothing
@@ -203,7 +205,7 @@ def _values_and_gradients(
         else:
             slope, scale = seen.exponentials, (weights / seen.total)[:, None]
         slope = slope.astype(kernel.dtype)
-        kernel_gradient += dot(slope, (scale * hidden).astype(hidden.dtype), 0, 0)
+        kernel_gradient += dot((scale * hidden).astype(hidden.dtype), slope, 0, 0)
         local, own = vocabulary.place(labels)
         label_row = vocabulary.only_own(own, kernel[local].astype(wide))
         to_hidden = vocabulary.sum(
@@ -213,10 +215,10 @@ def _values_and_gradients(
         total = tuple(map(jnp.add, total, _sums(seen.row, weights, ways, apart)))
         return (total, kernel_gradient), to_hidden.astype(kept_in(hidden.dtype))
 
-    start = ((jnp.zeros((), wide),) * 4, jnp.zeros(kernel.shape, wide))
+    start = ((jnp.zeros((), wide),) * 4, jnp.zeros(kernel.shape[::-1], wide))
     (sums, kernel_gradient), to_hidden = jax.lax.scan(body, start, chunks)
     weighted = (chunks[2][..., None] * chunks[0].astype(wide)).reshape(-1, hidden.shape[-1])
-    kernel_gradient -= smoothing / vocabulary.size * weighted.sum(axis=0)
+    kernel_gradient = kernel_gradient.T - smoothing / vocabulary.size * weighted.sum(axis=0)
     local, own = vocabulary.place(chunks[1].reshape(-1))
     kernel_gradient = kernel_gradient.at[local].add(vocabulary.only_own(own, (smoothing - 1.0) * weighted))
     if batch_axes:

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from jaxformer.config import ModelConfig
-from jaxformer.nn import DecoderBlock, Embedding, EncoderBlock, FeedForward, Residual, SelfAttention, Stack, make_norm
+from jaxformer.nn import DecoderBlock, Embedding, EncoderBlock, FeedForward, Norm, Residual, SelfAttention, Stack
 from jaxformer.ops import Mask, sinusoidal_positions
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 8)), jnp.float32)
@@ -42,19 +42,19 @@ def test_norms_by_their_formulas():
     x = np.asarray(X, np.float64)
     centred = x - x.mean(-1, keepdims=True)
     np.testing.assert_allclose(
-        make_norm("layernorm", 8, nnx.Rngs(0))(X), centred / np.sqrt(x.var(-1, keepdims=True) + 1e-6), atol=1e-5
+        Norm("layernorm", 8)(X), centred / np.sqrt(x.var(-1, keepdims=True) + 1e-6), atol=1e-5
     )
     np.testing.assert_allclose(
-        make_norm("rmsnorm", 8, nnx.Rngs(0))(X), x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6), atol=1e-5
+        Norm("rmsnorm", 8)(X), x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6), atol=1e-5
     )
 
 
 def test_unknown_kinds_are_refused():
     for make in (
-        lambda: make_norm("batchnorm", 8, nnx.Rngs(0)),
+        lambda: Norm("batchnorm", 8),
         lambda: FeedForward(8, 8, activation="tanh", rngs=nnx.Rngs(0)),
         lambda: Embedding(8, 8, position="none", rngs=nnx.Rngs(0)),
-        lambda: Residual(8, norm_position="both", rngs=nnx.Rngs(0)),
+        lambda: Residual(8, norm_position="both"),
         lambda: SelfAttention(8, 3, rngs=nnx.Rngs(0)),
     ):
         with pytest.raises(ValueError, match=r"is not one of|does not divide"):
@@ -62,8 +62,8 @@ def test_unknown_kinds_are_refused():
 
 
 def test_residual_places_the_norm_as_named():
-    pre, post = (Residual(8, norm_position=position, rngs=nnx.Rngs(0)) for position in ("pre", "post"))
-    norm = make_norm("layernorm", 8, nnx.Rngs(0))
+    pre, post = (Residual(8, norm_position=position) for position in ("pre", "post"))
+    norm = Norm("layernorm", 8)
     np.testing.assert_allclose(pre(X, jnp.tanh), X + jnp.tanh(norm(X)), atol=1e-6)
     np.testing.assert_allclose(post(X, jnp.tanh), norm(X + jnp.tanh(X)), atol=1e-6)
 

@@ -23,7 +23,8 @@ from pathlib import Path
 from jaxformer import training
 
 data, workdir = map(Path, sys.argv[1:])
-training.train(reversal.config(data, training__num_steps=120, training__checkpoint_every=23), workdir)
+training.train(reversal.config(data, training__num_steps=120, training__checkpoint_every=23,
+                                training__r_drop=1.0, training__r_drop_start=60), workdir)
 """
 TIMES = ("time", "memory/", "per_second", "padding_efficiency", "mfu", "data_wait", "flops", "utilisation")
 """What differs between two runs without any difference in training: clocks, memory, and rates of this process."""
