@@ -23,7 +23,7 @@ from jaxformer.decoding.hypotheses import (
 )
 from jaxformer.decoding.rollout import greedy_search
 from jaxformer.decoding.search import advance
-from jaxformer.decoding.selection import top_k
+from jaxformer.decoding.selection import log_normaliser, top_k
 from jaxformer.types import Array
 
 
@@ -179,6 +179,7 @@ def _extend(
     # Taking that many more and dropping the barred ones later spares a masked copy of the logits; likewise the
     # logits are ranked as they are, and the log-softmax is applied to the few that are left.
     values, tokens = top_k(logits, min(width + len(barred), size))
+    normalizer = log_normaliser(logits, values[..., 0])
     values = jnp.where(jnp.isin(tokens, jnp.asarray(barred)), -jnp.inf, values)
     ending = logits[..., eos_id]
     must = forced[:, None, None]
@@ -187,7 +188,6 @@ def _extend(
     values = jnp.where(must == FREE, values, jnp.where(only, forced_value, -jnp.inf))
     tokens = jnp.where(must == FREE, tokens, must)
     ending = jnp.where((must == FREE) | (must == eos_id), ending[..., None], -jnp.inf)[..., 0]
-    normalizer = jax.nn.logsumexp(logits, axis=-1)
     return _Candidates(
         going=log_probs[..., None] + (values - normalizer[..., None]),
         tokens=tokens,

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxformer.decoding.hypotheses import FREE, Cache, Hypotheses, StepFunction, forced_tokens, length_norm
 from jaxformer.decoding.search import advance
-from jaxformer.decoding.selection import top_k, truncate
+from jaxformer.decoding.selection import log_normaliser, top_k, truncate
 from jaxformer.types import Array
 
 
@@ -62,16 +62,21 @@ class GreedySearch:
             cache=cache,
         )
 
-    def choose(self, logits: jax.Array, state: _State) -> jax.Array:
-        """The next tokens, int32 [B, W], from logits [B, W, V] in which suppressed ids are minus infinity."""
-        return top_k(logits, 1)[1][..., 0]
+    def choose(self, logits: jax.Array, state: _State) -> tuple[jax.Array, jax.Array]:
+        """The next tokens, int32 [B, W], from logits [B, W, V]; and the largest of these logits, suppressed ids too."""
+        # Taking a few more and dropping the suppressed ones later spares a masked copy of the logits.
+        values, tokens = top_k(logits, min(1 + len(self.suppress), logits.shape[-1]))
+        barred = jnp.isin(tokens, jnp.asarray(self.suppress, tokens.dtype))
+        best = jnp.argmax(jnp.where(barred, -jnp.inf, values), axis=-1, keepdims=True)
+        return jnp.take_along_axis(tokens, best, axis=-1)[..., 0], values[..., 0]
 
     def advance(self, step: StepFunction, state: _State) -> _State:
         """Every output that has not ended one token longer."""
         logits, cache = step(state.last, state.position, state.cache)
         must = state.forced[:, state.position][:, None]
-        chosen = jnp.where(must == FREE, self.choose(_suppressed(logits, self.suppress), state), must)
-        log_prob = jnp.take_along_axis(logits, chosen[..., None], axis=-1)[..., 0] - jax.nn.logsumexp(logits, axis=-1)
+        chosen, highest = self.choose(logits, state)
+        chosen = jnp.where(must == FREE, chosen, must)
+        log_prob = jnp.take_along_axis(logits, chosen[..., None], axis=-1)[..., 0] - log_normaliser(logits, highest)
         chosen = jnp.where(state.done, 0, chosen)
         return state._replace(
             position=state.position + 1,
@@ -109,12 +114,13 @@ class Sampling(GreedySearch):
         if not self.temperature > 0:
             raise ValueError(f"temperature must be greater than 0, got {self.temperature}")
 
-    def choose(self, logits: jax.Array, state: _State) -> jax.Array:
+    def choose(self, logits: jax.Array, state: _State) -> tuple[jax.Array, jax.Array]:
         """Drawn from the distribution that truncation leaves."""
-        values, ids = truncate(logits / self.temperature, self.top_k, self.top_p)
+        free = _suppressed(logits, self.suppress)
+        values, ids = truncate(free / self.temperature, self.top_k, self.top_p)
         step_keys = jax.vmap(jax.random.fold_in, (0, None))(state.keys, state.position)
         drawn = jax.vmap(lambda key, row: jax.random.categorical(key, row, axis=-1))(step_keys, values)
-        return jnp.take_along_axis(ids, drawn[..., None], axis=-1)[..., 0]
+        return jnp.take_along_axis(ids, drawn[..., None], axis=-1)[..., 0], logits.max(axis=-1)
 
 
 def _suppressed(logits: jax.Array, suppress: tuple[int, ...]) -> jax.Array:

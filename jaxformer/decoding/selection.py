@@ -1,4 +1,4 @@
-"""Choosing among the vocabulary: an exact top-k that is fast on every device, top-k and top-p truncation.
+"""Choosing among the vocabulary: an exact top-k that is fast on every device, its normaliser, truncation.
 
 Not for drawing random numbers or for keeping hypotheses.
 """
@@ -44,6 +44,14 @@ def top_k(values: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     candidates = jnp.where(indices < size, candidates, -jnp.inf)
     best, places = jax.lax.top_k(candidates, k)
     return best, jnp.take_along_axis(indices, places, axis=-1).astype(jnp.int32)
+
+
+def log_normaliser(logits: jax.Array, highest: jax.Array) -> jax.Array:
+    """The logarithm of the sum of exponentials of `logits` [*, V], whose maximum [*] is known: one pass instead of two.
+
+    At least `highest`, in floating point too: no log-softmax of it is above 0.
+    """
+    return highest + jnp.log(jnp.exp(logits - highest[..., None]).sum(axis=-1))
 
 
 def truncate(logits: jax.Array, k: int, p: float) -> tuple[jax.Array, jax.Array]:
