@@ -36,7 +36,7 @@ class Progress:
       iterator: the data iterator's state after them.
       batches: what that state counts: the prepared data and the shapes of its batches.
       window: sums and weights of every metric since the last record of the log.
-      tokens: real target tokens trained on so far.
+      tokens: real target tokens trained on so far, by all processes together.
       evaluated: the step of the last validation, 0 for none.
       scores: what that validation found.
       best: the best value of the watched metric so far; None before the first.
@@ -84,7 +84,7 @@ class _Pending(NamedTuple):
 
     step: int
     metrics: Any
-    counts: dict[str, int]
+    counts: dict[str, float]
     timed: bool
 
 
@@ -203,7 +203,7 @@ class Loop:
             step, metrics, counts, timed = self._pending.popleft()
             fetched = jax.device_get(metrics)
             self.progress.add(fetched)
-            self.progress.tokens += counts["target_tokens"]
+            self.progress.tokens += int(counts["target_tokens"])
             if timed:
                 self._throughput.update(**counts)
             for hook in self._step_hooks:
