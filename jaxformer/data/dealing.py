@@ -18,9 +18,9 @@ from jaxformer.data.bucketing import Shape, WindowPlan
 def even_order(sizes: np.ndarray) -> np.ndarray:
     """An order of rows whose halves, quarters, eighths, ... have sums that are as equal as can be.
 
-    The rows, m * 2^k of them with m odd, are dealt to 2^k groups in m rounds, the largest first: in each round the group
-    with the smallest sum comes first (the rule LPT of Graham 1969, with equal numbers). Then groups are paired, the one
-    of the largest sum with that of the smallest, and the pairs paired again, up to the whole.
+    The rows, m * 2^k of them with m odd, are dealt to 2^k groups in m rounds, the largest first: in each round the
+    group with the smallest sum comes first (the rule LPT of Graham 1969, with equal numbers). Then groups are paired,
+    the one of the largest sum with that of the smallest, and the pairs paired again, up to the whole.
 
     Args:
       sizes: int [batches, B], of the rows.
