@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
+import jax
 import numpy as np
 
 from jaxformer.types import Batch
@@ -128,7 +129,9 @@ class DeviceFeed:
             while not self._stop.is_set():
                 batch = next(self._pipeline)
                 counts = self._count(batch, self._pipeline.row_tokens)
-                self._put(Fed(self._place(batch), counts, dict(self._pipeline.get_state())))
+                with jax.transfer_guard_host_to_device("disallow"):  # but for batches, which are placed explicitly
+                    placed = self._place(batch)
+                self._put(Fed(placed, counts, dict(self._pipeline.get_state())))
         except BaseException as error:  # handed to the consumer, StopIteration too
             self._put(error)
 
