@@ -4,8 +4,8 @@
 
 Restoring comes before it and the final evaluation after it, both in `entry`. The loop runs ahead of the device by a few
 steps: metrics are fetched once they are old enough to be finished, so that the device never waits for the host. Nothing
-goes from the host to the device in the loop's thread, which JAX's transfer guard holds: batches come placed by the feed's
-thread. Not for what happens on the way: that is `hooks`.
+goes from the host to the device in the loop's thread, which JAX's transfer guard holds to that: batches come placed by
+the feed's thread. Not for what happens on the way: that is `hooks`.
 """
 
 from __future__ import annotations
