@@ -1,4 +1,7 @@
-"""The flags for GPUs: never over a person's own, never where they might be unknown, and known to the jaxlib here."""
+"""Exchanges beside work: the flags for GPUs, and the room that the compiled step leaves.
+
+Flags are never set over a person's own, never where they might be unknown, and are known to the jaxlib here.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ import pytest
 
 from jaxformer.parallel import overlap
 from jaxformer.parallel.overlap import FLAGS, overlap_on_gpus
+from tests.devices import run_on_eight_devices
+from tests.parallel.test_layouts import _CASE, _QUICKLY
 
 ALL = [f"--{name}={value}" for name, value in FLAGS.items()]
 
@@ -74,3 +79,62 @@ def test_the_jaxlib_here_knows_them_and_a_cpu_does_not_mind() -> None:
     refused = start("--xla_gpu_no_such_flag=true")
     assert refused.returncode != 0
     assert "no_such_flag" in refused.stderr
+
+
+def test_most_of_what_is_summed_can_travel_beside_work() -> None:
+    """In the compiled step most gradients wait for a part of the backward pass alone, and nothing but the end for them.
+
+    Which is used by a scheduler that hides latency; a CPU has none, so that the dependences are looked at.
+    """
+    run_on_eight_devices(_CASE + _QUICKLY + r"""
+    def program(text):
+        '''For every instruction of the main computation: its operands, and how many products and bytes it holds.'''
+        bodies, name = {}, None
+        for line in text.splitlines():
+            if match := re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$", line):
+                name = "ENTRY" if match[1] else match[2]
+                bodies[name] = []
+            elif name and (match := re.match(r"\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\((.*)", line)):
+                bodies[name].append(match.groups())
+
+        def products(op, rest):
+            inside = re.findall(r"(?:calls|to_apply|body)=%?([\w.\-]+)", rest)
+            return (op == "dot") + sum(products(*one[2:]) for body in inside for one in bodies.get(body, []))
+
+        nodes = {}
+        for name, shape, op, rest in bodies["ENTRY"]:
+            operands = re.findall(r"%([\w.\-]+)", rest.partition("), ")[0])
+            size = sum(int(np.prod([int(n) for n in dims.split(",") if n]))
+                       for dims in re.findall(r"\w+\[([\d,]*)\]", shape))
+            nodes[name] = op, operands, products(op, rest), size
+        return nodes
+
+    def reach(nodes, edges, start):
+        found, left = set(), [start]
+        while left:
+            for other in edges.get(left.pop(), ()):
+                if other in nodes and other not in found:
+                    found.add(other)
+                    left.append(other)
+        return found
+
+    for sizes, kind in (({"data": 8}, "all-reduce"), ({"data": 1, "fsdp": 8}, "reduce-scatter")):
+        step, state, batch, _ = make(sizes, {"model": {"num_encoder_layers": 2, "num_decoder_layers": 2}})
+        nodes = program(step.lower(state, batch).compile().as_text())
+        before = {name: node[1] for name, node in nodes.items()}
+        after = {}
+        for name, operands in before.items():
+            for operand in operands:
+                after.setdefault(operand, []).append(name)
+        work = {name for name, node in nodes.items() if node[2]}
+        total = sum(nodes[name][2] for name in work)
+        assert total > 40, total
+        weighed = whole = 0
+        for name, (op, _, _, size) in nodes.items():
+            if op.startswith(kind):
+                beside = work - reach(nodes, before, name) - reach(nodes, after, name)
+                weighed += size * sum(nodes[one][2] for one in beside)
+                whole += size * total
+        print(sizes, weighed / whole)
+        assert weighed > 0.15 * whole, (sizes, weighed / whole)
+    """)

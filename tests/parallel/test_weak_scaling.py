@@ -18,8 +18,8 @@ def test_work_per_device_stays_the_same(axis: str) -> None:
         costs = step.lower(state, batch).compile().cost_analysis()
         found[devices] = costs["flops"], costs["bytes accessed"]
     flops, bytes_ = zip(*found.values())
-    # Sums over devices are counted as one operation for each element, and read and written as arrays are; where matrices
-    # are stored in parts, the update of a part is less work than that of the whole.
+    # Sums over devices are counted as one operation for each element, and read and written as arrays are; where
+    # matrices are stored in parts, the update of a part is less work than that of the whole.
     assert max(flops) < 1.05 * flops[0] and min(flops) > 0.9 * flops[0], found
     assert max(bytes_[1:]) < 1.05 * min(bytes_[1:]) and max(bytes_) < 1.25 * bytes_[0], found
     # And the check can fail: twice the rows a device are not the same work.
