@@ -94,7 +94,9 @@ def run(values: flags.FlagValues, overrides: dict[str, Any]) -> None:
     if values.list:
         print(experiments.listing())
         return
+    from jaxformer.parallel.overlap import overlap_on_gpus
     from jaxformer.parallel.processes import start_processes  # imports JAX only where it starts some
+    overlap_on_gpus()
     process = start_processes(values.join, alone=values.mode != "train")
     config, workdir, reason = select(values, overrides)
     from jaxformer import training  # slow to import: after everything that can be refused without it

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxformer.config import DataConfig
 from jaxformer.data.bucketing import Shape, WindowPlan, assignment, choose_shapes, histogram, plan_buckets
+from jaxformer.data.dealing import deal, imbalance
 from jaxformer.data.packing import pack_shape, plan_packing
 from jaxformer.data.store import TokenizedDataset, ranges
 
@@ -45,6 +46,19 @@ class Window:
         """Real tokens over slots of the batches, both sides together."""
         lengths = (self.data.source_lengths, self.data.target_lengths)
         return sum(int(side.sum(dtype=np.int64)) for side in lengths) / count_slots(self.plan, shapes)
+
+    def row_tokens(self, number: int, shapes: Sequence[Shape]) -> np.ndarray:
+        """int64 [2, B]: real source and target tokens of each row of batch `number`, as all hosts have it together."""
+        part = slice(self.plan.starts[number], self.plan.starts[number + 1])
+        records, rows = self.plan.records[part], self.plan.rows[part]
+        sides = (self.data.source_lengths, self.data.target_lengths)
+        count = shapes[self.plan.shapes[number]].rows
+        return np.stack([np.bincount(rows, side[records], minlength=count) for side in sides]).astype(np.int64)
+
+    def imbalances(self, shapes: Sequence[Shape], parts: int) -> np.ndarray:
+        """float [batches]: how unevenly the real tokens of each batch lie on `parts` devices; see `imbalance`."""
+        rows = (self.row_tokens(number, shapes).sum(axis=0) for number in range(len(self)))
+        return np.array([imbalance(row, parts) for row in rows])
 
 
 class Planner:
@@ -119,7 +133,8 @@ class Planner:
             plan = plan_packing(order, source, target, self.shapes[0], shuffle=random)
         else:
             plan = plan_buckets(order, self._table[source, target], self.shapes, shuffle=random)
-        return Window(data, plan, ranges(starts, counts))
+        sizes = data.source_lengths.astype(np.int64) + data.target_lengths
+        return Window(data, deal(plan, sizes, self.shapes), ranges(starts, counts))
 
 
 def _common(shapes: Sequence[Shape]) -> int:

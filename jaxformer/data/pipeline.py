@@ -87,9 +87,10 @@ class _Place(NamedTuple):
 
 
 class _Placed(NamedTuple):
-    """A batch and the place of the one after it."""
+    """A batch, the real tokens of the rows that all hosts have of it, and the place of the batch after it."""
 
     batch: Batch
+    row_tokens: np.ndarray
     following: _Place
 
 
@@ -135,7 +136,8 @@ class _Batches:
     def __getitem__(self, number: int) -> _Placed:
         zero, epoch, window_number, window = self._find(number)
         batch = read_batch(window.data, window.plan, number - zero, self._planner.shapes, self._shard)
-        return _Placed(batch, _Place(epoch, window_number, number - zero + 1))
+        row_tokens = window.row_tokens(number - zero, self._planner.shapes)
+        return _Placed(batch, row_tokens, _Place(epoch, window_number, number - zero + 1))
 
     def close(self) -> None:
         self._executor.shutdown(wait=True, cancel_futures=True)
@@ -157,6 +159,8 @@ class BatchPipeline(Iterator[Batch]):
       shapes: shapes of global batches; all that ever come.
       efficiency: real tokens over slots on both sides, of the first window of epoch 0.
       batches_per_epoch: batches in epoch 0, from its first window; epochs may differ by a few.
+      row_tokens: int64 [2, B], real source and target tokens of each row of the batch that came last, of all its rows:
+        every host knows those that the others read.
 
     Raises:
       ValueError: see `Planner`; or hosts that do not divide the rows.
@@ -177,6 +181,7 @@ class BatchPipeline(Iterator[Batch]):
         if not 0 <= shard_index < shard_count:
             raise ValueError(f"shard_index={shard_index} must be at least 0 and less than shard_count={shard_count}")
         variants = [dataset] if isinstance(dataset, TokenizedDataset) else list(dataset)
+        self.row_tokens = np.zeros((2, 0), np.int64)
         self._planner = Planner(
             variants,
             config,
@@ -205,8 +210,12 @@ class BatchPipeline(Iterator[Batch]):
         if self._batches is None:
             self._start()
         placed = next(self._iterator)
-        self._place = placed.following
+        self._place, self.row_tokens = placed.following, placed.row_tokens
         return placed.batch
+
+    def imbalances(self, parts: int) -> np.ndarray:
+        """float [batches]: how unevenly `parts` blocks of rows are filled, over the first window of epoch 0."""
+        return self._planner.window(0, 0).imbalances(self.shapes, parts)
 
     def get_state(self) -> dict[str, int]:
         """Where the next batch stands: `epoch`, `window`, `batch`; batches read ahead do not count."""

@@ -1,4 +1,4 @@
-"""How fast the devices of this process could multiply matrices: the denominator of model FLOPs utilisation (MFU).
+"""How fast the devices of a run could multiply matrices: the denominator of model FLOPs utilisation (MFU).
 
 Accelerators by their data sheets, a CPU by measurement. Not for counting what a step needs (`monitoring.flops`).
 """
@@ -50,6 +50,15 @@ class Peak:
 
     rate: float
     source: str
+
+
+def mesh_peak(precision: str, mesh: Any) -> Peak:
+    """The peak of all devices of a mesh, each process having like ones; see `product_peak`."""
+    own = product_peak(precision, tuple(mesh.local_devices))
+    processes = len({device.process_index for device in mesh.devices.flat})
+    if processes == 1:
+        return own
+    return Peak(own.rate * processes, f"in each of {processes} processes {own.source}")
 
 
 @functools.cache

@@ -73,13 +73,20 @@ class _Counts:
     target_tokens: int = 0
     slots: int = 0
     flops: float = 0.0
+    imbalance: float = 0.0  # summed over those steps that several devices shared
+    shared: int = 0
 
-    def add(self, steps: int, source_tokens: int, target_tokens: int, slots: int, flops: float) -> None:
-        self.steps += steps
-        self.source_tokens += source_tokens
-        self.target_tokens += target_tokens
-        self.slots += slots
+    def add(
+        self, source_tokens: float, target_tokens: float, slots: float, flops: float, imbalance: float | None
+    ) -> None:
+        self.steps += 1
+        self.source_tokens += int(source_tokens)
+        self.target_tokens += int(target_tokens)
+        self.slots += int(slots)
         self.flops += flops
+        if imbalance is not None:
+            self.imbalance += imbalance
+            self.shared += 1
 
     def rates(self, seconds: float, waited: float, peak: float) -> dict[str, float]:
         real = self.source_tokens + self.target_tokens
@@ -92,6 +99,8 @@ class _Counts:
             "train/padding_efficiency": real / self.slots if self.slots else 0.0,
             "train/data_wait": waited * per_second,
         }
+        if self.shared:
+            rates["train/imbalance"] = self.imbalance / self.shared
         if self.flops:
             rates["train/flops_per_second"] = self.flops * per_second
             if peak:
@@ -104,7 +113,7 @@ class Throughput:
 
     Args:
       phases: the clock of the run; only its `TRAINING_PHASES` count as time.
-      peak: FLOP/s that model FLOPs are compared with; 0 where it is not known, and then there is no MFU.
+      peak: FLOP/s of all devices, which model FLOPs are compared with; 0 where it is not known: then there is no MFU.
     """
 
     def __init__(self, phases: PhaseClock, peak: float = 0.0):
@@ -118,19 +127,25 @@ class Throughput:
         return sum(seconds.get(phase, 0.0) for phase in TRAINING_PHASES), seconds.get("data_wait", 0.0)
 
     def update(
-        self, *, source_tokens: int, target_tokens: int, slots: int, flops: float = 0.0, steps: int = 1
+        self,
+        *,
+        source_tokens: float,
+        target_tokens: float,
+        slots: float,
+        flops: float = 0.0,
+        imbalance: float | None = None,
     ) -> None:
-        """Adds a step.
+        """Adds a step; everything is of all devices together, those of other processes included.
 
         Args:
           source_tokens: real ones.
           target_tokens: likewise.
           slots: of both sides together, padding included.
           flops: model FLOPs of the step; 0 where nobody counts them.
-          steps: how many steps that was.
+          imbalance: how much more real tokens the fullest device had than the mean, 0.03 for 3 %; None for one device.
         """
         for counts in (self._window, self._total):
-            counts.add(steps, int(source_tokens), int(target_tokens), int(slots), float(flops))
+            counts.add(source_tokens, target_tokens, slots, flops, imbalance)
 
     def window(self) -> dict[str, float]:
         """Rates since the last call of `window`, and memory now; starts a new window."""

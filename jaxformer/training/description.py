@@ -12,7 +12,7 @@ import jax
 from jaxformer.config import Config
 from jaxformer.data.pipeline import BatchPipeline
 from jaxformer.monitoring.flops import describe_flops
-from jaxformer.monitoring.peaks import product_peak
+from jaxformer.monitoring.peaks import mesh_peak
 from jaxformer.ops.attention import describe_attention
 from jaxformer.parallel.layout import Layout
 from jaxformer.tasks.translation import TranslationTask
@@ -36,10 +36,23 @@ def describe_run(config: Config, task: TranslationTask, pipeline: BatchPipeline,
             f"model: {task.num_parameters:,} parameters, {describe_precision(config.precision, device)}",
             _attention(task, pipeline, config.memory.accumulate * layout.parts("rows")),
             _flops(config, task, pipeline, layout.mesh),
-            f"batches: {shapes} (rows x (source + target)); planned padding efficiency {pipeline.efficiency:.3f}",
+            f"batches: {shapes} (rows x (source + target)); planned padding efficiency {pipeline.efficiency:.3f}"
+            f"{_balance(pipeline, layout)}",
             f"training: {pairs:,} pairs, {pipeline.batches_per_epoch:,} batches an epoch, "
             f"{steps:,} steps = {steps / pipeline.batches_per_epoch:.1f} epochs, devices: {layout.describe()}",
         ]
+    )
+
+
+def _balance(pipeline: BatchPipeline, layout: Layout) -> str:
+    """How evenly real tokens lie on the devices that share the rows, where several do."""
+    parts = layout.parts("rows")
+    if parts == 1:
+        return ""
+    uneven = pipeline.imbalances(parts)
+    return (
+        f"; of {parts} devices the fullest has {uneven.mean():.2%} more real tokens than the mean "
+        f"(in the worst batch {uneven.max():.1%})"
     )
 
 
@@ -65,7 +78,7 @@ def _flops(config: Config, task: TranslationTask, pipeline: BatchPipeline, mesh:
     """Model FLOPs of a middling batch, and what MFU compares them with."""
     rows, source, target = pipeline.shapes[len(pipeline.shapes) // 2]
     text = describe_flops(config.model, task.tokenizer.target_vocabulary_size, rows, source, target)
-    peak = product_peak(config.precision, tuple(mesh.local_devices))
+    peak = mesh_peak(config.precision, mesh)
     against = f"against {peak.rate / 1e9:,.0f} GFLOP/s, {peak.source}" if peak.rate else f"not told: {peak.source}"
     training = config.training
     if training.r_drop:

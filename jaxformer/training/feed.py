@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
+import jax
 import numpy as np
 
 from jaxformer.types import Batch
@@ -20,8 +21,11 @@ from jaxformer.types import Batch
 class Pipeline(Protocol):
     """What the feed needs of `data.pipeline.BatchPipeline`."""
 
+    row_tokens: np.ndarray
+    """int [2, B]: real source and target tokens of each row of the batch that came last, as all hosts have it."""
+
     def __next__(self) -> Batch:
-        """The next host batch."""
+        """The next host batch: this host's rows."""
 
     def get_state(self) -> dict[str, int]:
         """A few integers that say which batch is next."""
@@ -38,23 +42,26 @@ class Fed(NamedTuple):
 
     Attributes:
       batch: on the mesh.
-      counts: `source_tokens` and `target_tokens` (real ones), `slots` on both sides together, and what else a feed's
-        `count` counts.
+      counts: of the whole batch, whatever this host has of it: `source_tokens` and `target_tokens` (real ones), `slots`
+        on both sides together, and what else a feed's `count` counts.
       iterator: the pipeline's state after this batch.
     """
 
     batch: Batch
-    counts: dict[str, int]
+    counts: dict[str, float]
     iterator: dict[str, int]
 
 
-def count_tokens(batch: Batch) -> dict[str, int]:
-    """The counts of a host batch; see `Fed`."""
-    return {
-        "source_tokens": int(np.count_nonzero(batch.source.segment_ids)),
-        "target_tokens": int(np.count_nonzero(batch.target.segment_ids)),
-        "slots": batch.source.tokens.size + batch.target.tokens.size,
-    }
+def count_tokens(batch: Batch, row_tokens: np.ndarray) -> dict[str, float]:
+    """The counts of a batch; see `Fed`.
+
+    Args:
+      batch: this host's rows of it.
+      row_tokens: of all its rows; see `Pipeline`.
+    """
+    source, target = row_tokens.sum(axis=1).tolist()
+    row_slots = batch.source.tokens.shape[1] + batch.target.tokens.shape[1]
+    return {"source_tokens": source, "target_tokens": target, "slots": row_tokens.shape[1] * row_slots}
 
 
 class DeviceFeed:
@@ -64,7 +71,7 @@ class DeviceFeed:
       pipeline: host batches, in order; closed with the feed.
       place: puts a host batch on the device or mesh.
       depth: batches that wait on the device at most.
-      count: the counts of a host batch.
+      count: the counts of a batch, from a host's rows and the tokens of all rows.
 
     An error of the pipeline is raised by the `next` whose batch it concerns. The feed is a context manager.
     """
@@ -75,7 +82,7 @@ class DeviceFeed:
         place: Callable[[Batch], Batch],
         *,
         depth: int = 2,
-        count: Callable[[Batch], dict[str, int]] = count_tokens,
+        count: Callable[[Batch, np.ndarray], dict[str, float]] = count_tokens,
     ) -> None:
         self._pipeline, self._place, self._count = pipeline, place, count
         self._queue: queue.Queue[Fed | BaseException] = queue.Queue(maxsize=depth)
@@ -121,7 +128,10 @@ class DeviceFeed:
         try:
             while not self._stop.is_set():
                 batch = next(self._pipeline)
-                self._put(Fed(self._place(batch), self._count(batch), dict(self._pipeline.get_state())))
+                counts = self._count(batch, self._pipeline.row_tokens)
+                with jax.transfer_guard_host_to_device("disallow"):  # but for batches, which are placed explicitly
+                    placed = self._place(batch)
+                self._put(Fed(placed, counts, dict(self._pipeline.get_state())))
         except BaseException as error:  # handed to the consumer, StopIteration too
             self._put(error)
 

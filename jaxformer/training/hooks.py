@@ -125,8 +125,8 @@ class FirstStep:
 class Log:
     """One record for every window of `every` steps: means over the window, learning rate, speed, memory, utilisation.
 
-    The means are the same in a resumed run: the sums of an unfinished window are part of a checkpoint. Speed and
-    memory are of this process alone.
+    The means are the same in a resumed run: the sums of an unfinished window are part of a checkpoint. Speed is that of
+    all devices together, memory and utilisation are of this process alone.
     """
 
     def __init__(

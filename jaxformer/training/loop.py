@@ -3,8 +3,9 @@
     [evaluation, checkpoint if due] -> next batch -> step -> hooks -> again, until the last step
 
 Restoring comes before it and the final evaluation after it, both in `entry`. The loop runs ahead of the device by a few
-steps: metrics are fetched once they are old enough to be finished, so that the device never waits for the host. Not for
-what happens on the way: that is `hooks`.
+steps: metrics are fetched once they are old enough to be finished, so that the device never waits for the host. Nothing
+goes from the host to the device in the loop's thread, which JAX's transfer guard holds to that: batches come placed by
+the feed's thread. Not for what happens on the way: that is `hooks`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Progress:
       iterator: the data iterator's state after them.
       batches: what that state counts: the prepared data and the shapes of its batches.
       window: sums and weights of every metric since the last record of the log.
-      tokens: real target tokens trained on so far.
+      tokens: real target tokens trained on so far, by all processes together.
       evaluated: the step of the last validation, 0 for none.
       scores: what that validation found.
       best: the best value of the watched metric so far; None before the first.
@@ -84,7 +85,7 @@ class _Pending(NamedTuple):
 
     step: int
     metrics: Any
-    counts: dict[str, int]
+    counts: dict[str, float]
     timed: bool
 
 
@@ -171,6 +172,10 @@ class Loop:
         Raises:
           Interrupted: if a signal asked for it; the state has been saved.
         """
+        with jax.transfer_guard_host_to_device("disallow_explicit"):
+            self._run()
+
+    def _run(self) -> None:
         while True:
             self._boundary()
             if self.done:
@@ -205,7 +210,7 @@ class Loop:
             step, metrics, counts, timed = self._pending.popleft()
             fetched = jax.device_get(metrics)
             self.progress.add(fetched)
-            self.progress.tokens += counts["target_tokens"]
+            self.progress.tokens += int(counts["target_tokens"])
             if timed:
                 self._throughput.update(**counts)
             for hook in self._step_hooks:
@@ -218,7 +223,8 @@ class Loop:
         for hook in self._boundary_hooks:
             if hook.due(self):
                 self._pause()
-                with self._phases.phase(hook.phase):
+                # What happens between steps may place what it needs, such as its own batches, but must say so.
+                with self._phases.phase(hook.phase), jax.transfer_guard_host_to_device("disallow"):
                     hook(self)
                 if self.progress.stopped:
                     self._finish_window()
@@ -229,7 +235,8 @@ class Loop:
         if self._interruption is not None and self._asked_to_stop(self._interruption) and not self.done:
             self._pause()
             if self._saver is not None:
-                self._saver.save(self)
+                with jax.transfer_guard_host_to_device("disallow"):
+                    self._saver.save(self)
             raise Interrupted(self._interruption.requested, self.progress.step)
 
     def _finish_window(self) -> None:
@@ -255,5 +262,6 @@ class Loop:
             return False
         from jax.experimental import multihost_utils
 
-        interruption.requested = int(multihost_utils.process_allgather(interruption.requested).max())
+        with jax.transfer_guard_host_to_device("allow"):  # the message, one number
+            interruption.requested = int(multihost_utils.process_allgather(interruption.requested).max())
         return interruption.requested != 0

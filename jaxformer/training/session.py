@@ -17,10 +17,11 @@ import numpy as np
 
 from jaxformer.config import Config, to_dict
 from jaxformer.data.bucketing import Shape
+from jaxformer.data.dealing import imbalance
 from jaxformer.data.pipeline import BatchPipeline
 from jaxformer.data.prepare import PreparedData
 from jaxformer.monitoring.flops import training_flops
-from jaxformer.monitoring.peaks import product_peak
+from jaxformer.monitoring.peaks import mesh_peak
 from jaxformer.monitoring.progress import Progress as ProgressBar
 from jaxformer.monitoring.throughput import PhaseClock, Throughput, process_start
 from jaxformer.monitoring.trackers import JsonlTracker, TensorBoardTracker, Tracker, Trackers
@@ -87,7 +88,7 @@ class Outcome:
 
     Attributes:
       progress: at the end.
-      speed: rates, seconds of each phase and memory, of this process.
+      speed: rates of all devices together; seconds of each phase and memory, of this process.
       efficiency: real tokens over slots, as planned.
       breakdown: seconds of the parts of a step, if `monitoring.breakdown` asked for them.
     """
@@ -149,7 +150,7 @@ class Session:
         with explained_out_of_memory(lambda: _NO_BREAKDOWN):
             breakdown = self._time_step(state) if config.monitoring.breakdown else {}
         phases = PhaseClock()
-        throughput = Throughput(phases, product_peak(config.precision, tuple(self.layout.mesh.local_devices)).rate)
+        throughput = Throughput(phases, mesh_peak(config.precision, self.layout.mesh).rate)
         with contextlib.ExitStack() as stack:
             place = functools.partial(place_batch, layout=self.layout)
             feed = stack.enter_context(DeviceFeed(self.pipeline, place, count=self._count))
@@ -244,11 +245,14 @@ class Session:
             ))  # fmt: skip
         return found
 
-    def _count(self, batch: Batch) -> dict[str, int]:
-        """Tokens of a host batch, and model FLOPs of a pass."""
-        sizes = (*batch.source.tokens.shape, batch.target.tokens.shape[1])
+    def _count(self, batch: Batch, row_tokens: np.ndarray) -> dict[str, float]:
+        """Tokens, model FLOPs of a pass, and imbalance of a whole batch, of which this host has `batch`."""
+        sizes = (row_tokens.shape[1], batch.source.tokens.shape[1], batch.target.tokens.shape[1])
         flops = training_flops(self.config.model, self.task.tokenizer.target_vocabulary_size, *sizes)
-        return count_tokens(batch) | {"flops": round(flops)}
+        counts = count_tokens(batch, row_tokens) | {"flops": round(flops)}
+        if (parts := self.layout.parts("rows")) > 1:
+            counts["imbalance"] = float(imbalance(row_tokens.sum(axis=0), parts))
+        return counts
 
     def _memory_advice(self) -> str:
         rows, source, target = max(self.pipeline.shapes, key=lambda shape: shape.source_length + shape.target_length)

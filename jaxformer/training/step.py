@@ -78,8 +78,8 @@ def sum_of_gradients(
 
 
 def split_rows(rows: _Tree, parts: int) -> _Tree:
-    """[B, ...] to [A, B / A, ...], rows dealt in turn."""
-    return jax.tree.map(lambda x: jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1), rows)
+    """[B, ...] to [A, B / A, ...], in blocks: batches come with their rows dealt evenly (`data.dealing`)."""
+    return jax.tree.map(lambda x: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]), rows)
 
 
 def _moving_average(ema: Any, params: Any, decay: float, step: jax.Array) -> Any:

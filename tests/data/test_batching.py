@@ -102,3 +102,25 @@ def test_a_window_holds_whole_blocks_in_a_shuffled_order(window: int) -> None:
     if window == 700:
         other = plan_epoch(dataset(), config(), seed=1, epoch=1)
         assert set(other.windows[0].records.tolist()) != set(plan.windows[0].records.tolist())
+
+
+@pytest.mark.parametrize(
+    ("divisor", "length_divisor", "message"),
+    [
+        (3, 1, r"have 16 rows, which do not divide into 3 .*mesh\.data x mesh\.fsdp so that the product divides 16"),
+        (1, 5, r"are 64 tokens long, which do not divide into 5 parts: choose a --config\.mesh\.context that"),
+    ],
+)
+def test_a_run_continues_on_devices_over_which_its_batches_divide(
+    divisor: int, length_divisor: int, message: str
+) -> None:
+    packed = config(batching="pack")
+    shapes = Planner([dataset()], packed, seed=0).shapes
+    assert Planner([dataset()], packed, seed=0, divisor=8, length_divisor=2, shapes=shapes).shapes == shapes
+    with pytest.raises(ValueError, match=message):
+        Planner([dataset()], packed, seed=0, divisor=divisor, length_divisor=length_divisor, shapes=shapes)
+
+
+def test_packed_rows_that_do_not_divide_over_the_devices_are_refused_with_what_would() -> None:
+    with pytest.raises(ValueError, match=r"batch_tokens=1024 .* in multiples of 3 .* to 960 or 1152"):
+        Planner([dataset()], config(batching="pack"), seed=0, divisor=3)

@@ -209,3 +209,16 @@ def test_multi30k_is_batched_tightly(settings: dict, least: float, tmp_path_fact
         assert max(batch.source.tokens.size, batch.target.tokens.size) <= data_config.batch_tokens
     held = evaluation_batches(tokenize(data.validation, data.tokenizer, max_length=128), data_config)
     assert sum(int(((b.target.positions == 0) & (b.target.weights == 1)).sum()) for b in held) == 1014
+
+
+@pytest.mark.parametrize("kind", ["bucket", "pack"])
+def test_every_host_knows_the_tokens_of_all_rows(kind: str) -> None:
+    settings, shards = config(batching=kind), 4
+    hosts = [BatchPipeline(dataset(500), settings, seed=3, shard_index=i, shard_count=shards) for i in range(shards)]
+    for _ in range(hosts[0].batches_per_epoch):
+        whole = stacked([next(host) for host in hosts])
+        for host in hosts:
+            for side, tokens in zip((whole.source, whole.target), host.row_tokens, strict=True):
+                np.testing.assert_array_equal(np.count_nonzero(side.segment_ids, axis=1), tokens)
+    for host in hosts:
+        host.close()

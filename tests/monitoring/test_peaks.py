@@ -1,9 +1,10 @@
 """The peak that MFU is compared with: by data sheet, or measured on a CPU."""
 
 import jax
+import numpy as np
 import pytest
 
-from jaxformer.monitoring.peaks import data_sheet_rate, measured_rate, product_peak
+from jaxformer.monitoring.peaks import data_sheet_rate, measured_rate, mesh_peak, product_peak
 
 
 @pytest.mark.parametrize(
@@ -39,3 +40,17 @@ def test_a_cpu_is_measured_once():
 def test_a_measurement_is_at_least_one_product(monkeypatch):
     monkeypatch.setattr("jaxformer.monitoring.peaks._SECONDS", -1.0)
     assert 1e8 < measured_rate("float32") < 1e15
+
+
+def test_the_peak_of_several_processes_is_that_of_all():
+    class Device:
+        platform, device_kind = "gpu", "NVIDIA H200"
+
+        def __init__(self, process):
+            self.process_index = process
+
+    class Mesh:
+        devices = np.array([[Device(0), Device(0)], [Device(1), Device(1)]])
+        local_devices = tuple(devices[0])
+
+    assert mesh_peak("bf16", Mesh).rate == 4 * 989e12

@@ -128,3 +128,14 @@ def test_without_a_known_peak_there_is_no_mfu():
     window = throughput.window()
     assert window["train/flops_per_second"] == 5.0
     assert "train/mfu" not in window
+
+
+def test_imbalance_is_a_mean_over_the_steps_that_devices_shared():
+    throughput = Throughput(PhaseClock(Clock()))
+    counts = {"source_tokens": 1, "target_tokens": 1, "slots": 2}
+    throughput.update(**counts, imbalance=0.01)
+    throughput.update(**counts, imbalance=0.03)
+    assert throughput.window()["train/imbalance"] == pytest.approx(0.02)
+    throughput.update(**counts)
+    assert "train/imbalance" not in throughput.window(), "one device has nobody to be compared with"
+    assert throughput.total()["train/imbalance"] == pytest.approx(0.02)

@@ -159,6 +159,8 @@ def test_each_device_holds_its_share() -> None:
 
 def test_what_travels_is_what_theory_says() -> None:
     run_on_eight_devices(_CASE + _QUICKLY + """
+    from jaxformer.parallel.traffic import exchanges
+
     KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 
     def sent(sizes):
@@ -172,10 +174,13 @@ def test_what_travels_is_what_theory_says() -> None:
                 found[match[2]] += [int(np.prod([int(n) for n in shape.split(",") if n])) for shape in shapes]
         held = [leaf.addressable_shards[0].data for leaf in jax.tree.leaves(state.params)]
         traced = str(jax.make_jaxpr(lambda *given: step(*given))(state, batch)).count("all_gather[")
-        return found, held, layout, traced
+        slots = SLOTS // layout.parts("length")
+        shape = (ROWS // layout.parts("rows"), slots, slots)
+        theory = exchanges(layout, state.params, CONFIG.model, shape, itemsize=4)
+        return found, held, layout, traced, theory
 
     for sizes in LAYOUTS:
-        found, held, layout, traced = sent(sizes)
+        found, held, layout, traced, theory = sent(sizes)
         size = lambda axis: layout.mesh.shape[axis]
         rows, slots = ROWS // layout.parts("rows"), SLOTS // size("context")
         matrices = sorted(x.size for x in held if x.ndim == 2)
@@ -205,6 +210,18 @@ def test_what_travels_is_what_theory_says() -> None:
         numbers = 3 * rows * slots + D if size("tensor") > 1 else 0
         total = sum(found["all-reduce"])
         assert 0 < total - gradients - activations - numbers <= 3 * len(held), (sizes, total, gradients, activations)
+
+        # `parallel.traffic` says the same.
+        said = lambda kind, what=None: sum(
+            one.elements for one in theory if one.kind == kind and what in (None, one.what))
+        assert said("all-reduce", "gradients") == gradients * bool(layout.batch_axes), (sizes, theory)
+        assert said("all-reduce") - said("all-reduce", "gradients") == activations, (sizes, theory)
+        assert said("reduce-scatter") == size("fsdp") * sum(found["reduce-scatter"]), (sizes, theory)
+        assert said("all-to-all") == exchanged, (sizes, theory)
+        tables = sum(x.size * size("fsdp") for x in held if x.ndim == 2 and x.shape[0] * size("tensor") in (48, 16))
+        once = sum(found["all-gather"]) - sum(segments)
+        assert said("all-gather") == 2 * once - tables * stored, (sizes, theory)
+        assert sum(one.count for one in theory if one.kind == "all-gather") == traced - 3 * bool(segments), sizes
     """)
 
 

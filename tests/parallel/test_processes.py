@@ -48,6 +48,15 @@ def _losses(workdir: Path) -> list[float]:
     return [record["train/loss"] for record in records if "train/loss" in record]
 
 
+def _counted(workdir: Path) -> dict[str, float]:
+    """What a run says of its batches, all processes together."""
+    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    filled = [record["train/padding_efficiency"] for record in records if "train/padding_efficiency" in record]
+    uneven = [record["train/imbalance"] for record in records if "train/imbalance" in record]
+    tokens = json.loads((workdir / "result.json").read_text())["target_tokens"]
+    return {"target tokens": tokens, "padding efficiency": filled[-1], "imbalance": uneven[-1]}
+
+
 def _saved(workdir: Path) -> int:
     """The newest complete checkpoint; 0 if there is none."""
     return max((int(folder.name) for folder in workdir.glob("checkpoints/*") if folder.name.isdigit()), default=0)
@@ -73,11 +82,11 @@ STEPS = {
 
 
 @pytest.fixture(scope="module")
-def alone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
-    """The losses of one process with eight devices."""
+def alone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of one process with eight devices."""
     workdir = tmp_path_factory.mktemp("alone") / "run"
     _end(_start(8, "", data, workdir, **STEPS))
-    return _losses(workdir)
+    return workdir
 
 
 @pytest.mark.parametrize(
@@ -90,7 +99,9 @@ def test_two_processes_of_four_devices_are_one_of_eight(data, alone, tmp_path, m
     written = _end(*(_start(4, f"{i}/2@{address}", data, tmp_path / "run", **STEPS, **mesh) for i in range(2)))
     if mesh:
         _end(_start(8, "", data, tmp_path / "one", **STEPS, **mesh))
-    assert _losses(tmp_path / "run") == pytest.approx(_losses(tmp_path / "one") if mesh else alone, rel=2e-6)
+    one = tmp_path / "one" if mesh else alone
+    assert _losses(tmp_path / "run") == pytest.approx(_losses(one), rel=2e-6)
+    assert _counted(tmp_path / "run") == _counted(one), "each process counts what all of them do"
     assert "step 1 was done" in written[0]
 
 
@@ -104,7 +115,7 @@ def test_a_run_of_eight_devices_continues_on_fewer_and_on_another_mesh(data, alo
         shutil.rmtree(workdir / "checkpoints" / "20")
         written = _end(_start(devices, "", data, workdir, **STEPS, **mesh))
         assert "restored step 10" in written[0]
-        assert _losses(workdir) == pytest.approx(alone, rel=2e-5)
+        assert _losses(workdir) == pytest.approx(_losses(alone), rel=2e-5)
 
 
 @pytest.mark.slow

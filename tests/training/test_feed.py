@@ -30,6 +30,7 @@ class Counter:
         if self.next == self.fails_at:
             raise ValueError(f"batch {self.next} is broken")
         self.next += 1
+        self.row_tokens = np.array([[3, 4], [2, 1]])  # another host has the second row
         return Batch(_sequences(self.next - 1, 3, 5), _sequences(self.next - 1, 2, 4))
 
     def get_state(self) -> dict[str, int]:
@@ -48,7 +49,7 @@ def test_batches_come_in_order_with_the_state_after_each():
             fed = next(feed)
             assert int(fed.batch.source.tokens[0, 0]) == index
             assert fed.iterator == {"index": index + 1}, "the state must not be ahead of the batch it came with"
-            assert fed.counts == {"source_tokens": 3, "target_tokens": 2, "slots": 9}
+            assert fed.counts == {"source_tokens": 7, "target_tokens": 3, "slots": 18}, "of both hosts together"
 
 
 def test_the_thread_runs_ahead_by_the_depth_and_no_further():

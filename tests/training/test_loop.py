@@ -155,7 +155,7 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one_bit_for_bit(tmp_path)
     for one, other in zip(_leaves(part.state), _leaves(whole.state), strict=True):
         np.testing.assert_array_equal(one, other)
     assert part.progress.iterator == whole.progress.iterator == {"index": STEPS}
-    assert part.progress.tokens == whole.progress.tokens == 2 * STEPS
+    assert part.progress.tokens == whole.progress.tokens == 3 * STEPS, "of both hosts together"
 
 
 def test_an_interruption_saves_the_very_step_and_carries_the_exit_code(tmp_path):
@@ -337,7 +337,7 @@ def test_a_stage_begins_at_its_step_and_counts_its_passes_and_its_compilations()
     throughput = Throughput(phases)
     seen = []
     throughput.update = lambda **counts: seen.append(counts["flops"])
-    count = lambda batch: count_tokens(batch) | {"flops": 7}  # noqa: E731
+    count = lambda batch, rows: count_tokens(batch, rows) | {"flops": 7}  # noqa: E731
     stages = [Stage(0, step("early")), Stage(3, step("late"), passes=2)]
     with DeviceFeed(Counter(), lambda batch: place_batch(batch, LAYOUT), count=count) as feed:
         loop = Loop(stages, _new_state(), Progress(), feed, num_steps=6, phases=phases, throughput=throughput)

@@ -1,0 +1,30 @@
+"""As devices and the batch grow together, the work of each device stays what it was: counted, not timed."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.devices import run_on_eight_devices
+from tests.parallel.test_layouts import _CASE
+
+
+@pytest.mark.parametrize("axis", ["data", "fsdp"])
+def test_work_per_device_stays_the_same(axis: str) -> None:
+    run_on_eight_devices(_CASE + f"""
+    found = {{}}
+    for devices in (1, 2, 4, 8):
+        ROWS = 8 * devices
+        step, state, batch, _ = make({{"data": 1, {axis!r}: devices}})
+        costs = step.lower(state, batch).compile().cost_analysis()
+        found[devices] = costs["flops"], costs["bytes accessed"]
+    flops, bytes_ = zip(*found.values())
+    # Sums over devices are counted as one operation for each element, and read and written as arrays are; where
+    # matrices are stored in parts, the update of a part is less work than that of the whole.
+    assert max(flops) < 1.05 * flops[0] and min(flops) > 0.9 * flops[0], found
+    assert max(bytes_[1:]) < 1.05 * min(bytes_[1:]) and max(bytes_) < 1.25 * bytes_[0], found
+    # And the check can fail: twice the rows a device are not the same work.
+    ROWS = 32
+    step, state, batch, _ = make({{"data": 1, {axis!r}: 2}})
+    twice = step.lower(state, batch).compile().cost_analysis()["flops"]
+    assert twice > 1.7 * found[2][0], (twice, found)
+    """)
