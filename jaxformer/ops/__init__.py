@@ -1,22 +1,37 @@
 """Array functions without parameters: they know no module, no config and no flag."""
 
 from jaxformer.ops.attention import Mask, attention, decode_attention
-from jaxformer.ops.cross_entropy import cross_entropy
+from jaxformer.ops.cross_entropy import cross_entropy, weigh_classes
 from jaxformer.ops.dropout import dropout, fold_seed
 from jaxformer.ops.linear_cross_entropy import linear_cross_entropy, r_drop_cross_entropy
+from jaxformer.ops.losses import (
+    absolute_error,
+    binary_cross_entropy,
+    huber,
+    multi_label_cross_entropy,
+    quantile,
+    squared_error,
+)
 from jaxformer.ops.positions import apply_rotary, sinusoidal_positions
 from jaxformer.ops.shift import shift_right
 
 __all__ = [
     "Mask",
+    "absolute_error",
     "apply_rotary",
     "attention",
+    "binary_cross_entropy",
     "cross_entropy",
     "decode_attention",
     "dropout",
     "fold_seed",
+    "huber",
     "linear_cross_entropy",
+    "multi_label_cross_entropy",
+    "quantile",
     "r_drop_cross_entropy",
     "shift_right",
     "sinusoidal_positions",
+    "squared_error",
+    "weigh_classes",
 ]
