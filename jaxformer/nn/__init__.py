@@ -6,12 +6,14 @@ pure function of its parameters, its inputs and the seed.
 
 from jaxformer.nn.attention import CrossAttention, DecodingMemory, KeyValues, SelfAttention
 from jaxformer.nn.blocks import DecoderBlock, EncoderBlock
-from jaxformer.nn.embedding import Embedding
+from jaxformer.nn.embedding import Embedding, ValueEmbedding
 from jaxformer.nn.feed_forward import FeedForward
+from jaxformer.nn.heads import ChannelHead, PooledHead, TokenHead
 from jaxformer.nn.residual import Residual, make_norm
 from jaxformer.nn.stack import Stack
 
 __all__ = [
+    "ChannelHead",
     "CrossAttention",
     "DecoderBlock",
     "DecodingMemory",
@@ -19,8 +21,11 @@ __all__ = [
     "EncoderBlock",
     "FeedForward",
     "KeyValues",
+    "PooledHead",
     "Residual",
     "SelfAttention",
     "Stack",
+    "TokenHead",
+    "ValueEmbedding",
     "make_norm",
 ]
