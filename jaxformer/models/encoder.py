@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxformer.config import ModelConfig
-from jaxformer.nn import Embedding, EncoderBlock, Stack, ValueEmbedding, make_norm
+from jaxformer.nn import Embedding, EncoderBlock, LearnedWeights, Stack, ValueEmbedding, make_norm
 from jaxformer.nn.dropout import dropout
 from jaxformer.ops import Mask, fold_seed
 from jaxformer.parallel.sharding import whole_length
@@ -108,10 +108,14 @@ class EncoderWithHeads(nnx.Module):
     Args:
       encoder: see `Encoder`.
       heads: by name, with the interface of `nn.TokenHead`.
+      part_weights: of the heads' losses, where these are learned, so that they are trained with the rest.
     """
 
-    def __init__(self, encoder: Encoder, heads: Mapping[str, nnx.Module]) -> None:
+    def __init__(
+        self, encoder: Encoder, heads: Mapping[str, nnx.Module], part_weights: LearnedWeights | None = None
+    ) -> None:
         self.encoder = encoder
+        self.part_weights = part_weights
         self.names = tuple(sorted(heads))
         self.heads = nnx.Dict({name: heads[name] for name in self.names})
 

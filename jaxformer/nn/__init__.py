@@ -9,6 +9,7 @@ from jaxformer.nn.blocks import DecoderBlock, EncoderBlock
 from jaxformer.nn.embedding import Embedding, ValueEmbedding
 from jaxformer.nn.feed_forward import FeedForward
 from jaxformer.nn.heads import ChannelHead, PooledHead, TokenHead
+from jaxformer.nn.multi_task import LearnedWeights
 from jaxformer.nn.residual import Residual, make_norm
 from jaxformer.nn.stack import Stack
 
@@ -21,6 +22,7 @@ __all__ = [
     "EncoderBlock",
     "FeedForward",
     "KeyValues",
+    "LearnedWeights",
     "PooledHead",
     "Residual",
     "SelfAttention",

@@ -1,4 +1,4 @@
-"""What enters a network: tokens or numbers as vectors, with position signals; and the output projection tied to tokens."""
+"""What enters a network: tokens or numbers as vectors, with positions; and the output projection tied to tokens."""
 
 from __future__ import annotations
 

@@ -7,11 +7,12 @@ from jaxformer.ops.linear_cross_entropy import linear_cross_entropy, r_drop_cros
 from jaxformer.ops.losses import (
     absolute_error,
     binary_cross_entropy,
-    huber,
+    huber_loss,
     multi_label_cross_entropy,
-    quantile,
+    quantile_loss,
     squared_error,
 )
+from jaxformer.ops.multi_task import uncertainty_total, weighted_total
 from jaxformer.ops.positions import apply_rotary, sinusoidal_positions
 from jaxformer.ops.shift import shift_right
 
@@ -25,13 +26,15 @@ __all__ = [
     "decode_attention",
     "dropout",
     "fold_seed",
-    "huber",
+    "huber_loss",
     "linear_cross_entropy",
     "multi_label_cross_entropy",
-    "quantile",
+    "quantile_loss",
     "r_drop_cross_entropy",
     "shift_right",
     "sinusoidal_positions",
     "squared_error",
+    "uncertainty_total",
     "weigh_classes",
+    "weighted_total",
 ]

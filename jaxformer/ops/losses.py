@@ -34,7 +34,8 @@ def binary_cross_entropy(
       logits: [*], any floating dtype; above 0 means yes.
       labels: [*], 1 for yes and 0 for no, or a probability.
       weights: float32 [*].
-      positive_weight: what a yes counts for, where it is rarer than a no: scalar, or one for each of the last dimension.
+      positive_weight: what a yes counts for, where it is rarer than a no: scalar, or one for each of the last
+        dimension.
 
     Returns:
       The weighted sums; divide by `weights.sum()` for means.
@@ -86,7 +87,7 @@ def absolute_error(predictions: jax.Array, targets: jax.Array, weights: jax.Arra
     return (weights * jnp.abs(predictions - targets)).sum()
 
 
-def huber(predictions: jax.Array, targets: jax.Array, weights: jax.Array, *, delta: float = 1.0) -> jax.Array:
+def huber_loss(predictions: jax.Array, targets: jax.Array, weights: jax.Array, *, delta: float = 1.0) -> jax.Array:
     """Weighted sum of e**2 / 2 for errors e up to `delta`, and of delta * (e - delta / 2) beyond (Huber 1964).
 
     Args:
@@ -105,10 +106,10 @@ def huber(predictions: jax.Array, targets: jax.Array, weights: jax.Array, *, del
     return (weights * (0.5 * small**2 + delta * (error - small))).sum()
 
 
-def quantile(
+def quantile_loss(
     predictions: jax.Array, targets: jax.Array, weights: jax.Array, *, quantiles: Sequence[float]
 ) -> jax.Array:
-    """Weighted sum of the pinball loss (Koenker and Bassett 1978, equation 3.1), a mean over the Q quantiles.
+    """Weighted sum of the pinball loss (Koenker and Bassett 1978), a mean over the Q quantiles.
 
     Its minimum is where a share q of the targets lies below the prediction of quantile q.
 

@@ -14,9 +14,9 @@ from jaxformer.ops import (
     absolute_error,
     binary_cross_entropy,
     cross_entropy,
-    huber,
+    huber_loss,
     multi_label_cross_entropy,
-    quantile,
+    quantile_loss,
     squared_error,
     weigh_classes,
 )
@@ -38,8 +38,8 @@ CASES = {
     "multi-label": (lambda z, y, w: multi_label_cross_entropy(z, y, w, positive_weights=RARE).loss, ANSWERS, ROWS),
     "squared": (squared_error, NUMBERS, EACH),
     "absolute": (absolute_error, NUMBERS, EACH),
-    "huber": (functools.partial(huber, delta=0.7), NUMBERS, EACH),
-    "quantile": (functools.partial(quantile, quantiles=QUANTILES), NUMBERS[:, 0], ROWS),
+    "huber": (functools.partial(huber_loss, delta=0.7), NUMBERS, EACH),
+    "quantile": (functools.partial(quantile_loss, quantiles=QUANTILES), NUMBERS[:, 0], ROWS),
 }
 """A loss of OUTPUTS, its targets and its weights."""
 
@@ -99,10 +99,9 @@ def test_small_cases_by_hand():
     one = jnp.ones(2)
     np.testing.assert_allclose(squared_error(jnp.array([1.0, 5.0]), jnp.array([3.0, 5.5]), one), 4.25)
     np.testing.assert_allclose(absolute_error(jnp.array([1.0, 5.0]), jnp.array([3.0, 5.5]), 2 * one), 5.0)
-    np.testing.assert_allclose(huber(jnp.array([1.0, 5.0]), jnp.array([3.0, 5.5]), one), 1.5 + 0.125)
-    np.testing.assert_allclose(
-        quantile(jnp.array([[1.0, 4.0]]), jnp.array([2.0]), one[:1], quantiles=(0.1, 0.9)), (0.1 + 0.2) / 2, rtol=1e-6
-    )
+    np.testing.assert_allclose(huber_loss(jnp.array([1.0, 5.0]), jnp.array([3.0, 5.5]), one), 1.5 + 0.125)
+    pinball = quantile_loss(jnp.array([[1.0, 4.0]]), jnp.array([2.0]), one[:1], quantiles=(0.1, 0.9))
+    np.testing.assert_allclose(pinball, (0.1 + 0.2) / 2, rtol=1e-6)
     sums = binary_cross_entropy(jnp.array([0.0, -2.0]), jnp.array([1, 0]), one)
     np.testing.assert_allclose(sums.loss, np.log(2) + np.log1p(np.exp(-2)), rtol=1e-6)
     assert sums.correct == 1.0  # a logit of 0 says no
@@ -114,7 +113,7 @@ def test_small_cases_by_hand():
 
 def test_the_pinball_loss_is_least_at_the_quantiles():
     targets = jnp.asarray(np.sort(RNG.exponential(size=101)), jnp.float32)  # so that the quantiles are among them
-    total = lambda z: quantile(jnp.broadcast_to(z, (101, 3)), targets, jnp.ones(101), quantiles=(0.1, 0.5, 0.9))  # noqa: E731
+    total = lambda z: quantile_loss(jnp.broadcast_to(z, (101, 3)), targets, jnp.ones(101), quantiles=(0.1, 0.5, 0.9))  # noqa: E731
     best = jnp.asarray(np.quantile(targets, (0.1, 0.5, 0.9)), jnp.float32)
     for step in (-0.05, 0.05):
         assert all(total(best.at[i].add(step)) > total(best) for i in range(3))
@@ -142,13 +141,13 @@ def test_sums_of_16_bit_numbers_are_float32(name):
 
 
 def test_mistakes_are_refused():
-    column = OUTPUTS[:, :1]
+    column, numbers = OUTPUTS[:, :1], NUMBERS[:, 0]
     for wrong, message in (
         (lambda: squared_error(column, NUMBERS[:, 0], ROWS), r"predictions \(11, 1\), targets \(11,\)"),
         (lambda: binary_cross_entropy(column, ANSWERS[:, 0], ROWS), "must have one shape"),
-        (lambda: huber(OUTPUTS, NUMBERS, EACH, delta=0.0), "delta .* greater than 0, got 0.0"),
-        (lambda: quantile(OUTPUTS, NUMBERS[:, 0], ROWS, quantiles=(0.1, 0.5, 1.0)), r"between 0 and 1, got \(0.1"),
-        (lambda: quantile(OUTPUTS, NUMBERS[:, 0], ROWS, quantiles=(0.5,)), "3 predictions a target .* 1 quantiles"),
+        (lambda: huber_loss(OUTPUTS, NUMBERS, EACH, delta=0.0), "delta .* greater than 0, got 0.0"),
+        (lambda: quantile_loss(OUTPUTS, numbers, ROWS, quantiles=(0.1, 0.5, 1.0)), r"between 0 and 1, got \(0.1"),
+        (lambda: quantile_loss(OUTPUTS, numbers, ROWS, quantiles=(0.5,)), "3 predictions a target .* 1 quantiles"),
     ):
         with pytest.raises(ValueError, match=message):
             wrong()
