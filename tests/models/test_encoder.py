@@ -21,7 +21,8 @@ C = 3
 
 
 def _encoder(changes=None, **inputs):
-    return Encoder(dataclasses.replace(SMALL, **(changes or {})), **(inputs or {"vocabulary_size": V}), rngs=nnx.Rngs(0))
+    config = dataclasses.replace(SMALL, **(changes or {}))
+    return Encoder(config, **(inputs or {"vocabulary_size": V}), rngs=nnx.Rngs(0))
 
 
 def _series(rows):
@@ -73,7 +74,8 @@ def test_packed_equals_unpacked_and_padding_changes_nothing(kind, changes):
 
 def test_numbers_are_projected_and_given_a_position():
     layer = ValueEmbedding(C, 8, rngs=nnx.Rngs(0))
-    values, positions = np.random.default_rng(0).normal(size=(2, 4, C)).astype(np.float32), np.tile(np.arange(4), (2, 1))
+    values = np.random.default_rng(0).normal(size=(2, 4, C)).astype(np.float32)
+    positions = np.tile(np.arange(4), (2, 1))
     expected = values @ layer.project.kernel[...] + sinusoidal_positions(jnp.asarray(positions), 8)
     np.testing.assert_allclose(layer(values, positions), expected, atol=1e-5)
     wide = ValueEmbedding(64, 128, position="rotary", rngs=nnx.Rngs(0))
