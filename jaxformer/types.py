@@ -8,12 +8,14 @@ Legend, used in every signature and docstring of the library:
     S  source length           K  key/value heads          L  layers
     T  target length           H  size of one head         W  beam width
     D  model width (d_model)   F  feed-forward width       *  any leading dimensions
+    C  channels of a series    G  sequences in a row       E  outputs of a head
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -61,6 +63,60 @@ class Batch:
 
     source: Sequences
     target: Sequences
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """Rows of vectors of numbers: measurements, or patches of them; packed as `Sequences` are.
+
+    Attributes:
+      values: float32 [B, S, C], anything where there is padding.
+      positions: int32 [B, S], position within its own sequence, from 0.
+      segment_ids: int32 [B, S], 1, 2, ... for the packed sequences of a row, 0 for padding.
+    """
+
+    values: Array
+    positions: Array
+    segment_ids: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PositionLabels:
+    """What is wanted at every position. Anything may stand where the weight is 0: padding, and what is not scored.
+
+    Attributes:
+      values: [B, S] or [B, S, E]: classes (int32), or numbers.
+      weights: float32 [B, S], the weight of each position in losses and metrics.
+    """
+
+    values: Array
+    weights: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class RowLabels:
+    """What is wanted of whole sequences: of rows, so that devices which split sequences have them whole.
+
+    Attributes:
+      values: [B, G] or [B, G, E]: of each of the G sequences that a row may hold (1 where none are packed), classes
+        (int32) or numbers; or [B, T], a forecast's T steps.
+      weights: float32 [B, G] or [B, T], 0 where there is no such sequence, or its label is not known.
+    """
+
+    values: Array
+    weights: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LabelledBatch:
+    """One frozen batch for an encoder: inputs, and what is wanted of them by name; all share the row dimension B."""
+
+    inputs: Sequences | Series
+    labels: Mapping[str, PositionLabels] | Mapping[str, RowLabels]
 
 
 class Mean(NamedTuple):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxformer.config import ModelConfig
+from jaxformer.models.encoder import encode_rows
 from jaxformer.nn import DecoderBlock, DecodingMemory, Embedding, EncoderBlock, Norm, Stack
 from jaxformer.nn.dropout import dropout
 from jaxformer.ops import Mask, fold_seed, shift_right
@@ -133,10 +134,8 @@ class EncoderDecoder(nnx.Module):
         """The source rows [B, S] encoded, [B, S, D]. `seed`: uint32 for dropout, one or one for each row; or None."""
         embedding = self.target_embedding if self.config.share_embeddings else self.source_embedding
         x = embedding(source.tokens, source.positions, source=True)
-        x = dropout(x, self.config.dropout, fold_seed(seed, 0))
-        mask = Mask.segments(whole_length(source.segment_ids))
-        x = self.encoder(x, source.positions, mask, seed=fold_seed(seed, 1))
-        return self.encoder_norm(x) if self.config.norm_position == "pre" else x
+        norm = self.encoder_norm if self.config.norm_position == "pre" else None
+        return encode_rows(x, source, self.encoder, norm, self.config.dropout, seed)
 
     def decode(
         self, inputs: Sequences, encoded: jax.Array, source: Sequences, *, seed: jax.Array | None = None

@@ -6,12 +6,15 @@ pure function of its parameters, its inputs and the seed.
 
 from jaxformer.nn.attention import CrossAttention, DecodingMemory, KeyValues, SelfAttention
 from jaxformer.nn.blocks import DecoderBlock, EncoderBlock
-from jaxformer.nn.embedding import Embedding
+from jaxformer.nn.embedding import Embedding, ValueEmbedding
 from jaxformer.nn.feed_forward import FeedForward
+from jaxformer.nn.heads import ChannelHead, PooledHead, TokenHead
+from jaxformer.nn.multi_task import LearnedWeights
 from jaxformer.nn.residual import Norm, Residual
 from jaxformer.nn.stack import Stack
 
 __all__ = [
+    "ChannelHead",
     "CrossAttention",
     "DecoderBlock",
     "DecodingMemory",
@@ -19,8 +22,12 @@ __all__ = [
     "EncoderBlock",
     "FeedForward",
     "KeyValues",
+    "LearnedWeights",
     "Norm",
+    "PooledHead",
     "Residual",
     "SelfAttention",
     "Stack",
+    "TokenHead",
+    "ValueEmbedding",
 ]

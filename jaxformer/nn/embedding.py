@@ -1,4 +1,4 @@
-"""Token embeddings with position signals, and the output projection tied to them."""
+"""What enters a network: tokens or numbers as vectors, with positions; and the output projection tied to tokens."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxformer.nn.linear import Linear
 from jaxformer.ops import sinusoidal_positions
 from jaxformer.parallel.sharding import gathered, leave, place
 
@@ -37,7 +38,29 @@ def _look_up_in_parts(tables: Sequence[jax.Array], ids: jax.Array) -> jax.Array:
     return leave(rows, "vocabulary")
 
 
-class Embedding(nnx.Module):
+class _Positioned(nnx.Module):
+    """What both kinds share: the position signal, which is added (`rotary`: nothing is; attention rotates)."""
+
+    def __init__(self, d_model: int, position: str, max_length: int, rngs: nnx.Rngs) -> None:
+        if position not in ("sinusoidal", "learned", "rotary"):
+            raise ValueError(f"position {position!r} is not one of sinusoidal, learned, rotary")
+        self.d_model = d_model
+        self.position = position
+        if position == "learned":
+            learned = nnx.initializers.normal(0.02)
+            positions = learned(rngs.params(), (max_length, d_model), jnp.float32)
+            self.position_table = nnx.Param(positions, dims=("position", "model"))
+
+    def _with_position(self, x: jax.Array, positions: jax.Array) -> jax.Array:
+        """[*, D] and positions [*] to their sum."""
+        if self.position == "sinusoidal":
+            x += sinusoidal_positions(positions, self.d_model).astype(x.dtype)
+        elif self.position == "learned":
+            x += _look_up(gathered(self.position_table[...], ("position", "model")), positions)
+        return x
+
+
+class Embedding(_Positioned):
     """Tokens and positions to vectors: sqrt(D) times the token's row plus a position signal (section 3.4, 3.5).
 
     Args:
@@ -60,19 +83,12 @@ class Embedding(nnx.Module):
         source_pieces: int = 0,
         rngs: nnx.Rngs,
     ) -> None:
-        if position not in ("sinusoidal", "learned", "rotary"):
-            raise ValueError(f"position {position!r} is not one of sinusoidal, learned, rotary")
-        self.d_model = d_model
-        self.position = position
         normal = nnx.initializers.normal(d_model**-0.5)
         rows = normal(rngs.params(), (vocabulary_size + source_pieces, d_model), jnp.float32)
         self.table = nnx.Param(rows[:vocabulary_size], dims=_DIMS)
         if source_pieces:
             self.source_table = nnx.Param(rows[vocabulary_size:], dims=_DIMS)
-        if position == "learned":
-            learned = nnx.initializers.normal(0.02)
-            positions = learned(rngs.params(), (max_length, d_model), jnp.float32)
-            self.position_table = nnx.Param(positions, dims=("position", "model"))
+        super().__init__(d_model, position, max_length, rngs)  # draws after the tables above
 
     @property
     def whole_table(self) -> jax.Array:
@@ -86,8 +102,28 @@ class Embedding(nnx.Module):
             tables.append(gathered(self.source_table[...], _DIMS))
         table = tables[0]
         x = _look_up_in_parts(tables, tokens) * jnp.asarray(self.d_model**0.5, table.dtype)
-        if self.position == "sinusoidal":
-            x += sinusoidal_positions(positions, self.d_model).astype(x.dtype)
-        elif self.position == "learned":
-            x += _look_up(gathered(self.position_table[...], ("position", "model")), positions)
-        return x
+        return self._with_position(x, positions)
+
+
+class ValueEmbedding(_Positioned):
+    """Vectors of numbers and their positions to vectors of the model: a linear map plus a position signal.
+
+    A patch of a series is such a vector (Nie et al. 2023, section 3.1).
+
+    Args:
+      num_channels: C.
+      d_model: D.
+      position, max_length: as of `Embedding`.
+      rngs: of the initialisation: a kernel from N(0, 1/C), so that standardised inputs give unit variance.
+    """
+
+    def __init__(
+        self, num_channels: int, d_model: int, *, position: str = "sinusoidal", max_length: int = 256, rngs: nnx.Rngs
+    ) -> None:
+        super().__init__(d_model, position, max_length, rngs)
+        normal = nnx.initializers.normal(num_channels**-0.5)
+        self.project = Linear(num_channels, d_model, dims=("channels", "model"), kernel_init=normal, rngs=rngs)
+
+    def __call__(self, values: jax.Array, positions: jax.Array) -> jax.Array:
+        """[*, C] and positions, int32 [*], to [*, D]."""
+        return self._with_position(self.project(values.astype(self.project.kernel[...].dtype)), positions)

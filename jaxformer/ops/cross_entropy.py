@@ -5,6 +5,7 @@ Not for logits that need not exist: `linear_cross_entropy` makes them a chunk at
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -60,6 +61,20 @@ def counted(x: jax.Array, weights: jax.Array) -> jax.Array:
     return jnp.where(weights[:, None] > 0, x, 0.0)
 
 
+def weigh_classes(weights: jax.Array, labels: jax.Array, class_weights: Sequence[float] | jax.Array) -> jax.Array:
+    """`weights` times the weight of each label's class, so that rare classes count for more.
+
+    A loss with these is to be divided by their sum, as torch's `CrossEntropyLoss(weight=...)` does.
+
+    Args:
+      weights: float32 [*].
+      labels: int32 [*]; anything where `weights` is 0.
+      class_weights: [V].
+    """
+    known = jnp.where(weights > 0, labels, 0)
+    return weights * jnp.asarray(class_weights, weights.dtype)[known]
+
+
 def cross_entropy(
     logits: jax.Array, labels: jax.Array, weights: jax.Array, *, label_smoothing: float = 0.0
 ) -> CrossEntropy:
@@ -67,8 +82,8 @@ def cross_entropy(
 
     Args:
       logits: [*, V], any floating dtype; reduced in float32.
-      labels: int32 [*].
-      weights: float32 [*], 0 where a token does not count.
+      labels: int32 [*]; anything, such as -100, where `weights` is 0.
+      weights: float32 [*], 0 where a token does not count; see `weigh_classes` for unequal classes.
       label_smoothing: mass moved from the label to all V entries equally, the label among them.
 
     Returns:
@@ -77,4 +92,5 @@ def cross_entropy(
     wide = jnp.promote_types(logits.dtype, jnp.float32)  # sums over V lose digits in 16 bits
     flat = logits.reshape(-1, logits.shape[-1]).astype(wide)
     weights = weights.reshape(-1)
-    return sums_of(_rows(counted(flat, weights), labels.reshape(-1)), weights, label_smoothing)
+    known = jnp.where(weights > 0, labels.reshape(-1), 0)
+    return sums_of(_rows(counted(flat, weights), known), weights, label_smoothing)

@@ -16,6 +16,8 @@ import jax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxformer.types import RowLabels
+
 TABLE: Mapping[str, tuple[str, ...]] = types.MappingProxyType({
     "rows": ("data", "fsdp"),  # of a batch
     "length": ("context",),  # of its sequences
@@ -99,6 +101,17 @@ class Layout:
     def shardings(self, tree: _Tree) -> _Tree:
         """A `NamedSharding` for every leaf of such a tree."""
         return map_variables(lambda leaf, dims: NamedSharding(self.mesh, self._spec_of(leaf, dims)), tree)
+
+    def batch_specs(self, batch: _Tree) -> _Tree:
+        """A `PartitionSpec` for every array of a batch: rows lead and the length is second, but not of `RowLabels`."""
+        rows, length = self.axes("rows") or None, self.axes("length") or None
+
+        def specs(part: Any) -> Any:
+            if isinstance(part, RowLabels):
+                return jax.tree.map(lambda _: PartitionSpec(rows), part)
+            return PartitionSpec(rows, length) if part.ndim > 1 else PartitionSpec(rows)
+
+        return jax.tree.map(specs, batch, is_leaf=lambda part: isinstance(part, RowLabels))
 
     def describe(self) -> str:
         """The axes of more than one device, such as `data=4, tensor=2`; or `data=1`."""

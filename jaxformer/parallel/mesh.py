@@ -100,27 +100,33 @@ def host_share(layout: Layout) -> tuple[int, int]:
 
 
 def place_batch(batch: _Tree, layout: Layout) -> _Tree:
-    """A host batch (numpy leaves [B, T]) on the mesh, split by rows and along sequences.
+    """A host batch (numpy leaves [B], [B, T], ...) on the mesh, split by rows and along sequences.
 
     With several processes, each gives its own share of the rows of the global batch (`host_share`).
 
     Raises:
       ValueError: if rows or lengths do not divide among the devices.
     """
-    sharding = batch_sharding(layout)
+    shardings = jax.tree.map(
+        lambda spec: NamedSharding(layout.mesh, spec),
+        layout.batch_specs(batch),
+        is_leaf=lambda spec: isinstance(spec, PartitionSpec),
+    )
     if jax.process_count() == 1:
-        return jax.device_put(batch, sharding)
+        return jax.device_put(batch, shardings)
     _, count = host_share(layout)
 
-    def place(leaf: Any) -> jax.Array:
+    def place(leaf: Any, sharding: NamedSharding) -> jax.Array:
         whole = (leaf.shape[0] * count, *leaf.shape[1:])
         return jax.make_array_from_process_local_data(sharding, _own_columns(leaf, sharding, whole), whole)
 
-    return jax.tree.map(place, batch)
+    return jax.tree.map(place, batch, shardings)
 
 
 def _own_columns(leaf: np.ndarray, sharding: NamedSharding, whole: tuple[int, ...]) -> np.ndarray:
     """Of the rows that a process has read, the columns that its devices hold."""
+    if leaf.ndim < 2:
+        return leaf
     columns = [index[1] for index in sharding.addressable_devices_indices_map(whole).values() if index is not None]
     spans = [part.indices(whole[1])[:2] for part in columns]
     return leaf[:, min(start for start, _ in spans) : max(end for _, end in spans)]

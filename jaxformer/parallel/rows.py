@@ -23,7 +23,7 @@ def sum_over_rows(function: _Function, layout: Layout | None) -> _Function:
 
     Args:
       function: of a pytree that does not belong to rows, parameters among it, and one whose leaves lead with rows,
-        [B, ...], with the length second, [B, T], where there is one.
+        [B, ...], with the length second, [B, T], where there is one; see `Layout.batch_specs`.
       layout: how both are split; None, or one of a single device, changes nothing.
     """
     if layout is None or layout.mesh.size == 1:
@@ -66,16 +66,11 @@ def _sum(tree: Any, axes: tuple[str, ...]) -> Any:
 
 
 def _on_devices(function: _Function, layout: Layout, out_specs: Callable[[Any], Any]) -> _Function:
-    rows_axes, length_axes = layout.axes("rows") or None, layout.axes("length") or None
-
-    def batch_spec(leaf: Any) -> PartitionSpec:
-        return PartitionSpec(rows_axes, length_axes) if leaf.ndim > 1 else PartitionSpec(rows_axes)
-
     def over_all(whole: Any, rows: Any) -> Any:
         return jax.shard_map(
             function,
             mesh=layout.mesh,
-            in_specs=(layout.specs(whole), jax.tree.map(batch_spec, rows)),
+            in_specs=(layout.specs(whole), layout.batch_specs(rows)),
             out_specs=out_specs(whole),
             check_vma=False,
         )(whole, rows)

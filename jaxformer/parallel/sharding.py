@@ -69,6 +69,26 @@ def leave(x: jax.Array, dim: str) -> jax.Array:
     return _leave(x, axes) if axes else x
 
 
+def summed(x: jax.Array, dim: str) -> jax.Array:
+    """The sum over the devices that split `dim` of what each has summed over its part, whole on every one.
+
+    What is made of it is the same on all of them: `counted_once` lets it count once. Gradients are summed as well.
+    """
+    return enter(leave(x, dim), dim)
+
+
+def largest(x: jax.Array, dim: str) -> jax.Array:
+    """The same of the largest instead of the sum, and without a gradient."""
+    x, axes = jax.lax.stop_gradient(x), split_axes(dim)
+    return jax.lax.pmax(x, axes) if axes else x
+
+
+def counted_once(weights: jax.Array, dim: str) -> jax.Array:
+    """The weights of what all devices that split `dim` have whole: kept on the first, 0 on the others."""
+    index, count = place(dim)
+    return weights if count == 1 else jnp.where(index == 0, weights, 0)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _enter(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
     return x

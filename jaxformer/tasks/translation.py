@@ -5,26 +5,24 @@ Not for the search (`translator`), for the step or for parameters over time (`tr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxformer.config import Config, DecodingConfig, ModelConfig
+from jaxformer.config import Config, DecodingConfig
 from jaxformer.models import EncoderDecoder
 from jaxformer.ops import fold_seed, linear_cross_entropy, r_drop_cross_entropy
 from jaxformer.ops.cross_entropy import CrossEntropy
 from jaxformer.ops.dropout import row_seeds
 from jaxformer.ops.linear_cross_entropy import RDrop
 from jaxformer.parallel.layout import Layout
-from jaxformer.parallel.rows import sum_over_rows
 from jaxformer.parallel.sharding import split_axes
+from jaxformer.tasks.task import Metrics, ModelTask
 from jaxformer.tasks.translator import TextTokenizer, Translator
 from jaxformer.types import Batch, Mean, Pair
-
-Metrics = dict[str, Mean]
 
 _SECOND_PASS = 1 << 16
 """What seeds of R-Drop's second pass are folded with: more than any place in a network has for its number."""
@@ -54,43 +52,24 @@ class Scores(NamedTuple):
     signatures: dict[str, str]
 
 
-class TranslationTask:
-    """Translation as `config` describes it, with the vocabulary of `tokenizer`.
-
-    The parameters stay outside, as an `nnx.State` of float32 arrays; with `precision=bf16` or `fp16` they are rounded
-    where they are used, which makes every activation as short, while gradients arrive in float32 again.
+class TranslationTask(ModelTask[EncoderDecoder, Batch]):
+    """Translation as `config` describes it, with the vocabulary of `tokenizer`; see `ModelTask`.
 
     Args:
       config: of the run.
       tokenizer: of the run.
       layout: over which devices a loss is evaluated; None for one.
-
-    Attributes:
-      dtype: of parameters in use and of activations.
     """
 
     def __init__(self, config: Config, tokenizer: Vocabularies, layout: Layout | None = None) -> None:
-        self.config = config
         self.tokenizer = tokenizer
-        abstract = nnx.eval_shape(lambda: self.init_model(nnx.Rngs(0)))
-        self._graph, self._abstract = nnx.split(abstract, nnx.Param)
-        if layout is not None:
-            check_divides(config.model, layout)
-            layout.check(self._abstract)
-        self.dtype = {"fp32": jnp.float32, "bf16": jnp.bfloat16, "fp16": jnp.float16}[config.precision]
-        metrics = lambda params, batch: self.loss(self.model(params), batch, None)[1]  # noqa: E731
-        self._evaluate = jax.jit(sum_over_rows(metrics, layout))
+        super().__init__(config, layout)
         self._cast_params = jax.jit(self._cast)
 
     @property
     def max_length(self) -> int:
         """The longest side, in tokens, that the trained model has seen and that it is given."""
         return min(self.config.model.max_length, self.config.data.max_length)
-
-    @property
-    def num_parameters(self) -> int:
-        """How many numbers are trained."""
-        return sum(leaf.size for leaf in jax.tree.leaves(self._abstract))
 
     def init_model(self, rngs: nnx.Rngs) -> EncoderDecoder:
         """A new network with random parameters in float32."""
@@ -101,31 +80,6 @@ class TranslationTask:
             remat=self.config.memory.remat,
             rngs=rngs,
         )
-
-    def new_params(self, seed: int | jax.Array) -> nnx.State:
-        """The parameters of a new network; to be compiled, see `init_params`."""
-        return nnx.state(self.init_model(nnx.Rngs(jax.random.key(seed))), nnx.Param)
-
-    def init_params(self, seed: int) -> nnx.State:
-        """The parameters of a new network, on one device."""
-        return jax.jit(self.new_params)(seed)
-
-    def abstract_params(self, layout: Layout | None = None) -> nnx.State:
-        """The shapes of `init_params`, placed as `layout` says, without computing anything."""
-        if layout is None:
-            return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self._abstract)
-        return jax.tree.map(
-            lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
-            self._abstract,
-            layout.shardings(self._abstract),
-        )
-
-    def model(self, params: nnx.State) -> EncoderDecoder:
-        """The network with `params`, in the precision of the configuration."""
-        return nnx.merge(self._graph, self._cast(params))
-
-    def _cast(self, params: nnx.State) -> nnx.State:
-        return jax.tree.map(lambda x: x.astype(self.dtype), params)
 
     def loss(
         self, model: EncoderDecoder, batch: Batch, seed: jax.Array | None, *, r_drop: float = 0.0
@@ -170,19 +124,6 @@ class TranslationTask:
         alpha = self.config.training.r_drop if r_drop is None else r_drop
         return self.loss(self.model(params), batch, seed, r_drop=alpha)
 
-    def evaluate_loss(
-        self, params: nnx.State, batches: Iterable[Batch], place: Callable[[Batch], Batch] = jax.device_put
-    ) -> dict[str, float]:
-        """The means of `loss`, `nll` and `accuracy` over all of `batches`, without dropout; `place` puts it on devices.
-
-        Nothing is fetched before every batch has been handed to the device.
-        """
-        total: Metrics = {}
-        for batch in batches:
-            metrics = self._evaluate(params, place(batch))
-            total = {name: total[name] + mean if total else mean for name, mean in metrics.items()}
-        return {name: mean.value() for name, mean in jax.device_get(total).items()}
-
     def translator(self, params: nnx.State, decoding: DecodingConfig) -> Translator:
         """A translator with `params` that searches as `decoding` says."""
         return Translator(
@@ -204,23 +145,6 @@ def _twice(batch: Batch, seed: jax.Array) -> tuple[Batch, jax.Array]:
     again = fold_seed(seeds, _SECOND_PASS)
     assert again is not None
     return jax.tree.map(lambda x: jnp.concatenate([x, x]), batch), jnp.concatenate([seeds, again])
-
-
-def check_divides(model: ModelConfig, layout: Layout) -> None:
-    """Refuses attention heads that do not divide over the devices of `layout`, before anything is compiled.
-
-    Raises:
-      ValueError: with the nearest numbers that do.
-    """
-    parts = layout.parts("heads") * layout.parts("length")
-    for name, heads in (("num_heads", model.num_heads), ("num_kv_heads", model.num_kv_heads or model.num_heads)):
-        if heads % parts:
-            sizes = (heads - heads % parts, heads - heads % parts + parts)
-            near = " or ".join(str(size) for size in sizes if size)
-            raise ValueError(
-                f"model.{name}={heads} does not divide over mesh.tensor x mesh.context = {parts} devices: "
-                f"choose {near} heads, or fewer devices along these axes"
-            )
 
 
 def score_translations(

@@ -19,15 +19,18 @@ from jaxformer.ops.dropout import row_seeds
 from jaxformer.parallel.layout import Layout
 from jaxformer.parallel.rows import gradients_over_rows
 from jaxformer.training.state import TrainState
-from jaxformer.types import Batch, Mean
+from jaxformer.types import Mean
 
 Metrics = dict[str, Mean]
-LossFunction = Callable[[Any, Batch, jax.Array], tuple[Mean, Metrics]]
+Rows = Any
+"""A batch: a pytree of arrays that lead with rows, such as `Batch` or `LabelledBatch`."""
+
+LossFunction = Callable[[Any, Rows, jax.Array], tuple[Mean, Metrics]]
 """`(params, batch, dropout seeds) -> (loss, metrics)`: uint32 [B], a seed for each row; all results undivided sums."""
 
 _Tree = TypeVar("_Tree")
 
-TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+TrainStep = Callable[[TrainState, Rows], tuple[TrainState, Metrics]]
 
 
 class Stage(NamedTuple):
@@ -45,7 +48,7 @@ class Stage(NamedTuple):
 
 
 def sum_of_gradients(
-    loss_function: LossFunction, params: Any, batch: Batch, seeds: jax.Array, scale: jax.Array | float
+    loss_function: LossFunction, params: Any, batch: Rows, seeds: jax.Array, scale: jax.Array | float
 ) -> tuple[Any, jax.Array, Metrics]:
     """Gradient of the summed loss times `scale`, total weight, metrics.
 
@@ -56,7 +59,7 @@ def sum_of_gradients(
       scale: of the loss.
     """
 
-    def micro(batch: Batch, seeds: jax.Array) -> tuple[Any, jax.Array, Metrics]:
+    def micro(batch: Rows, seeds: jax.Array) -> tuple[Any, jax.Array, Metrics]:
         def summed(params: Any) -> tuple[jax.Array, tuple[jax.Array, Metrics]]:
             loss, metrics = loss_function(params, batch, seeds)
             return loss.sum * scale, (loss.weight, metrics)
@@ -71,7 +74,7 @@ def sum_of_gradients(
         jax.eval_shape(micro, jax.tree.map(lambda x: x[0], batch), seeds[0]),
     )
 
-    def body(total: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, None]:
+    def body(total: Any, part: tuple[Rows, jax.Array]) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, micro(*part)), None
 
     return jax.lax.scan(body, zeros, (batch, seeds))[0]
@@ -146,12 +149,12 @@ def make_train_step(
       mean gradient before clipping; with a loss scale, see `_unless_infinite`.
     """
 
-    def gradients(params: Any, scale: Any, rows: tuple[Batch, jax.Array]) -> tuple[Any, tuple[jax.Array, Metrics]]:
+    def gradients(params: Any, scale: Any, rows: tuple[Rows, jax.Array]) -> tuple[Any, tuple[jax.Array, Metrics]]:
         batch, seeds = split_rows(rows, accumulate)
         gradient, weight, metrics = sum_of_gradients(loss_function, params, batch, seeds, scale)
         return gradient, (weight, metrics)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Rows) -> tuple[TrainState, Metrics]:
         seed = jax.random.bits(jax.random.fold_in(state.key, state.step), (), jnp.uint32)
         seeds = row_seeds(seed, jax.tree.leaves(batch)[0].shape[0])
         scale = 1.0 if state.loss_scale is None else state.loss_scale.scale

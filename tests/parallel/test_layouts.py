@@ -7,18 +7,14 @@ import pytest
 from jaxformer.config import MeshConfig
 from tests.devices import run_on_eight_devices
 
-LAYOUTS = """
-    LAYOUTS = [{"data": 8}, {"data": 1, "fsdp": 8}, {"data": 4, "tensor": 2}, {"data": 1, "fsdp": 2, "tensor": 4},
-               {"data": 2, "context": 4}, {"data": 1, "fsdp": 2, "tensor": 2, "context": 2}]
-"""
-
-_CASE = LAYOUTS + """
+_CASE = """
     import re
     from jaxformer.config import Config, MeshConfig, replace
     from jaxformer.parallel.mesh import make_layout, place_batch
     from jaxformer.tasks.translation import TranslationTask
     from jaxformer.training import create_state, make_optimizer, make_train_step
     from jaxformer.types import Batch, Sequences
+    from tests.parallel.layouts import LAYOUTS, check_gradients, check_steps
 
     D, ROWS, SLOTS = 32, 32, 12
 
@@ -53,9 +49,6 @@ _CASE = LAYOUTS + """
         batch = Batch(side(0, 64), side(1, 48))
         batch = jax.tree.map(lambda x: x.astype(dtype) if x.dtype == float else x, batch)
         return step, state, place_batch(batch, layout), layout
-
-    def leaves(state):
-        return [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
 """
 
 _QUICKLY = """
@@ -92,36 +85,13 @@ _QUICKLY = """
 def test_loss_and_gradient_are_those_of_one_device(layouts: str, changes: dict) -> None:
     run_on_eight_devices(_CASE + _QUICKLY + f"""
     changes = {{**{changes!r}, "optimizer": {{"name": "sgd", "momentum": 0.0, "learning_rate": 1.0}}}}
-
-    def gradient(sizes, accumulate):
-        step, state, batch, _ = make(sizes, changes, accumulate)
-        before = leaves(state)
-        state, metrics = step(state, batch)
-        return float(metrics["loss"].value()), [a - b for a, b in zip(before, leaves(state))]
-
-    loss, expected = gradient({{"data": 1}}, 1)
-    size = np.sqrt(sum((x.astype(float) ** 2).sum() for x in expected))
-    for number, sizes in enumerate({layouts}):
-        found, parts = gradient(sizes, 1 + number % 2)
-        np.testing.assert_allclose(found, loss, rtol=1e-5, err_msg=str(sizes))
-        distance = np.sqrt(sum(((a - b).astype(float) ** 2).sum() for a, b in zip(parts, expected)))
-        assert distance < 1e-5 * size, (sizes, distance, size)
+    check_gradients(lambda sizes, accumulate: make(sizes, changes, accumulate), {layouts})
     """)
 
 
 def test_in_float64_twenty_steps_of_adam_are_those_of_one_device() -> None:
     run_on_eight_devices('    jax.config.update("jax_enable_x64", True)\n' + _CASE + _QUICKLY + """
-    def train(sizes):
-        step, state, batch, _ = make(sizes, dtype=jnp.float64)
-        for _ in range(20):
-            state, _ = step(state, batch)
-        return leaves(state)
-
-    expected = train({"data": 1})
-    largest = max(np.abs(leaf).max() for leaf in expected)
-    for sizes in LAYOUTS:
-        for a, b in zip(train(sizes), expected, strict=True):
-            np.testing.assert_allclose(a, b, rtol=0, atol=1e-9 * largest, err_msg=str(sizes))
+    check_steps(lambda sizes: make(sizes, dtype=jnp.float64), LAYOUTS)
     """)
 
 

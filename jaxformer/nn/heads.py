@@ -1,0 +1,146 @@
+"""Heads: from encoded rows to the numbers that a loss compares with labels, by position, by sequence or by forecast.
+
+Every head is called as `head(encoded, inputs, num_sequences=G, seed=...)` and ends in a linear map to E outputs. What
+stands where there is padding changes no output that is not padding itself. Not for losses (`ops`, `tasks`).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxformer.nn.dropout import dropout
+from jaxformer.nn.linear import Linear
+from jaxformer.ops.dropout import dropout as drop
+from jaxformer.parallel.sharding import gathered, largest, place, summed
+from jaxformer.types import Sequences, Series
+
+POOLINGS = ("cls", "mean", "attention")
+
+
+class TokenHead(nnx.Module):
+    """A prediction for every position: a linear map of what is encoded there.
+
+    Args:
+      d_model: D.
+      num_outputs: E.
+      dropout: rate on what is encoded.
+      rngs: of the initialisation: a Glorot-uniform kernel, a bias of zeros.
+    """
+
+    def __init__(self, d_model: int, num_outputs: int, *, dropout: float = 0.0, rngs: nnx.Rngs) -> None:
+        self.dropout = dropout
+        self.project = Linear(d_model, num_outputs, dims=("model", "outputs"), rngs=rngs)
+
+    def __call__(
+        self, encoded: jax.Array, inputs: Sequences | Series, *, num_sequences: int = 1, seed: jax.Array | None = None
+    ) -> jax.Array:
+        """[B, S, D] to [B, S, E]; packed sequences make no difference."""
+        return self.project(dropout(encoded, self.dropout, seed))
+
+
+class PooledHead(nnx.Module):
+    """A prediction for every sequence, from a weighted mean of its positions; zeros stand for a sequence of none.
+
+    Args:
+      d_model: D.
+      num_outputs: E.
+      pooling: `cls`, the first position alone, where the data may put a token of its own (Devlin et al. 2019, section
+        3); `mean`, all alike; or `attention`, by the softmax of a learned score (Lin et al. 2017, equation 5, without
+        the hidden layer), which begins as `mean`.
+      dropout: rate on what is pooled.
+      rngs: of the initialisation, as of `TokenHead`.
+    """
+
+    def __init__(
+        self, d_model: int, num_outputs: int, *, pooling: str = "mean", dropout: float = 0.0, rngs: nnx.Rngs
+    ) -> None:
+        if pooling not in POOLINGS:
+            raise ValueError(f"pooling {pooling!r} is not one of {', '.join(POOLINGS)}")
+        self.pooling = pooling
+        self.dropout = dropout
+        if pooling == "attention":
+            self.score = nnx.Param(jnp.zeros((d_model,)), dims=("model",))
+        self.project = Linear(d_model, num_outputs, dims=("model", "outputs"), rngs=rngs)
+
+    def __call__(
+        self, encoded: jax.Array, inputs: Sequences | Series, *, num_sequences: int = 1, seed: jax.Array | None = None
+    ) -> jax.Array:
+        """[B, S, D] to [B, G, E], whole on every device that has a part of the sequences.
+
+        Args:
+          encoded: [B, S, D].
+          inputs: what was encoded.
+          num_sequences: G; segment g + 1 of a row is its sequence g.
+          seed: uint32 for dropout, one or one for each row; None for none.
+        """
+        wide = encoded.astype(jnp.promote_types(encoded.dtype, jnp.float32))
+        own = jnp.asarray(inputs.segment_ids)[..., None] == jnp.arange(1, num_sequences + 1)  # [B, S, G]
+        shares = self._shares(wide, jnp.asarray(inputs.positions), own).astype(wide.dtype)
+        pooled = summed(jnp.einsum("bsg,bsd->bgd", shares, wide), "length").astype(encoded.dtype)
+        return self.project(drop(pooled, self.dropout, seed))
+
+    def _shares(self, encoded: jax.Array, positions: jax.Array, own: jax.Array) -> jax.Array:
+        """[B, S, G], how much each position counts in each sequence; they sum to 1 over a sequence."""
+        if self.pooling == "cls":
+            return own & (positions == 0)[..., None]
+        if self.pooling == "mean":
+            lengths = summed(own.sum(axis=1, keepdims=True, dtype=encoded.dtype), "length")
+            return own / jnp.maximum(lengths, 1)
+        scores = (encoded @ self.score[...].astype(encoded.dtype))[..., None]
+        highest = largest(jnp.where(own, scores, jnp.finfo(scores.dtype).min).max(axis=1, keepdims=True), "length")
+        exponentials = jnp.exp(jnp.where(own, scores - highest, -jnp.inf))
+        # The highest score has made one of them 1, if there are any.
+        return exponentials / jnp.maximum(summed(exponentials.sum(axis=1, keepdims=True), "length"), 0.5)
+
+
+class ChannelHead(nnx.Module):
+    """A forecast of a channel from its encoded patches, all at once (Nie et al. 2023, section 3.1: the flatten head).
+
+    Args:
+      d_model: D.
+      num_patches: S, of every row; one channel of one series, not packed.
+      horizon: T, steps that are forecast.
+      num_outputs: E, numbers for each step, such as quantiles.
+      dropout: rate on what is encoded.
+      rngs: of the initialisation, as of `TokenHead`.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        num_patches: int,
+        horizon: int,
+        *,
+        num_outputs: int = 1,
+        dropout: float = 0.0,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.num_patches = num_patches
+        self.num_outputs = num_outputs
+        self.dropout = dropout
+        glorot = nnx.initializers.glorot_uniform()
+        shape = (num_patches * d_model, horizon * num_outputs)
+        self.kernel = nnx.Param(glorot(rngs.params(), shape, jnp.float32), dims=("model", "outputs"))
+        self.bias = nnx.Param(jnp.zeros(shape[1]), dims=("outputs",))
+
+    def __call__(
+        self, encoded: jax.Array, inputs: Sequences | Series, *, num_sequences: int = 1, seed: jax.Array | None = None
+    ) -> jax.Array:
+        """[B, S, D] to [B, T, E], whole on every device that has a part of the patches.
+
+        Raises:
+          ValueError: for rows of another number of patches.
+        """
+        batch, patches, _ = encoded.shape
+        index, count = place("length")
+        if patches * count != self.num_patches:
+            raise ValueError(f"rows of {patches * count} patches, but the head forecasts from {self.num_patches}")
+        x = dropout(encoded, self.dropout, seed)
+        x = jnp.where(jnp.asarray(inputs.segment_ids)[..., None] != 0, x, 0).reshape(batch, -1)
+        kernel = gathered(self.kernel[...], ("model", "outputs"))
+        if count > 1:
+            kernel = jax.lax.dynamic_slice_in_dim(kernel, index * x.shape[1], x.shape[1])
+        forecast = summed(x @ kernel, "length") + self.bias[...]
+        return forecast.reshape(batch, -1, self.num_outputs)

@@ -1,0 +1,169 @@
+"""What tagging, classification and forecasting share: an encoder, a head for every part, and the parts' losses as one.
+
+Not for which head a part has: `tagging`, `classification` and `forecasting` say that.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxformer.config import Config, nearest
+from jaxformer.models import Encoder, EncoderWithHeads
+from jaxformer.nn import LearnedWeights
+from jaxformer.ops import weighted_total
+from jaxformer.parallel.layout import Layout
+from jaxformer.parallel.sharding import counted_once
+from jaxformer.tasks.objectives import Objective
+from jaxformer.tasks.task import Metrics, ModelTask
+from jaxformer.types import LabelledBatch, Mean, PositionLabels, RowLabels, Sequences, Series
+
+PartWeights = Mapping[str, float] | Literal["learned"] | None
+
+
+class LabellingTask(ModelTask[EncoderWithHeads, LabelledBatch]):
+    """An encoder that predicts one thing or several; see `ModelTask`.
+
+    Args:
+      config: of the run; `model`, `precision` and `memory.remat` are read.
+      objectives: what is predicted, by name: that of its labels in a batch.
+      vocabulary_size, num_channels: what the encoder reads; see `models.Encoder`.
+      part_weights: of several losses: numbers by name, `learned` (by uncertainty, see `nn.LearnedWeights`), or None for
+        1 each.
+      layout: over which devices a loss is evaluated; None for one.
+
+    Raises:
+      ValueError: for no objectives, or weights of others.
+    """
+
+    label_type: type[PositionLabels] | type[RowLabels]
+
+    def __init__(
+        self,
+        config: Config,
+        objectives: Mapping[str, Objective],
+        *,
+        vocabulary_size: int = 0,
+        num_channels: int = 0,
+        part_weights: PartWeights = None,
+        layout: Layout | None = None,
+    ) -> None:
+        if not objectives:
+            raise ValueError("nothing is predicted: give at least one objective")
+        self.objectives = dict(sorted(objectives.items()))
+        self.vocabulary_size, self.num_channels = vocabulary_size, num_channels
+        self._learned = part_weights == "learned"
+        given = {} if part_weights is None or isinstance(part_weights, str) else part_weights
+        for name in given:
+            if name not in objectives:
+                raise ValueError(f"part_weights has {name!r}, which is not predicted: {nearest(name, objectives)}")
+        if isinstance(part_weights, str) and not self._learned:
+            raise ValueError(f"part_weights {part_weights!r} is not known: give numbers by name, or 'learned'")
+        self._given = {name: given.get(name, 1.0) for name in self.objectives}
+        super().__init__(config, layout)
+        self._predict = jax.jit(self._predictions, static_argnums=2)
+
+    @abc.abstractmethod
+    def make_head(self, objective: Objective, rngs: nnx.Rngs) -> nnx.Module:
+        """A head for one part."""
+
+    def make_encoder(self, rngs: nnx.Rngs) -> Encoder:
+        """The encoder; override it to use other blocks."""
+        return Encoder(
+            self.config.model,
+            vocabulary_size=self.vocabulary_size,
+            num_channels=self.num_channels,
+            remat=self.config.memory.remat,
+            rngs=rngs,
+        )
+
+    def init_model(self, rngs: nnx.Rngs) -> EncoderWithHeads:
+        """A new network with random parameters in float32."""
+        encoder = self.make_encoder(rngs)
+        heads = {name: self.make_head(objective, rngs) for name, objective in self.objectives.items()}
+        factors = {name: objective.likelihood_factor for name, objective in self.objectives.items()}
+        return EncoderWithHeads(encoder, heads, LearnedWeights(factors) if self._learned else None)
+
+    def num_sequences(self, labels: PositionLabels | RowLabels) -> int:
+        """G, how many sequences a row may hold, by the labels of one part."""
+        return 1
+
+    def outputs(
+        self, model: EncoderWithHeads, inputs: Sequences | Series, num_sequences: int, seed: jax.Array | None
+    ) -> dict[str, jax.Array]:
+        """The outputs of every head, as objectives take them."""
+        return model(inputs, num_sequences=num_sequences, seed=seed)
+
+    def loss(self, model: EncoderWithHeads, batch: LabelledBatch, seed: jax.Array | None) -> tuple[Mean, Metrics]:
+        """The loss of all parts of `batch`, undivided.
+
+        Args:
+          model: the network.
+          batch: inputs, and labels for each part.
+          seed: uint32 for dropout, one or one for each row; None for none.
+
+        Returns:
+          The loss, and the objective's metrics; of several parts under names such as `movement/accuracy`, with the
+          loss of all as `loss` and, where they are learned, weights such as `movement/weight`.
+        """
+        self._check(batch)
+        number = self.num_sequences(next(iter(batch.labels.values())))
+        outputs = self.outputs(model, batch.inputs, number, seed)
+        found = {}
+        for name, objective in self.objectives.items():
+            labels = batch.labels[name]
+            weights = jnp.asarray(labels.weights)
+            if isinstance(labels, RowLabels):
+                weights = counted_once(weights, "length")
+            found[name] = objective.sums(outputs[name], jnp.asarray(labels.values), weights)
+        if len(found) == 1 and not self._learned:
+            (metrics,) = found.values()
+            return metrics["loss"], metrics
+        return self._together(model, found)
+
+    def _together(self, model: EncoderWithHeads, found: Mapping[str, Metrics]) -> tuple[Mean, Metrics]:
+        losses = {name: metrics["loss"] for name, metrics in found.items()}
+        metrics = {f"{name}/{metric}": mean for name, part in found.items() for metric, mean in part.items()}
+        if model.part_weights is None:
+            total = weighted_total(losses, self._given)
+        else:
+            total = model.part_weights(losses)
+            one = jnp.ones(())
+            metrics |= {f"{name}/weight": Mean(weight, one) for name, weight in model.part_weights.weights().items()}
+        return total, metrics | {"loss": total}
+
+    def _check(self, batch: LabelledBatch) -> None:
+        if set(batch.labels) != set(self.objectives):
+            raise ValueError(
+                f"the batch has labels for {', '.join(sorted(batch.labels)) or 'nothing'}, but "
+                f"{', '.join(self.objectives)} are predicted: give labels for these, of weight 0 where they are unknown"
+            )
+        for name, labels in batch.labels.items():
+            if not isinstance(labels, self.label_type):
+                raise ValueError(
+                    f"labels of {name!r} are {type(labels).__name__}, but {type(self).__name__} takes "
+                    f"{self.label_type.__name__}"
+                )
+
+    def predict(
+        self, params: nnx.State, inputs: Sequences | Series, *, num_sequences: int = 1
+    ) -> dict[str, jax.Array]:
+        """What is believed of each part: see the objective's `predict`; without dropout.
+
+        Args:
+          params: of the network.
+          inputs: rows [B, S], on one device.
+          num_sequences: G, how many sequences a row may hold.
+        """
+        return self._predict(params, inputs, num_sequences)
+
+    def _predictions(
+        self, params: nnx.State, inputs: Sequences | Series, num_sequences: int
+    ) -> dict[str, jax.Array]:
+        outputs = self.outputs(self.model(params), inputs, num_sequences, None)
+        return {name: objective.predict(outputs[name]) for name, objective in self.objectives.items()}
