@@ -116,7 +116,7 @@ class LabelledBatch:
     """One frozen batch for an encoder: inputs, and what is wanted of them by name; all share the row dimension B."""
 
     inputs: Sequences | Series
-    labels: Mapping[str, PositionLabels] | Mapping[str, RowLabels]
+    labels: Mapping[str, PositionLabels | RowLabels]
 
 
 class Mean(NamedTuple):

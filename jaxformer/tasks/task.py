@@ -21,12 +21,11 @@ from jaxformer.types import Mean
 Metrics = dict[str, Mean]
 
 _Batch = TypeVar("_Batch")
-_BatchIn = TypeVar("_BatchIn", contravariant=True)
 _Model = TypeVar("_Model", bound=nnx.Module)
 
 
 @runtime_checkable
-class Task(Protocol[_BatchIn]):
+class Task(Protocol[_Batch]):
     """What training needs to know of a task; the parameters are a pytree that the trainer keeps."""
 
     @property
@@ -39,11 +38,11 @@ class Task(Protocol[_BatchIn]):
     def abstract_params(self, layout: Layout | None = None) -> Any:
         """Their shapes, placed as `layout` says."""
 
-    def loss_function(self, params: Any, batch: _BatchIn, seeds: jax.Array) -> tuple[Mean, Metrics]:
+    def loss_function(self, params: Any, batch: _Batch, seeds: jax.Array) -> tuple[Mean, Metrics]:
         """The loss of a batch, and metrics with `loss` among them: undivided sums. `seeds`: uint32 [B], of dropout."""
 
     def evaluate_loss(
-        self, params: Any, batches: Iterable[_BatchIn], place: Callable[[_BatchIn], _BatchIn] = jax.device_put
+        self, params: Any, batches: Iterable[_Batch], place: Callable[[_Batch], _Batch] = jax.device_put
     ) -> dict[str, float]:
         """The means of the metrics over all of `batches`, without dropout; `place` puts a batch on devices."""
 
