@@ -7,8 +7,9 @@ single columns and rows of numbers. Steps that compute activations again exchang
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 from jaxformer.config import ModelConfig
 from jaxformer.parallel.layout import Layout, map_variables
@@ -16,7 +17,8 @@ from jaxformer.parallel.layout import Layout, map_variables
 _FLOAT32 = 4  # bytes; gradients are summed in it whatever the precision
 
 
-class Exchange(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Exchange:
     """All exchanges of one kind in a step.
 
     Attributes:
@@ -111,7 +113,9 @@ def _together(found: list[Exchange]) -> list[Exchange]:
     for one in found:
         groups.setdefault((one.what, one.kind, *one.axes), []).append(one)
     return [
-        group[0]._replace(elements=sum(one.elements for one in group), count=sum(one.count for one in group))
+        dataclasses.replace(
+            group[0], elements=sum(one.elements for one in group), count=sum(one.count for one in group)
+        )
         for group in groups.values()
     ]
 

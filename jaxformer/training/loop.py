@@ -11,6 +11,7 @@ the feed's thread. Not for what happens on the way: that is `hooks`.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -118,6 +119,14 @@ class Saver(Protocol):
         """Saves the state and the progress of `loop`, and returns when that is safe."""
 
 
+def _between_steps() -> contextlib.AbstractContextManager[None]:
+    """What happens between steps may place what it needs, such as its own batches, but must say so.
+
+    Several processes agree on a save by messages, which JAX puts on devices without saying so.
+    """
+    return jax.transfer_guard_host_to_device("disallow" if jax.process_count() == 1 else "allow")
+
+
 class Loop:
     """Steps until `num_steps`, an early stop, or an interruption.
 
@@ -223,8 +232,7 @@ class Loop:
         for hook in self._boundary_hooks:
             if hook.due(self):
                 self._pause()
-                # What happens between steps may place what it needs, such as its own batches, but must say so.
-                with self._phases.phase(hook.phase), jax.transfer_guard_host_to_device("disallow"):
+                with self._phases.phase(hook.phase), _between_steps():
                     hook(self)
                 if self.progress.stopped:
                     self._finish_window()
@@ -235,7 +243,7 @@ class Loop:
         if self._interruption is not None and self._asked_to_stop(self._interruption) and not self.done:
             self._pause()
             if self._saver is not None:
-                with jax.transfer_guard_host_to_device("disallow"):
+                with _between_steps():
                     self._saver.save(self)
             raise Interrupted(self._interruption.requested, self.progress.step)
 

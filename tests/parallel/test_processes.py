@@ -103,6 +103,7 @@ def test_two_processes_of_four_devices_are_one_of_eight(data, alone, tmp_path, m
     assert _losses(tmp_path / "run") == pytest.approx(_losses(one), rel=2e-6)
     assert _counted(tmp_path / "run") == _counted(one), "each process counts what all of them do"
     assert "step 1 was done" in written[0]
+    assert f"of {4 if mesh else 8} devices the fullest has" in written[0]
 
 
 @pytest.mark.slow
