@@ -76,6 +76,7 @@ class Rates:
       link: bytes/s sent to devices of the same host.
       network: bytes/s sent to devices of other hosts.
       latency: seconds that an exchange takes at least.
+      start: seconds that a kernel takes at least.
       source: where the numbers come from, for a person.
     """
 
@@ -84,6 +85,7 @@ class Rates:
     link: float
     network: float
     latency: float
+    start: float
     source: str
 
 
@@ -168,6 +170,7 @@ def _accelerators(plan: PlanConfig, precision: str, kind: str, count: int, per_h
         link=_REACHED["links"] * sheet.link,
         network=_REACHED["links"] * plan.network * 1e9 / 8,
         latency=2e-5,
+        start=4e-6,
         source=(
             f"data sheet: {products / 1e12:,.0f} TFLOP/s, {sheet.bandwidth / 1e12:.2f} TB/s, "
             f"{sheet.link / 1e9:.0f} GB/s to its host's, {plan.network / 8:.0f} GB/s to other hosts' devices; of which "
@@ -201,6 +204,7 @@ def _present(plan: PlanConfig, precision: str, devices: list[Any], per_host: int
         link=_CPU_BANDWIDTH * share / 2,
         network=plan.network * 1e9 / 8,
         latency=1e-4,
+        start=1e-5,
         source=f"{usable_cores()} cores at {_CPU_RATE / 1e9:.0f} GFLOP/s each, as measured once",
     )
     free = host_memory()[1] / len(jax.local_devices())

@@ -17,8 +17,8 @@ from jax.sharding import AbstractMesh, AxisType
 from jaxformer.config import Config, MeshConfig
 from jaxformer.data.packing import packed_rows
 from jaxformer.parallel.layout import Layout, map_variables
-from jaxformer.parallel.mesh import AXES
-from jaxformer.tasks.translation import TranslationTask
+from jaxformer.parallel.mesh import AXES, mesh_sizes
+from jaxformer.tasks.translation import TranslationTask, check_divides
 from jaxformer.training.leaves import leaf_names
 from jaxformer.training.optimizer import make_optimizer
 from jaxformer.training.state import create_state
@@ -38,10 +38,10 @@ class Candidate:
     remat: str = "none"
 
     @classmethod
-    def of(cls, layout: Layout, config: Config) -> Candidate:
-        """The one that `config` asks for, on the mesh of `layout`."""
-        sizes = {axis: layout.mesh.shape[axis] for axis in AXES}
-        return cls(**sizes, accumulate=config.memory.accumulate, remat=config.memory.remat)
+    def asked_for(cls, config: Config, count: int) -> Candidate:
+        """The one that `config` asks for where there are `count` devices; `ValueError` if there are too few."""
+        memory = config.memory
+        return cls(**mesh_sizes(config.mesh, count), accumulate=memory.accumulate, remat=memory.remat)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -51,7 +51,12 @@ class Candidate:
     @property
     def mesh(self) -> MeshConfig:
         """As a setting."""
-        return MeshConfig(**self.sizes)
+        return MeshConfig(data=self.data, fsdp=self.fsdp, tensor=self.tensor, context=self.context)
+
+    @property
+    def devices(self) -> int:
+        """How many it takes."""
+        return math.prod(self.sizes.values())
 
     def changes(self) -> dict[str, Any]:
         """What a configuration that is to use it must say."""
@@ -121,8 +126,6 @@ class Model:
 
     def check(self, layout: Layout) -> None:
         """Refuses a layout over which heads or parameters do not divide, as training would: `ValueError`."""
-        from jaxformer.tasks.translation import check_divides
-
         check_divides(self.config.model, layout)
         layout.check(self._params)
 
