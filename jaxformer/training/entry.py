@@ -46,10 +46,9 @@ def train(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str
     began = time.perf_counter()
     with explained_loss():
         check_agreement(to_dict(config))
-    if config.mesh.auto or not config.data.batch_tokens:
-        from jaxformer.training.plan.resolve import adopt
+    from jaxformer.training.plan.resolve import adopt
 
-        config = adopt(config, workdir)
+    config = adopt(config, workdir)
     with explained_loss(), _claimed(workdir, config):
         if (result := workdir.result()) is not None:
             say_finished(workdir, result)

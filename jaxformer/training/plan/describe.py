@@ -16,7 +16,7 @@ from jaxformer.parallel.mesh import make_layout
 from jaxformer.tasks.translation import TranslationTask
 from jaxformer.training.memory import describe_size, step_memory
 from jaxformer.training.plan.choice import Option, Plan, make_plan
-from jaxformer.training.plan.hardware import Hardware, hardware_for
+from jaxformer.training.plan.hardware import hardware_for
 from jaxformer.training.plan.resolve import Resolved, plan_for
 from jaxformer.training.plan.share import Model
 from jaxformer.training.plan.table import describe_arithmetic, describe_layouts
@@ -43,7 +43,7 @@ def describe_plan(config: Config, workdir: Workdir) -> str:
         ("mesh", f"{chosen.candidate.describe()} of {plan.hardware.describe()}, {_by(found)}"),
         *_work(config, chosen, found.model),
         ("memory", _memory(found)),
-        ("time", _time(config, chosen, plan.hardware)),
+        ("time", _time(config, chosen)),
         ("evaluation", f"every {config.training.eval_every:,} steps, greedy; at the end {_search(config)}"),
         (
             "checkpoints",
@@ -108,11 +108,11 @@ def _memory(found: Resolved) -> str:
     )
 
 
-def _time(config: Config, option: Option, hardware: Hardware) -> str:
+def _time(config: Config, option: Option) -> str:
     seconds = config.training.num_steps * option.time.total
     return (
-        f"about {duration(seconds)} of training, {1e3 * option.time.total:,.1f} ms a step of the longest rows; "
-        f"{hardware.rates.source}"
+        f"about {duration(seconds)} of training, {1e3 * option.time.total:,.1f} ms a step of the longest rows, by the "
+        f"rates below"
     )
 
 

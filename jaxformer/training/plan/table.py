@@ -77,10 +77,10 @@ def _why(option: Option, best: Option, fastest: Option) -> str:
     name = max(more, key=lambda name: more[name])
     slower = best.slots_per_second / option.slots_per_second - 1
     if slower <= 0:
-        return f"{-slower:.0%} faster, but less simple"
+        return f"{-slower:.1%} faster, but less simple"
     smaller = option.share.batch[0] < best.share.batch[0]
     rows = f", {option.share.batch[0]} rows instead of {best.share.batch[0]}" if smaller else ""
-    return f"{slower:.0%} slower: most in {name}{rows}"
+    return f"{slower:.1%} slower: most in {name}{rows}"
 
 
 def _ruled_out(plan: Plan) -> list[str]:

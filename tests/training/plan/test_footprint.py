@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from jaxformer.config import Config, replace
-from jaxformer.tasks.translation import TranslationTask
-from jaxformer.training.plan.footprint import footprint, holds_weights, layer_activations
-from jaxformer.training.plan.share import Candidate, Model, Share, share_on
+from jaxformer.training.plan.footprint import footprint, holds_weights
+from jaxformer.training.plan.share import Candidate
 from tests.devices import run_on_eight_devices
+from tests.training.plan.sizes import share
 
 _COMPARE = """
     jax.config.update("jax_disable_most_optimizations", True)  # of LLVM, which decide no memory
@@ -90,3 +89,30 @@ def test_the_estimate_is_within_15_percent_of_the_compiled_step():
 @pytest.mark.slow
 def test_the_estimate_of_many_layouts_is_within_15_percent_of_the_compiled_step():
     run_on_eight_devices(_MANY + _COMPARE)
+
+
+def test_a_device_holds_its_share_of_the_state():
+    whole, eighth = (footprint(share(candidate)).state for candidate in (Candidate(), Candidate(fsdp=8)))
+    assert whole / 8 < eighth < whole / 8 * 1.4  # vectors stay whole
+    assert footprint(share(Candidate(data=8))).state == whole
+
+
+def test_activations_are_shared_by_rows_heads_and_positions():
+    whole = footprint(share(Candidate())).kept
+    assert footprint(share(Candidate(data=8))).kept == pytest.approx(whole / 8)
+    assert footprint(share(Candidate(context=4))).kept == pytest.approx(whole / 4)
+    assert whole / 4 < footprint(share(Candidate(tensor=4))).kept < whole  # norms and inputs are not split
+
+
+def test_long_rows_keep_no_attention_weights():
+    short, long = share(Candidate(), slots=64), share(Candidate(), rows=64, slots=4096)
+    assert holds_weights(short, 64, 64)
+    assert not holds_weights(long, 4096, 4096)
+    doubled = share(Candidate(), rows=64, slots=8192)
+    assert footprint(doubled).kept == pytest.approx(2 * footprint(long).kept)
+
+
+def test_short_activations_take_less_but_on_a_processor():
+    wide, narrow = (share(Candidate(), {"precision": precision}) for precision in ("fp32", "bf16"))
+    assert footprint(narrow).kept < 0.75 * footprint(wide).kept
+    assert footprint(narrow, cpu=True).kept == footprint(wide, cpu=True).kept
