@@ -66,6 +66,10 @@ Rates of products are in `monitoring.peaks`, under the same names.
 """
 
 
+_UNKNOWN = "L40"
+"""Whose links a device that is here, but not on record, is taken to have: PCIe. All else of it is measured."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Rates:
     """What a program reaches on each device.
@@ -126,7 +130,7 @@ def hardware_for(plan: PlanConfig, precision: str) -> Hardware:
     if plan.devices:
         count, kind = parse_devices(plan.devices)
         per_host = min(plan.per_host or _DEVICES_PER_HOST, count)
-        found = _accelerators(plan, precision, kind, count, per_host)
+        found = _accelerators(plan, precision, kind, kind, count, per_host)
         sheet = _SHEETS[kind].memory
         share = float(os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", _JAX_SHARE))
         memory, source = sheet * share, f"{share:.0%}, which JAX takes, of the {sheet / 1e9:.0f} GB of its data sheet"
@@ -161,9 +165,9 @@ def parse_devices(text: str) -> tuple[int, str]:
     return int(match[1]), names[match[2].lower()]
 
 
-def _accelerators(plan: PlanConfig, precision: str, kind: str, count: int, per_host: int) -> Hardware:
-    """Devices whose data sheet is on record."""
-    sheet, products = _SHEETS[_on_record(kind)], data_sheet_rate(kind, precision)
+def _accelerators(plan: PlanConfig, precision: str, kind: str, record: str, count: int, per_host: int) -> Hardware:
+    """Devices by the data sheet of `record`."""
+    sheet, products = _SHEETS[record], data_sheet_rate(record, precision)
     rates = Rates(
         products=_REACHED["products"] * products,
         memory=_REACHED["memory"] * sheet.bandwidth,
@@ -193,11 +197,18 @@ def _on_record(kind: str) -> str:
 
 def _present(plan: PlanConfig, precision: str, devices: list[Any], per_host: int) -> Hardware:
     kind, count = str(devices[0].device_kind), len(devices)
+    own = [device for device in devices if device.process_index == jax.process_index()]
     if devices[0].platform != "cpu":
-        found = _accelerators(plan, precision, kind, count, per_host)
-        limit = int((jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0))
+        limit = int((own[0].memory_stats() or {}).get("bytes_limit", 0))
+        try:
+            record = _on_record(kind)
+        except ValueError:
+            if not (limit and plan.measure):
+                raise
+            record = _UNKNOWN
+        found = _accelerators(plan, precision, kind, record, count, per_host)
         return dataclasses.replace(found, memory=limit, memory_source="what JAX has taken") if limit else found
-    share = usable_cores() / len(jax.local_devices())
+    share = usable_cores() / len(own)
     rates = Rates(
         products=_CPU_RATE * share,
         memory=_CPU_BANDWIDTH * share,
@@ -207,6 +218,5 @@ def _present(plan: PlanConfig, precision: str, devices: list[Any], per_host: int
         start=1e-5,
         source=f"{usable_cores()} cores at {_CPU_RATE / 1e9:.0f} GFLOP/s each, as measured once",
     )
-    free = host_memory()[1] / len(jax.local_devices())
-    source = "the free memory of this host" + (", shared by its devices" if len(jax.local_devices()) > 1 else "")
-    return Hardware(kind, count, per_host, free, source, rates, cpu=True)
+    source = "the free memory of this host" + (", shared by its devices" if len(own) > 1 else "")
+    return Hardware(kind, count, per_host, host_memory()[1] / len(own), source, rates, cpu=True)

@@ -130,7 +130,8 @@ def test_batches_are_those_of_the_pipeline():
 
 def test_all_layouts_compute_the_same_products_but_for_recomputation():
     one = products(share(Candidate()))
-    for candidate in (Candidate(data=8), Candidate(fsdp=8), Candidate(tensor=4, context=2), Candidate(data=8, accumulate=2)):
+    layouts = ({"data": 8}, {"fsdp": 8}, {"tensor": 4}, {"tensor": 2, "context": 2}, {"data": 8, "accumulate": 2})
+    for candidate in (Candidate(**sizes) for sizes in layouts):
         assert products(share(candidate)) * candidate.devices == pytest.approx(one)
     # Vaswani's layers by hand: products of weights with slots, scores and weighted sums, logits; 2 FLOPs, 3 passes.
     d, f, v, slots = 32, 64, 48, ROWS * SLOTS

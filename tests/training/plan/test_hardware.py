@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import types
 
 import pytest
 
@@ -66,6 +67,18 @@ def test_a_longer_name_wins():
     assert hardware._on_record("NVIDIA H100 NVL") == "H100 NVL"
     with pytest.raises(ValueError, match=r"nothing is on record of the device 'Radeon 9': .*--config.plan.devices"):
         hardware._on_record("Radeon 9")
+
+
+def test_a_device_that_is_here_but_not_on_record_is_left_to_measurement():
+    here = types.SimpleNamespace(
+        platform="gpu", device_kind="Radeon 9", process_index=0, memory_stats=lambda: {"bytes_limit": 7}
+    )
+    found = hardware._present(PlanConfig(), "bf16", [here] * 2, 2)
+    assert (found.kind, found.count, found.memory) == ("Radeon 9", 2, 7)
+    with pytest.raises(ValueError, match="nothing is on record of the device 'Radeon 9'"):
+        hardware._present(PlanConfig(measure=False), "bf16", [here] * 2, 2)
+    here.device_kind = "NVIDIA H200"
+    assert hardware._present(PlanConfig(), "bf16", [here], 1).rates.link == 0.8 * 450e9
 
 
 def test_the_devices_here_are_taken_where_none_are_named():
