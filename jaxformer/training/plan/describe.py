@@ -122,9 +122,10 @@ def _layouts(plan: Plan, found: Resolved) -> list[str]:
         best = plan.best
     except ValueError as error:
         return [str(error)]
+    first = "The first of them" if found.automatic else "The first of them, which --config.mesh=auto trains with"
     return [
         describe_layouts(plan, None if found.automatic else found.chosen.candidate),
-        f"The first of them:\n{describe_arithmetic(best, plan.hardware)}",
+        f"{first}:\n{describe_arithmetic(best, plan.hardware)}",
     ]
 
 
