@@ -148,7 +148,8 @@ class DataConfig:
       deduplicate: drop exact repetitions of a training pair.
       normalization: Unicode form applied to the text: `nfc`, `nfkc` or `none`.
       batching: `bucket` (rows of like length) or `pack` (several pairs in a row, separated by segment ids).
-      batch_tokens: slots on each side of one global batch.
+      batch_tokens: slots on each side of one global batch; 0, or `auto` on the command line, for the most that fits in
+        memory by the plan.
       num_shapes: how many different batch shapes bucketing may use (each is compiled once).
       pack_length: row length when packing, 0 for `max_length`.
       cache_dir: where prepared data is cached; empty for the user's cache folder.
@@ -190,13 +191,12 @@ class DataConfig:
         _check_choice("data.tokenizer", self.tokenizer, "bpe", "unigram")
         _check_choice("data.normalization", self.normalization, "nfc", "nfkc", "none")
         _check_choice("data.batching", self.batching, "bucket", "pack")
-        _check_positive("data", self, "vocabulary_size", "max_length", "batch_tokens", "num_shapes", "num_threads")
-        _check_positive("data", self, "prefetch")
+        _check_positive("data", self, "vocabulary_size", "max_length", "num_shapes", "num_threads", "prefetch")
         _check_seed("data", self)
-        _check_not_negative("data", self, "num_examples", "max_length_ratio", "pack_length")
+        _check_not_negative("data", self, "num_examples", "max_length_ratio", "batch_tokens", "pack_length")
         _check_fraction("data", self, "subword_sampling")
         longest = (self.pack_length or self.max_length) if self.batching == "pack" else self.max_length
-        if self.batch_tokens < longest:
+        if 0 < self.batch_tokens < longest:
             raise ValueError(
                 f"data.batch_tokens={self.batch_tokens} does not fit the longest row ({longest} tokens): "
                 f"raise --config.data.batch_tokens to {longest} or more, or lower --config.data.max_length"
@@ -332,25 +332,55 @@ class MeshConfig:
     """How devices are laid out: the product of the four is the number of devices used; one may be -1, for the rest.
 
     Attributes:
+      auto: the planner chooses the four sizes, `memory.accumulate` and `memory.remat`, whatever they are here; the
+        choice is written to `config.json`. `--config.mesh=auto` says the same.
       data: devices that split the rows of a batch.
       fsdp: devices that split the rows, and keep a part of every matrix and of what the optimizer knows about it.
       tensor: devices that split heads, feed-forward layers and the vocabulary; for networks that are large.
       context: devices that split sequences; for those that are long. Divides the heads, together with `tensor`.
     """
 
+    auto: bool = False
     data: int = -1
     fsdp: int = 1
     tensor: int = 1
     context: int = 1
 
     def __post_init__(self) -> None:
-        sizes = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        sizes = {name: getattr(self, name) for name in ("data", "fsdp", "tensor", "context")}
         for name, size in sizes.items():
             if size != -1:
                 _check_positive("mesh", self, name)
         rest = [f"mesh.{name}" for name, size in sizes.items() if size == -1]
         if len(rest) > 1:
             raise ValueError(f"{' and '.join(rest)} are -1, which stands for the rest of the devices: only one may be")
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanConfig:
+    """What the planner assumes of the hardware: `--mode=plan`, `mesh.auto` and `data.batch_tokens=0` ask it.
+
+    Attributes:
+      devices: hardware to plan for that need not be here, such as `8xH200`; empty for the devices that are here.
+      per_host: devices of a host, which its fast links join; 0 for 8, or as many as a process here has.
+      network: of the adapter of each device to other hosts, in Gb/s.
+      memory: of each device that a step may use, in GiB; 0 for what the backend or the data sheet says.
+      reserve: part of that memory which is left free, for what a compiled program does not count.
+      measure: time products, memory and exchanges of the devices that are here, a few seconds; false uses their data
+        sheet, and for a CPU rates of the past.
+    """
+
+    devices: str = ""
+    per_host: int = 0
+    network: float = 400.0
+    memory: float = 0.0
+    reserve: float = 0.1
+    measure: bool = True
+
+    def __post_init__(self) -> None:
+        _check_not_negative("plan", self, "per_host", "memory")
+        _check_positive("plan", self, "network")
+        _check_fraction("plan", self, "reserve")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -449,6 +479,7 @@ class Config:
     training: TrainingConfig = TrainingConfig()
     memory: MemoryConfig = MemoryConfig()
     mesh: MeshConfig = MeshConfig()
+    plan: PlanConfig = PlanConfig()
     decoding: DecodingConfig = DecodingConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
     profile: ProfileConfig = ProfileConfig()

@@ -86,6 +86,24 @@ def check_name(name: str) -> None:
     raise ValueError(f"unknown config field {name!r}: the sections are {', '.join(sections)}.{hint}")
 
 
+_AUTOMATIC = {"mesh": "mesh.auto=true", "data.batch_tokens": "data.batch_tokens=0"}
+"""What `--config.NAME=auto` stands for."""
+
+
+def checked_flag(argument: str) -> str:
+    """A command line argument, refused if it sets what is no field, and `auto` in it put as the field's own value.
+
+    Raises:
+      ValueError: see `check_name`.
+    """
+    match = re.match(r"--?(?:no)?config(?:\.([^=]*))?(?:=(.*)|$)", argument, re.DOTALL)
+    if match and match[2] == "auto" and match[1] in _AUTOMATIC:
+        return f"--config.{_AUTOMATIC[match[1]]}"
+    if match:
+        check_name(match[1] or "")
+    return argument
+
+
 def takes(name: str) -> str:
     """What the field `name` takes, in words: `a whole number`, `true or false`, ..."""
     words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}

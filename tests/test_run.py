@@ -80,6 +80,9 @@ def _store(folder, spec="wmt:bundled", **changes):
         (["--config.experiment=x"], "unknown config field 'experiment'"),
         (["--config.training=3"], "config section 'training' is set field by field"),
         (["--config=3"], "unknown config field ''"),
+        (["--config.mesh=fast"], "config section 'mesh' is set field by field, --config.mesh.FIELD=VALUE"),
+        (["--config.model=auto"], "config section 'model' is set field by field"),
+        (["--config.data.batch_tokens=most"], "--config.data.batch_tokens takes a whole number, got 'most'"),
         (["--noconfig.data.rverse"], "Did you mean 'data.reverse'?"),
         (["--config.training.num_steps=1e3"], "--config.training.num_steps takes a whole number, got '1e3'"),
         (["--config.model.dropout=some"], "--config.model.dropout takes a number, got 'some'"),
@@ -151,6 +154,12 @@ def test_overrides_are_typed_and_reach_the_run(calls, capsys):
 def test_an_override_to_the_library_s_default_is_an_override(calls):
     assert _run("--experiment=scan", "--config.model.d_model=512", "--config.model.num_heads=8") == 0
     assert calls[0][1].model.d_model == 512
+
+
+def test_auto_leaves_a_choice_to_the_planner(calls):
+    assert _run("--experiment=scan", "--config.mesh=auto", "--config.data.batch_tokens=auto", "--mode=plan") == 0
+    assert calls[0][1].mesh.auto
+    assert calls[0][1].data.batch_tokens == 0
 
 
 def test_the_machine_is_shown_before_training_with_the_choice_and_its_reason(calls, capsys):

@@ -37,30 +37,44 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
       ValueError: if there are fewer devices than asked for, or some of several processes would have none.
     """
     available = list(jax.devices() if devices is None else devices)
-    sizes = dict(zip(AXES, (config.data, config.fsdp, config.context, config.tensor), strict=True))
-    asked = " x ".join(f"mesh.{axis}={size}" for axis, size in sizes.items() if size != 1) or "mesh.data=1"
-    fixed = math.prod(size for size in sizes.values() if size != -1)
-    if fixed > len(available):
-        raise ValueError(
-            f"{asked} is more than the {len(available)} devices there are: lower one, or give one axis -1 for the rest"
-        )
-    for axis, size in sizes.items():
-        if size == -1:
-            if len(available) % fixed:
-                near = max(number for number in range(1, fixed) if len(available) % number == 0)
-                raise ValueError(
-                    f"{asked}: {fixed} devices do not divide the {len(available)} that there are; the nearest number "
-                    f"that does is {near}"
-                )
-            sizes[axis] = len(available) // fixed
+    sizes = mesh_sizes(config, len(available))
     count = math.prod(sizes.values())
     if jax.process_count() > 1 and count != len(available):
         raise ValueError(
-            f"{asked} leaves some of the {len(available)} devices of {jax.process_count()} processes without work: "
-            "give one axis -1 for the rest"
+            f"{_asked(config)} leaves some of the {len(available)} devices of {jax.process_count()} processes without "
+            "work: give one axis -1 for the rest"
         )
     types = (AxisType.Auto,) * len(AXES)
     return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=types, devices=available[:count])
+
+
+def mesh_sizes(config: MeshConfig, count: int) -> dict[str, int]:
+    """Devices along each axis, outermost first, where there are `count` devices.
+
+    Raises:
+      ValueError: if there are fewer than asked for, or the rest of them do not divide.
+    """
+    sizes = {axis: int(getattr(config, axis)) for axis in AXES}
+    fixed = math.prod(size for size in sizes.values() if size != -1)
+    if fixed > count:
+        raise ValueError(
+            f"{_asked(config)} is more than the {count} devices there are: lower one, or give one axis -1 for the rest"
+        )
+    for axis, size in sizes.items():
+        if size == -1:
+            if count % fixed:
+                near = max(number for number in range(1, fixed) if count % number == 0)
+                raise ValueError(
+                    f"{_asked(config)}: {fixed} devices do not divide the {count} that there are; the nearest number "
+                    f"that does is {near}"
+                )
+            sizes[axis] = count // fixed
+    return sizes
+
+
+def _asked(config: MeshConfig) -> str:
+    sizes = {axis: getattr(config, axis) for axis in AXES}
+    return " x ".join(f"mesh.{axis}={size}" for axis, size in sizes.items() if size != 1) or "mesh.data=1"
 
 
 def make_layout(config: MeshConfig) -> Layout:

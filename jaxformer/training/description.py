@@ -1,6 +1,6 @@
 """What is about to be trained, in a few lines for the log: network, precision, attention, FLOPs, batches.
 
-Not for what a run would need (`planning`) nor for the machine (`monitoring.machine`).
+Not for what a run would need (`plan`) nor for the machine (`monitoring.machine`).
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from jaxformer.training.interruption import Interrupted, Interruption
 from jaxformer.training.workdir import Workdir
 
 if TYPE_CHECKING:
+    from jaxformer.data.prepare import PreparedData
     from jaxformer.tasks.translator import Translation
 
 _LOGGER = logging.getLogger(__name__)
@@ -45,6 +46,9 @@ def train(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str
     began = time.perf_counter()
     with explained_loss():
         check_agreement(to_dict(config))
+    from jaxformer.training.plan.resolve import adopt
+
+    config = adopt(config, workdir)
     with explained_loss(), _claimed(workdir, config):
         if (result := workdir.result()) is not None:
             say_finished(workdir, result)
@@ -64,6 +68,7 @@ def train(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str
         present = {split: pairs for split, pairs in splits.items() if pairs}
         scoring.read_references(config.data, present.get("test"))  # refuse before training, not after it
         _keep_tokenizer(workdir, prepared.tokenizer)
+        config = _planned(config, prepared, workdir)
         with contextlib.closing(open_checkpoints(config, workdir)) as checkpoints:
             session = Session(config, workdir, prepared, checkpoints)
             _LOGGER.info("%s", session.describe())
@@ -198,19 +203,34 @@ def tune(config: Config, output: str = "") -> None:
 
     _use_compilation_cache(config)
     with open_output(output) as file:  # first: what cannot be written is refused before anything is measured
-        file.write(tuning.tune(config, prepare_data(config.data)))
+        prepared = prepare_data(config.data)
+        file.write(tuning.tune(_planned(config, prepared), prepared))
     if output:
         _LOGGER.info("train with what is fastest here: --config.model.attention_table=%s", output)
 
 
 def plan(config: Config, workdir: Workdir | str | os.PathLike[str]) -> None:
-    """Prints what `train` would do, and what it would need; runs nothing and writes nothing."""
+    """Prints what `train` would do and need, and which layouts of the devices there are; writes nothing."""
     from jaxformer.ops.attention import load_measurements
-    from jaxformer.training.planning import describe_plan
+    from jaxformer.training.plan.describe import describe_plan
 
     if config.model.attention_table:
         load_measurements(expanded(config.model.attention_table))
     print(describe_plan(config, _as_workdir(workdir)), flush=True)
+
+
+def _planned(config: Config, prepared: PreparedData, workdir: Workdir | None = None) -> Config:
+    """`config` with what it leaves to the planner, which is said, and kept in the workdir."""
+    from jaxformer.training.plan.resolve import resolve
+
+    data = prepared.train
+    slots = max(int(lengths.sum()) for lengths in (data.source_lengths, data.target_lengths))
+    config, said = resolve(config, prepared.tokenizer, limit=slots)
+    if said:
+        _LOGGER.info("%s", said)
+        if workdir is not None and not jax.process_index():
+            workdir.keep_config(config)
+    return config
 
 
 def _as_workdir(workdir: Workdir | str | os.PathLike[str]) -> Workdir:

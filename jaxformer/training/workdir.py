@@ -27,7 +27,7 @@ _LOGGER = logging.getLogger(__name__)
 
 MAY_DIFFER = (
     "monitoring.", "profile.", "data.num_threads", "data.prefetch", "data.cache_dir", "training.keep_checkpoints",
-    "training.checkpoint_minutes", "mesh.",
+    "training.checkpoint_minutes", "mesh.", "memory.", "plan.",
 )
 """Fields that change neither the model nor, but for rounding, any number of a run: it may be continued with others."""
 
@@ -135,13 +135,17 @@ class Workdir:
                 else:
                     self._unbind(self._binding)
             new = [file for file in self._binding if not file.exists()]
-            atomic_write(self.config, json.dumps(to_dict(config), indent=2) + "\n")
+            self.keep_config(config)
             try:
                 yield self
             except BaseException:  # Ctrl-C while data is prepared, too
                 if not self.began:
                     self._unbind(new)
                 raise
+
+    def keep_config(self, config: Config) -> None:
+        """Writes `config.json`, by the process that holds the folder: again when the planner has completed it."""
+        atomic_write(self.config, json.dumps(to_dict(config), indent=2) + "\n")
 
     @property
     def _binding(self) -> list[Path]:

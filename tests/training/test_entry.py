@@ -250,7 +250,7 @@ def test_plan_runs_nothing_and_tells_memory_and_state(trained, tmp_path, capsys)
     new = capsys.readouterr().out
     assert "finished: training again would do nothing" in done
     assert "run          new" in new
-    assert "MiB during a step (compiled, not guessed)" in new
+    assert "MiB during a step (compiled, not guessed; the formula says" in new
     assert not (tmp_path / "new").exists()
 
 

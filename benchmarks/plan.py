@@ -1,0 +1,125 @@
+"""How good the planner's choice is: predicted and measured times of training steps, layout by layout.
+
+    python -m benchmarks.plan [--devices=8] [--layouts=14] [--rounds=7] [--json=FILE]
+
+On a CPU the devices are simulated, and share its cores; elsewhere those that are there are used. The layouts that are
+measured are the best ones of the plan and others spread over the rest of it. All are compiled first; then each takes
+a step in turn, round after round, so that a slow moment of the machine meets all of them; the shortest time counts.
+The last line says how much longer the chosen layout takes than the fastest of those measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks import report
+
+PACKAGES = ("jax", "flax", "optax")
+SHAPE = (64, 32)
+"""Rows, and slots of either side."""
+
+SETTINGS: dict[str, Any] = {
+    "model": {
+        "d_model": 128, "d_ff": 512, "num_heads": 8, "num_encoder_layers": 2, "num_decoder_layers": 2,
+        "scan_layers": True,
+    },
+    "data": {"vocabulary_size": 2048, "max_length": SHAPE[1], "batch_tokens": SHAPE[0] * SHAPE[1]},
+}  # fmt: skip
+
+
+def chosen_for_measurement(options: list[Any], count: int) -> list[Any]:
+    """The best ones of the plan, at least half, and the rest spread over what is left of it."""
+    best, rest = options[: count - count // 2], options[count - count // 2 :]
+    spread = min(count // 2, len(rest))
+    return best + [rest[(2 * number + 1) * len(rest) // (2 * spread)] for number in range(spread)]
+
+
+def prepared(config: Any, sizes: Any, option: Any) -> Callable[[], float]:
+    """A function that takes one compiled step of a layout, and returns the seconds it took."""
+    import jax
+    import numpy as np
+
+    from jaxformer.config import replace
+    from jaxformer.parallel.mesh import make_layout, place_batch
+    from jaxformer.tasks.translation import TranslationTask
+    from jaxformer.training import create_state, make_optimizer, make_train_step
+    from jaxformer.types import Batch, Sequences
+
+    config = replace(config, option.candidate.changes())
+    layout = make_layout(config.mesh)
+    task, optimizer = TranslationTask(config, sizes, layout), make_optimizer(config.optimizer, 100)
+
+    def side(seed: int) -> Sequences:
+        slots = option.share.batch[::2]
+        tokens = np.random.default_rng(seed).integers(4, config.data.vocabulary_size, slots, np.int32)
+        positions = np.broadcast_to(np.arange(slots[1], dtype=np.int32), slots)
+        return Sequences(tokens, positions, np.ones(slots, np.int32), np.ones(slots, np.float32))
+
+    state = create_state(lambda: task.new_params(0), optimizer, seed=1, ema=False, layout=layout)
+    step = make_train_step(task.loss_function, optimizer, accumulate=config.memory.accumulate, layout=layout)
+    batch = place_batch(Batch(side(0), side(1)), layout)
+    held = [state]
+
+    def run() -> float:
+        start = time.perf_counter()
+        held[0], metrics = step(held[0], batch)
+        jax.block_until_ready((held[0], metrics))
+        return time.perf_counter() - start
+
+    run()  # compiles
+    return run
+
+
+def compare(devices: int, layouts: int, rounds: int) -> list[tuple[Any, float]]:
+    """(option, measured seconds) of every measured layout, the chosen one first."""
+    import jax
+
+    jax.config.update("jax_num_cpu_devices", devices)
+    from jaxformer.config import Config, replace
+    from jaxformer.tasks.translation import TranslationTask
+    from jaxformer.training.plan.choice import make_plan
+    from jaxformer.training.plan.resolve import hardware_of
+    from jaxformer.training.plan.share import Model
+
+    class Sizes:
+        source_vocabulary_size = target_vocabulary_size = SETTINGS["data"]["vocabulary_size"]
+
+    config: Any = replace(Config(), SETTINGS)
+    hardware = hardware_of(config)
+    plan = make_plan(Model(config, TranslationTask(config, Sizes())), hardware)  # type: ignore[arg-type]
+    print(f"{hardware.describe()}: {hardware.rates.source}\n", flush=True)
+    options = chosen_for_measurement(plan.options, layouts)
+    steps = [prepared(config, Sizes(), option) for option in options]
+    times = [[step() for step in steps] for _ in range(rounds)]
+    return [(option, min(column)) for option, column in zip(options, zip(*times, strict=True), strict=True)]
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--devices", type=int, default=8, help="simulated on a CPU")
+    parser.add_argument("--layouts", type=int, default=14, help="that are measured")
+    parser.add_argument("--rounds", type=int, default=7, help="steps of each")
+    report.add_json_flag(parser)
+    options = parser.parse_args()
+    found = compare(options.devices, options.layouts, options.rounds)
+    from jaxformer.training.plan.choice import describe_option
+
+    best = min(seconds for _, seconds in found)
+    rows = [
+        [describe_option(option), f"{1e3 * option.time.total:.1f}", f"{1e3 * seconds:.1f}", f"{seconds / best - 1:.0%}"]
+        for option, seconds in found
+    ]
+    print(report.heading(*PACKAGES))
+    print(report.table(["layout, the chosen one first", "predicted ms", "measured ms", "over the best"], rows))
+    print(f"\nthe chosen layout takes {found[0][1] / best - 1:.1%} more than the fastest of {len(found)}")
+    figures = [{"name": row[0], "value": 1e3 * seconds, "unit": "ms a step", "predicted": 1e3 * option.time.total}
+               for row, (option, seconds) in zip(rows, found, strict=True)]  # fmt: skip
+    report.write_json(options.json, figures, *PACKAGES)
+
+
+if __name__ == "__main__":
+    main()

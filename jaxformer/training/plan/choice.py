@@ -1,0 +1,260 @@
+"""The candidates, what rules some of them out, and the order of the rest by predicted slots a second.
+
+Not for what one of them needs (`footprint`, `roofline`), nor for how a plan reads (`table`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterator
+
+from jaxformer.config import Config
+from jaxformer.parallel.layout import Layout
+from jaxformer.training.memory import describe_size
+from jaxformer.training.plan.footprint import Footprint, footprint
+from jaxformer.training.plan.hardware import Hardware
+from jaxformer.training.plan.roofline import StepTime, step_time
+from jaxformer.training.plan.share import Candidate, Held, Model, Parameter, Share, share_of, share_on
+
+REMAT = ("none", "dots", "full", "offload")
+"""Simplest first."""
+
+_ALIKE = 0.02
+"""Layouts whose predicted times differ by less are not told apart: the simplest of them is taken."""
+
+_ROWS_LOST = 0.1
+"""Of a batch, what rounding its rows may cost: a smaller batch is another training."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """A candidate that may be trained with.
+
+    Attributes:
+      share: what a device does.
+      memory: what it needs.
+      time: how long it takes.
+    """
+
+    share: Share
+    memory: Footprint
+    time: StepTime
+
+    @property
+    def candidate(self) -> Candidate:
+        """Its layout."""
+        return self.share.candidate
+
+    @property
+    def slots_per_second(self) -> float:
+        """Target slots of the whole batch over the time of a step."""
+        return self.share.batch[0] * self.share.batch[2] / self.time.total
+
+    @property
+    def complexity(self) -> tuple[int, int, int]:
+        """Lower is simpler: axes besides `data`, what is computed again, micro-batches."""
+        axes = sum(size > 1 for axis, size in self.candidate.sizes.items() if axis != "data")
+        return axes, REMAT.index(self.candidate.remat), self.candidate.accumulate
+
+
+@dataclasses.dataclass(frozen=True)
+class Refusal:
+    """Why candidates are ruled out.
+
+    Attributes:
+      reason: that of the first one.
+      count: how many have one of this kind.
+    """
+
+    reason: str
+    count: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All candidates for a configuration on some hardware.
+
+    Attributes:
+      hardware: the devices.
+      options: those that may be trained with, the chosen one first, then by slots a second.
+      too_large: those that need more memory than there is, the least first.
+      refused: the rest.
+    """
+
+    hardware: Hardware
+    options: list[Option]
+    too_large: list[Option]
+    refused: list[Refusal]
+
+    @property
+    def best(self) -> Option:
+        """The chosen one.
+
+        Raises:
+          ValueError: if there is none, with what is nearest and what to change.
+        """
+        if self.options:
+            return self.options[0]
+        if not self.too_large:
+            reasons = "\n".join(f"  {refusal.count} x {refusal.reason}" for refusal in self.refused)
+            raise ValueError(f"no layout of {self.hardware.describe()} divides this model and this batch:\n{reasons}")
+        least = self.too_large[0]
+        raise ValueError(
+            f"no layout of {self.hardware.describe()} fits: the nearest, {describe_option(least)}, needs "
+            f"{describe_size(least.memory.total)} on each device, and a step may use "
+            f"{describe_size(self.hardware.memory)} ({self.hardware.memory_source}). {_remedy(least)}"
+        )
+
+
+def describe_option(option: Option) -> str:
+    """A layout in words."""
+    candidate = option.candidate
+    words = [candidate.describe(), f"{candidate.accumulate} micro-batch{'es' if candidate.accumulate > 1 else ''}"]
+    return ", ".join([*words, *([f"remat {candidate.remat}"] if candidate.remat != "none" else [])])
+
+
+def _remedy(least: Option) -> str:
+    """What to change so that `least` needs less."""
+    memory = least.memory
+    if memory.state > memory.temporary:
+        return (
+            f"{describe_size(memory.state)} of that are parameters and optimizer: use more devices, or a smaller "
+            "--config.model.d_model or fewer layers"
+        )
+    return (
+        f"{describe_size(memory.temporary)} of that are for the step: lower --config.data.batch_tokens or "
+        "--config.data.max_length, set --config.precision=bf16, or use more devices"
+    )
+
+
+def make_plan(model: Model, hardware: Hardware, *, only: Candidate | None = None, limit: int = 0) -> Plan:
+    """Every candidate judged.
+
+    Args:
+      model: of the configuration. Where its `data.batch_tokens` is 0, each candidate has the largest batch that fits.
+      hardware: the devices.
+      only: a single layout in place of all; whether it fits is not asked unless its batch is to be found.
+      limit: most slots of a batch that is to be found, 0 for none.
+    """
+    options: list[Option] = []
+    too_large: list[Option] = []
+    reasons: list[str] = []
+    for candidates in [[only]] if only else _candidates(model.config, hardware):
+        layout = candidates[0].layout()
+        try:
+            model.check(layout)
+        except ValueError as error:
+            reasons += [str(error)] * len(candidates)
+            continue
+        place = layout, model.held(layout), model.parameters(layout)
+        for candidate in candidates:
+            try:
+                share = _share(model, candidate, place, hardware, limit)
+            except ValueError as error:
+                reasons.append(str(error))
+                continue
+            option = judge(share, hardware)
+            fits = option.memory.total <= hardware.memory or (only is not None and model.config.data.batch_tokens > 0)
+            (options if fits else too_large).append(option)
+    too_large.sort(key=lambda option: option.memory.total)
+    return Plan(hardware, _ordered(options), too_large, _grouped(reasons))
+
+
+def judge(share: Share, hardware: Hardware) -> Option:
+    """What a device needs and how long it takes."""
+    return Option(share, footprint(share, cpu=hardware.cpu), step_time(share, hardware))
+
+
+def _ordered(options: list[Option]) -> list[Option]:
+    """By slots a second, but the simplest of those that are as good as the fastest comes first."""
+    ordered = sorted(options, key=lambda option: -option.slots_per_second)
+    if not ordered:
+        return ordered
+    alike = [one for one in ordered if one.slots_per_second > (1 - _ALIKE) * ordered[0].slots_per_second]
+    chosen = min(alike, key=lambda option: option.complexity)
+    return [chosen, *(option for option in ordered if option is not chosen)]
+
+
+def _grouped(reasons: list[str]) -> list[Refusal]:
+    """Reasons that differ in numbers alone are one."""
+    groups: dict[str, list[str]] = {}
+    for reason in reasons:
+        groups.setdefault(re.sub(r"\d+", "#", reason.partition(":")[0]), []).append(reason)
+    return [Refusal(group[0], len(group)) for group in sorted(groups.values(), key=lambda group: -len(group))]
+
+
+def _candidates(config: Config, hardware: Hardware) -> Iterator[list[Candidate]]:
+    """All, those of a mesh together."""
+    data = config.data
+    rows = data.batch_tokens // (data.pack_length or data.max_length if data.batching == "pack" else data.max_length)
+    # Where the batch is to be found, any would fit in small enough parts: that of one pass is asked for.
+    counts = sorted({1, *(1 << power for power in range(11)), config.memory.accumulate}) if rows else [1]
+    remat = [kind for kind in REMAT if not (hardware.cpu and kind == "offload")]
+    if hardware.cpu and not config.model.scan_layers:
+        remat = [config.memory.remat]  # XLA's CPU backend undoes the others
+    for sizes in _meshes(hardware.count):
+        mesh = dict(zip(("data", "fsdp", "tensor", "context"), sizes, strict=True))
+        parts = mesh["data"] * mesh["fsdp"]
+        possible = [count for count in counts if count == 1 or count * parts <= rows]
+        yield [Candidate(**mesh, accumulate=count, remat=kind) for count, kind in itertools.product(possible, remat)]
+
+
+def _meshes(count: int) -> Iterator[tuple[int, int, int, int]]:
+    """All ways to write `count` as a product of four."""
+    divisors = [number for number in range(1, count + 1) if count % number == 0]
+    for data, fsdp, tensor in itertools.product(divisors, repeat=3):
+        if count % (data * fsdp * tensor) == 0:
+            yield data, fsdp, tensor, count // (data * fsdp * tensor)
+
+
+def _share(
+    model: Model,
+    candidate: Candidate,
+    place: tuple[Layout, Held, list[Parameter]],
+    hardware: Hardware,
+    limit: int,
+) -> Share:
+    config = model.config
+    if not config.data.batch_tokens:
+        return _largest_share(model, candidate, place, hardware, limit)
+    share = share_of(model, candidate, *place)
+    wanted = config.data.batch_tokens // share.batch[2]
+    if share.batch[0] < (1 - _ROWS_LOST) * wanted:
+        raise ValueError(
+            f"rows must be a multiple of {candidate.data * candidate.fsdp * candidate.accumulate}, which makes "
+            f"{share.batch[0]} of {wanted}: another batch"
+        )
+    return share
+
+
+def _largest_share(
+    model: Model,
+    candidate: Candidate,
+    place: tuple[Layout, Held, list[Parameter]],
+    hardware: Hardware,
+    limit: int,
+) -> Share:
+    """With as many rows as memory holds: found by halving, since memory grows with rows."""
+    data, layout = model.config.data, place[0]
+    step, parts = layout.parts("rows") * candidate.accumulate, layout.parts("length")
+    length = (data.pack_length or data.max_length) if data.batching == "pack" else data.max_length
+    if data.batching == "pack" and length % parts:
+        raise ValueError(f"data.pack_length={length} does not divide into {parts} parts (mesh.context)")
+    length += -length % parts
+
+    def share(times: int) -> Share:
+        return share_on(model, candidate, *place, (times * step, length, length))
+
+    def fits(times: int) -> bool:
+        small_enough = not limit or times * step * length <= limit
+        return small_enough and footprint(share(times), cpu=hardware.cpu).total <= hardware.memory
+
+    low, high = 1, 2
+    while fits(high) and high < 1 << 24:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return share(low)

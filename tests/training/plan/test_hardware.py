@@ -1,0 +1,88 @@
+"""Hardware by name: what is on record, what is refused, and how much of its memory a plan uses."""
+
+from __future__ import annotations
+
+import re
+import types
+
+import pytest
+
+from jaxformer.config import PlanConfig
+from jaxformer.monitoring import peaks
+from jaxformer.training.plan import hardware
+from jaxformer.training.plan.hardware import hardware_for, parse_devices
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("8xH200", (8, "H200")), ("16 X a100", (16, "A100")), ("1*H100 PCIe", (1, "H100 PCIe"))]
+)
+def test_devices_are_read(text, found):
+    assert parse_devices(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("H200", "plan.devices='H200' is not COUNTxDEVICE, such as 8xH200"),
+        ("0xH200", "plan.devices='0xH200' is not COUNTxDEVICE"),
+        ("-8xH200", "is not COUNTxDEVICE"),
+        ("many", "is not COUNTxDEVICE"),
+        ("8xH20", "nothing is on record of 'H20': choose one of A100, A10G"),
+        ("8xH20", "Did you mean 'H200'?"),
+    ],
+)
+def test_what_names_no_devices_is_refused_with_the_names(text, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        parse_devices(text)
+
+
+def test_every_device_with_a_peak_has_a_data_sheet():
+    assert hardware._SHEETS.keys() == peaks._PEAKS.keys()
+    for name in hardware._SHEETS:
+        found = hardware_for(PlanConfig(devices=f"2x{name}"), "bf16")
+        # Nothing computes at less than ten operations for each byte, nor sends faster than it reads.
+        assert found.rates.products > 10 * found.rates.memory > 10 * found.rates.link > 0, name
+
+
+def test_memory_is_what_jax_takes_less_the_reserve(monkeypatch):
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION", raising=False)
+    found = hardware_for(PlanConfig(devices="8xH200", reserve=0.2), "bf16")
+    assert found.memory == pytest.approx(141e9 * 0.75 * 0.8)
+    assert "75%" in found.memory_source
+    assert "20%" in found.memory_source
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9")
+    assert hardware_for(PlanConfig(devices="8xH200", reserve=0.0), "bf16").memory == pytest.approx(141e9 * 0.9)
+    assert hardware_for(PlanConfig(devices="8xH200", memory=2.0, reserve=0.5), "bf16").memory == 1024**3
+
+
+def test_hosts_are_of_eight_unless_said_otherwise_and_alike():
+    assert (hardware_for(PlanConfig(devices="64xH200"), "bf16").per_host) == 8
+    assert (hardware_for(PlanConfig(devices="4xH200"), "bf16").per_host) == 4
+    assert hardware_for(PlanConfig(devices="64xH200", per_host=4), "bf16").describe() == "64 x H200 in 16 hosts of 4"
+    with pytest.raises(ValueError, match=r"plan.per_host=8 does not divide the 12 devices"):
+        hardware_for(PlanConfig(devices="12xH200"), "bf16")
+
+
+def test_a_longer_name_wins():
+    assert hardware._on_record("NVIDIA H100 NVL") == "H100 NVL"
+    with pytest.raises(ValueError, match=r"nothing is on record of the device 'Radeon 9': .*--config.plan.devices"):
+        hardware._on_record("Radeon 9")
+
+
+def test_a_device_that_is_here_but_not_on_record_is_left_to_measurement():
+    here = types.SimpleNamespace(
+        platform="gpu", device_kind="Radeon 9", process_index=0, memory_stats=lambda: {"bytes_limit": 7}
+    )
+    found = hardware._present(PlanConfig(), "bf16", [here] * 2, 2)
+    assert (found.kind, found.count, found.memory) == ("Radeon 9", 2, 7)
+    with pytest.raises(ValueError, match="nothing is on record of the device 'Radeon 9'"):
+        hardware._present(PlanConfig(measure=False), "bf16", [here] * 2, 2)
+    here.device_kind = "NVIDIA H200"
+    assert hardware._present(PlanConfig(), "bf16", [here], 1).rates.link == 0.8 * 450e9
+
+
+def test_the_devices_here_are_taken_where_none_are_named():
+    found = hardware_for(PlanConfig(), "fp32")
+    assert found.cpu
+    assert found.count == found.per_host == 1
+    assert 0 < found.memory < 1 << 50
