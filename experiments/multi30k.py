@@ -46,8 +46,6 @@ _TINY = replace(
         "optimizer": {"learning_rate": 5e-3, "warmup_steps": 1000, "schedule": "cosine", "end_factor": 0.02},
         "training": {
             "num_steps": 14_500,
-            "r_drop": 3.0,
-            "r_drop_start": 8000,
             "log_every": 100,
             "eval_every": 2000,
             "checkpoint_every": 1000,
@@ -62,7 +60,7 @@ _QUICK = replace(
     _TINY,
     {
         "model": {"dropout": 0.2},  # in so few epochs, there is less to forget
-        "training": {"num_steps": 3600, "r_drop": 0.0, "r_drop_start": 0, "eval_every": 1200, "ema_decay": 0.998},
+        "training": {"num_steps": 3600, "eval_every": 1200, "ema_decay": 0.998},
         "optimizer": {"learning_rate": 5e-3, "warmup_steps": 500, "end_factor": 0.01},
     },
 )

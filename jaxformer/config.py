@@ -282,8 +282,13 @@ class TrainingConfig:
     eval_examples: int = 0
 
     @property
-    def passes(self) -> float:
-        """How often a row passes through the network in a step, on average over the run."""
+    def passes(self) -> int:
+        """How often a row passes through the network in a step, at most."""
+        return 2 if self.r_drop else 1
+
+    @property
+    def mean_passes(self) -> float:
+        """The same, on average over the run."""
         return 1.0 + max(0, self.num_steps - self.r_drop_start) / self.num_steps if self.r_drop else 1.0
 
     def __post_init__(self) -> None:

@@ -109,7 +109,8 @@ def _memory(found: Resolved) -> str:
 
 
 def _time(config: Config, option: Option) -> str:
-    seconds = config.training.num_steps * option.time.total
+    training = config.training
+    seconds = training.num_steps * option.time.total * training.mean_passes / training.passes
     return (
         f"about {duration(seconds)} of training, {1e3 * option.time.total:,.1f} ms a step of the longest rows, by the "
         f"rates below"

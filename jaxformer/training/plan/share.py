@@ -18,7 +18,8 @@ from jaxformer.config import Config, MeshConfig
 from jaxformer.data.packing import packed_rows
 from jaxformer.parallel.layout import Layout, map_variables
 from jaxformer.parallel.mesh import AXES, mesh_sizes
-from jaxformer.tasks.translation import TranslationTask, check_divides
+from jaxformer.tasks.task import check_divides
+from jaxformer.tasks.translation import TranslationTask
 from jaxformer.training.leaves import leaf_names
 from jaxformer.training.optimizer import make_optimizer
 from jaxformer.training.state import create_state
