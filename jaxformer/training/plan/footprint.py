@@ -110,7 +110,8 @@ def footprint(share: Share, *, cpu: bool = False) -> Footprint:
 def layer_activations(share: Share, width: int) -> Activations:
     """Bytes that a layer's backward pass reads, `width` being those of an activation in 16 or 32 bits.
 
-    A norm saves its input's deviation and what becomes of it in float32, three times D; a linear map its input; a relu
+    A norm saves its input and two numbers in float32, and where layers are compiled one by one XLA keeps what it makes
+    of its input, too, rather than making it again; a linear map its input; a relu
     where it was positive, a gelu three and a swiglu five times F; attention its operands, and besides what
     `_attention` says.
     """
@@ -118,7 +119,7 @@ def layer_activations(share: Share, width: int) -> Activations:
     d, f, kv = model.d_model, model.d_ff / parts, _kv_width(share)
     own = d / parts
     nonlinear = {"relu": f, "gelu": 3 * width * f, "swiglu": 5 * width * f}[model.activation]
-    norm = 3 * 4 * d
+    norm = width * d * (1 if model.scan_layers else 2) + 2 * 4
     source, target = share.rows * share.source, share.rows * share.target
     attention = norm + width * (d + own) + width * (own + 2 * kv)  # inputs of both maps; queries, keys, values
     feed_forward = norm + width * (d + f) + nonlinear
