@@ -84,9 +84,13 @@ def test_the_jaxlib_here_knows_them_and_a_cpu_does_not_mind() -> None:
 def test_most_of_what_is_summed_can_travel_beside_work() -> None:
     """In the compiled step most gradients wait for a part of the backward pass alone, and nothing but the end for them.
 
-    Which is used by a scheduler that hides latency; a CPU has none, so that the dependences are looked at.
+    That is what a scheduler which hides latency needs. A CPU has none, so that dependences are looked at instead of an
+    order; and it combines all sums of so small a network into one, as a GPU does up to 30 MiB, unless told not to.
     """
     run_on_eight_devices(_CASE + _QUICKLY + r"""
+    import os
+    os.environ["XLA_FLAGS"] = "--xla_disable_hlo_passes=cpu-all-reduce-combiner"  # before JAX starts its devices
+
     def program(text):
         '''For every instruction of the main computation: its operands, and how many products and bytes it holds.'''
         bodies, name = {}, None
@@ -135,6 +139,5 @@ def test_most_of_what_is_summed_can_travel_beside_work() -> None:
                 beside = work - reach(nodes, before, name) - reach(nodes, after, name)
                 weighed += size * sum(nodes[one][2] for one in beside)
                 whole += size * total
-        print(sizes, weighed / whole)
-        assert weighed > 0.15 * whole, (sizes, weighed / whole)
+        assert weighed > 0.3 * whole, (sizes, weighed / whole)  # products beside an exchange, by its size
     """)
