@@ -4,13 +4,14 @@
 
 On a CPU the devices are simulated, and share its cores; elsewhere those that are there are used. The layouts that are
 measured are the best ones of the plan and others spread over the rest of it. All are compiled first; then each takes
-a step in turn, round after round, so that a slow moment of the machine meets all of them; the shortest time counts.
+a step in every round, in random order, so that a slow moment meets all of them; the shortest time counts.
 The last line says how much longer the chosen layout takes than the fastest of those measured.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -93,8 +94,11 @@ def compare(devices: int, layouts: int, rounds: int) -> list[tuple[Any, float]]:
     print(f"{hardware.describe()}: {hardware.rates.source}\n", flush=True)
     options = chosen_for_measurement(plan.options, layouts)
     steps = [prepared(config, Sizes(), option) for option in options]
-    times = [[step() for step in steps] for _ in range(rounds)]
-    return [(option, min(column)) for option, column in zip(options, zip(*times, strict=True), strict=True)]
+    shortest, order = [float("inf")] * len(steps), random.Random(0)
+    for _ in range(rounds):
+        for number in order.sample(range(len(steps)), len(steps)):  # none always follows the same one
+            shortest[number] = min(shortest[number], steps[number]())
+    return list(zip(options, shortest, strict=True))
 
 
 def main() -> None:
