@@ -26,8 +26,6 @@ _WORKING, _WORKING_WEIGHTS, _AGAIN = 1.3, 0.6, 1.5
 weights: gradients of the same shapes that live for a moment. Where all of a layer is made again, so are its
 activations, at 1.5 times their size together."""
 
-_MERGED = 0.5
-
 
 @dataclasses.dataclass(frozen=True)
 class Footprint:
@@ -92,8 +90,6 @@ def footprint(share: Share, *, cpu: bool = False) -> Footprint:
     every = layer_activations(share, width)
     activations = (every if remat == "none" else _kept(share, width)).of(config.model)
     layer, (logits, kernel_gradient) = every.working(remat), _logits(share, width, cpu)
-    if cpu and share.candidate.fsdp > 1 and share.candidate.accumulate == 1 and not config.model.scan_layers:
-        layer *= _MERGED  # of layers that gather matrices again, XLA's CPU backend merges what else is repeated
     fresh, summed = _gradients(share)
     if not config.model.scan_layers:
         # Layers compiled one by one free their activations while the gradients of parameters come into being.
@@ -106,7 +102,7 @@ def footprint(share: Share, *, cpu: bool = False) -> Footprint:
         kept=round(activations - host),
         working=round(working),
         gradients=round(gradients + summed),
-        copies=round(_copies(share, width)),
+        copies=round(_copies(share, width, cpu)),
         host=round(host),
     )
 
@@ -191,15 +187,15 @@ def _gradients(share: Share) -> tuple[float, float]:
     return fresh, 4.0 * share.stored if share.candidate.accumulate > 1 else 0.0
 
 
-def _copies(share: Share, width: int) -> float:
+def _copies(share: Share, width: int, cpu: bool) -> float:
     """Bytes of parameters as they are used: rounded, and those that are stored in parts put together."""
     rounded = float(share.bytes * share.stored) if share.bytes < 4 else 0.0
     if share.candidate.fsdp == 1:
         return rounded
     layers = share.used - share.tables
-    # XLA puts all layers together ahead of a loop over micro-batches, unless they are scanned; else one at a time.
-    before_loop = share.candidate.accumulate > 1 and not share.config.model.scan_layers
-    return rounded + width * (share.tables + (layers if before_loop else layers / depth(share.config.model)))
+    # A CPU's compiler puts a layer together once for both passes, unless layers are scanned.
+    at_once = 1.0 if cpu and not share.config.model.scan_layers else 1.0 / depth(share.config.model)
+    return rounded + width * (share.tables + layers * at_once)
 
 
 def depth(model: ModelConfig) -> int:
