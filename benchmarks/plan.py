@@ -81,9 +81,9 @@ def compare(devices: int, layouts: int, rounds: int) -> list[tuple[Any, float]]:
     jax.config.update("jax_num_cpu_devices", devices)
     from jaxformer.config import Config, replace
     from jaxformer.tasks.translation import TranslationTask
-    from jaxformer.training.plan.choice import make_plan
-    from jaxformer.training.plan.resolve import hardware_of
-    from jaxformer.training.plan.share import Model
+    from jaxformer.training.planner.choice import make_plan
+    from jaxformer.training.planner.resolve import hardware_of
+    from jaxformer.training.planner.share import Model
 
     class Sizes:
         source_vocabulary_size = target_vocabulary_size = SETTINGS["data"]["vocabulary_size"]
@@ -110,7 +110,7 @@ def main() -> None:
     report.add_json_flag(parser)
     options = parser.parse_args()
     found = compare(options.devices, options.layouts, options.rounds)
-    from jaxformer.training.plan.choice import describe_option
+    from jaxformer.training.planner.choice import describe_option
 
     best = min(seconds for _, seconds in found)
     rows = [

@@ -1,6 +1,6 @@
-"""Layer normalisation and its root-mean-square form, with gradients that keep no more than a number a row.
+"""Layer normalisation and its root-mean-square form, with gradients that keep one array as large as the input.
 
-By automatic differentiation, XLA writes the scale out as large as the activations, in every layer. Not for parameters
+By automatic differentiation, XLA writes the scale out as large as the activations besides. Not for parameters
 (`nn.residual`).
 """
 
@@ -17,39 +17,34 @@ def _normalise(x: jax.Array, scale: jax.Array, bias: jax.Array | None, epsilon: 
     return _forward(x, scale, bias, epsilon, centre)[0]
 
 
-def _statistics(x: jax.Array, epsilon: float, centre: bool) -> tuple[jax.Array, jax.Array]:
-    """[*, 1] each: the mean, or 0, and one over the deviation from it."""
-    mean = x.mean(axis=-1, keepdims=True) if centre else jnp.zeros((), x.dtype)
-    return mean, jax.lax.rsqrt(jnp.square(x - mean).mean(axis=-1, keepdims=True) + epsilon)
-
-
 def _forward(
     x: jax.Array, scale: jax.Array, bias: jax.Array | None, epsilon: float, centre: bool
 ) -> tuple[jax.Array, tuple[jax.Array | None, ...]]:
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # squares overflow and means lose digits in 16 bits
-    mean, rate = _statistics(wide, epsilon, centre)
-    y = (wide - mean) * rate * scale
+    if centre:
+        wide -= wide.mean(axis=-1, keepdims=True)
+    rate = jax.lax.rsqrt(jnp.square(wide).mean(axis=-1, keepdims=True) + epsilon)
+    normal = wide * rate
+    y = normal * scale
     if bias is not None:
-        y = y + bias
-    return y.astype(x.dtype), (x, scale, bias, mean, rate)
+        y += bias
+    return y.astype(x.dtype), (normal.astype(x.dtype), scale, bias, rate)
 
 
 def _backward(
     epsilon: float, centre: bool, kept: tuple, gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-    x, scale, bias, mean, rate = kept
-    wide = rate.dtype
-    normal = (x.astype(wide) - mean) * rate
-    gradient = gradient.astype(wide)
+    normal, scale, bias, rate = kept
+    normal, gradient, dtype = normal.astype(rate.dtype), gradient.astype(rate.dtype), gradient.dtype
     slope = gradient * scale
     along = (slope * normal).mean(axis=-1, keepdims=True)
     to_x = slope - normal * along
     if centre:
         to_x -= slope.mean(axis=-1, keepdims=True)
-    rows = tuple(range(x.ndim - 1))
+    rows = tuple(range(gradient.ndim - 1))
     to_scale = (gradient * normal).sum(axis=rows).astype(scale.dtype)
     to_bias = None if bias is None else gradient.sum(axis=rows).astype(bias.dtype)
-    return (to_x * rate).astype(x.dtype), to_scale, to_bias
+    return (to_x * rate).astype(dtype), to_scale, to_bias
 
 
 _normalise.defvjp(_forward, _backward)

@@ -46,7 +46,7 @@ def train(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str
     began = time.perf_counter()
     with explained_loss():
         check_agreement(to_dict(config))
-    from jaxformer.training.plan.resolve import adopt
+    from jaxformer.training.planner.resolve import adopt
 
     config = adopt(config, workdir)
     with explained_loss(), _claimed(workdir, config):
@@ -212,7 +212,7 @@ def tune(config: Config, output: str = "") -> None:
 def plan(config: Config, workdir: Workdir | str | os.PathLike[str]) -> None:
     """Prints what `train` would do and need, and which layouts of the devices there are; writes nothing."""
     from jaxformer.ops.attention import load_measurements
-    from jaxformer.training.plan.describe import describe_plan
+    from jaxformer.training.planner.describe import describe_plan
 
     if config.model.attention_table:
         load_measurements(expanded(config.model.attention_table))
@@ -221,7 +221,7 @@ def plan(config: Config, workdir: Workdir | str | os.PathLike[str]) -> None:
 
 def _planned(config: Config, prepared: PreparedData, workdir: Workdir | None = None) -> Config:
     """`config` with what it leaves to the planner, which is said, and kept in the workdir."""
-    from jaxformer.training.plan.resolve import resolve
+    from jaxformer.training.planner.resolve import resolve
 
     data = prepared.train
     slots = max(int(lengths.sum()) for lengths in (data.source_lengths, data.target_lengths))

@@ -16,6 +16,7 @@ def test_a_checkpoint_of_another_model_is_refused_on_a_mesh(tmp_path: Path) -> N
     run_on_eight_devices(_CASE + f"""
     from pathlib import Path
     from jaxformer.training.checkpoint import Checkpoints
+    from tests.parallel.layouts import leaves
 
     def state(sizes, **model):
         return make(sizes, {{"model": model}} if model else {{}})[1]

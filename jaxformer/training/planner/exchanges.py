@@ -10,8 +10,8 @@ import dataclasses
 import math
 
 from jaxformer.parallel.mesh import AXES
-from jaxformer.training.plan.hardware import Hardware
-from jaxformer.training.plan.share import Share
+from jaxformer.training.planner.hardware import Hardware
+from jaxformer.training.planner.share import Share
 
 
 @dataclasses.dataclass(frozen=True)

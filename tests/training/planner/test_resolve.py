@@ -11,12 +11,12 @@ import pytest
 
 from jaxformer import training
 from jaxformer.config import replace, to_dict
-from jaxformer.training.plan.describe import describe_plan
-from jaxformer.training.plan.resolve import adopt, left_open, plan_for, resolve
+from jaxformer.training.planner.describe import describe_plan
+from jaxformer.training.planner.resolve import adopt, left_open, plan_for, resolve
 from jaxformer.training.workdir import Workdir
 from tests.devices import run_on_eight_devices
 from tests.training import reversal
-from tests.training.plan.sizes import CONFIG, SLOTS, Sizes, model_of
+from tests.training.planner.sizes import CONFIG, SLOTS, Sizes, model_of
 
 HERE = {"plan.devices": "", "plan.measure": False}
 
@@ -60,7 +60,7 @@ def test_training_for_devices_that_are_not_here_is_refused(tmp_path):
 
 def test_a_step_that_compiles_to_more_than_the_formula_said_is_planned_again(monkeypatch, caplog):
     from jaxformer.training.memory import StepMemory
-    from jaxformer.training.plan import resolve as module
+    from jaxformer.training.planner import resolve as module
 
     sizes, memory = [], 0.02
     asked = replace(CONFIG, {**HERE, "data.batch_tokens": 0, "plan.memory": memory})

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jaxformer.training.plan.hardware import Hardware
+from jaxformer.training.planner.hardware import Hardware
 
 _ROUNDS = 5
 _CHAIN = 64

@@ -9,8 +9,8 @@ import pytest
 
 from jaxformer.config import PlanConfig
 from jaxformer.monitoring import peaks
-from jaxformer.training.plan import hardware
-from jaxformer.training.plan.hardware import hardware_for, parse_devices
+from jaxformer.training.planner import hardware
+from jaxformer.training.planner.hardware import hardware_for, parse_devices
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import dataclasses
 import math
 
 from jaxformer.monitoring.flops import forward_flops
-from jaxformer.training.plan.exchanges import Exchange, exchanges
-from jaxformer.training.plan.footprint import LOGITS_CHUNK, footprint, layer_activations
-from jaxformer.training.plan.hardware import Hardware
-from jaxformer.training.plan.share import Share
+from jaxformer.training.planner.exchanges import Exchange, exchanges
+from jaxformer.training.planner.footprint import LOGITS_CHUNK, footprint, layer_activations
+from jaxformer.training.planner.hardware import Hardware
+from jaxformer.training.planner.share import Share
 
 _PASSES = 5
 """How often an array that a layer keeps crosses memory: written and read forward, read backward, and its gradient

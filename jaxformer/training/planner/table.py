@@ -6,10 +6,10 @@ Not for the decisions (`choice`).
 from __future__ import annotations
 
 from jaxformer.training.memory import describe_size
-from jaxformer.training.plan.choice import Option, Plan, describe_option
-from jaxformer.training.plan.hardware import Hardware
-from jaxformer.training.plan.roofline import describe_exchanges, products, traffic
-from jaxformer.training.plan.share import Candidate
+from jaxformer.training.planner.choice import Option, Plan, describe_option
+from jaxformer.training.planner.hardware import Hardware
+from jaxformer.training.planner.roofline import describe_exchanges, products, traffic
+from jaxformer.training.planner.share import Candidate
 
 _SHOWN = 10
 _COLUMNS = ("", "mesh", "micro-batches", "remat", "ms a step", "slots/s", "memory", "why it is here")

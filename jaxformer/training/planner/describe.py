@@ -15,11 +15,11 @@ from jaxformer.monitoring.progress import duration
 from jaxformer.parallel.mesh import make_layout
 from jaxformer.tasks.translation import TranslationTask
 from jaxformer.training.memory import describe_size, step_memory
-from jaxformer.training.plan.choice import Option, Plan, make_plan
-from jaxformer.training.plan.hardware import hardware_for
-from jaxformer.training.plan.resolve import Resolved, plan_for
-from jaxformer.training.plan.share import Model
-from jaxformer.training.plan.table import describe_arithmetic, describe_layouts
+from jaxformer.training.planner.choice import Option, Plan, make_plan
+from jaxformer.training.planner.hardware import hardware_for
+from jaxformer.training.planner.resolve import Resolved, plan_for
+from jaxformer.training.planner.share import Model
+from jaxformer.training.planner.table import describe_arithmetic, describe_layouts
 from jaxformer.training.workdir import Workdir
 
 

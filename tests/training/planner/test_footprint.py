@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from jaxformer.training.plan.footprint import footprint, holds_weights
-from jaxformer.training.plan.share import Candidate
+from jaxformer.training.planner.footprint import footprint, holds_weights
+from jaxformer.training.planner.share import Candidate
 from tests.devices import run_on_eight_devices
-from tests.training.plan.sizes import share
+from tests.training.planner.sizes import share
 
 _COMPARE = """
     jax.config.update("jax_disable_most_optimizations", True)  # of LLVM, which decide no memory
@@ -15,8 +15,8 @@ _COMPARE = """
     from jaxformer.parallel.mesh import make_layout
     from jaxformer.tasks.translation import TranslationTask
     from jaxformer.training.memory import step_memory
-    from jaxformer.training.plan.footprint import footprint
-    from jaxformer.training.plan.share import Candidate, Model, share_on
+    from jaxformer.training.planner.footprint import footprint
+    from jaxformer.training.planner.share import Candidate, Model, share_on
 
     CONFIG = replace(Config(), {
         "model": {"d_model": 256, "d_ff": 1024, "num_heads": 8, "num_encoder_layers": 3, "num_decoder_layers": 3,

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from jaxformer.config import ModelConfig
 from jaxformer.ops.attention.choice import prefer
-from jaxformer.training.plan.share import Share
+from jaxformer.training.planner.share import Share
 
 LOGITS_CHUNK = 512
 """Tokens whose logits exist at a time: the default of `ops.linear_cross_entropy`, and of both passes of R-Drop."""
@@ -110,16 +110,16 @@ def footprint(share: Share, *, cpu: bool = False) -> Footprint:
 def layer_activations(share: Share, width: int) -> Activations:
     """Bytes that a layer's backward pass reads, `width` being those of an activation in 16 or 32 bits.
 
-    A norm saves its input and two numbers in float32, and where layers are compiled one by one XLA keeps what it makes
-    of its input, too, rather than making it again; a linear map its input; a relu
+    A norm saves what it makes of its input, and a number in float32; a linear map its input; a relu
     where it was positive, a gelu three and a swiglu five times F; attention its operands, and besides what
     `_attention` says.
     """
     model, parts = share.config.model, share.candidate.tensor
     d, f, kv = model.d_model, model.d_ff / parts, _kv_width(share)
     own = d / parts
-    nonlinear = {"relu": f, "gelu": 3 * width * f, "swiglu": 5 * width * f}[model.activation]
-    norm = width * d * (1 if model.scan_layers else 2) + 2 * 4
+    relu = f if model.scan_layers else width * f  # XLA keeps what came in, rather than where it was positive
+    nonlinear = {"relu": relu, "gelu": 3 * width * f, "swiglu": 5 * width * f}[model.activation]
+    norm = width * d + 4
     source, target = share.rows * share.source, share.rows * share.target
     attention = norm + width * (d + own) + width * (own + 2 * kv)  # inputs of both maps; queries, keys, values
     feed_forward = norm + width * (d + f) + nonlinear

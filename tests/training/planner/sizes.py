@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxformer.config import Config, replace
 from jaxformer.tasks.translation import TranslationTask
-from jaxformer.training.plan.share import Candidate, Model, Share, share_on
+from jaxformer.training.planner.share import Candidate, Model, Share, share_on
 
 D, ROWS, SLOTS = 32, 32, 12
 

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from jaxformer.config import Config
 from jaxformer.parallel.layout import Layout
 from jaxformer.training.memory import describe_size
-from jaxformer.training.plan.footprint import Footprint, footprint
-from jaxformer.training.plan.hardware import Hardware
-from jaxformer.training.plan.roofline import StepTime, step_time
-from jaxformer.training.plan.share import Candidate, Held, Model, Parameter, Share, share_of, share_on
+from jaxformer.training.planner.footprint import Footprint, footprint
+from jaxformer.training.planner.hardware import Hardware
+from jaxformer.training.planner.roofline import StepTime, step_time
+from jaxformer.training.planner.share import Candidate, Held, Model, Parameter, Share, share_of, share_on
 
 REMAT = ("none", "dots", "full", "offload")
 """Simplest first."""

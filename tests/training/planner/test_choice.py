@@ -8,14 +8,14 @@ import re
 
 import pytest
 
-from jaxformer.training.plan import choice
-from jaxformer.training.plan.choice import Plan, describe_option, judge, make_plan
-from jaxformer.training.plan.footprint import footprint
-from jaxformer.training.plan.hardware import Hardware, hardware_for
-from jaxformer.training.plan.roofline import products, traffic
-from jaxformer.training.plan.share import Candidate, batch_shape
-from jaxformer.training.plan.table import describe_arithmetic, describe_layouts
-from tests.training.plan.sizes import CONFIG, ROWS, SLOTS, model_of, share
+from jaxformer.training.planner import choice
+from jaxformer.training.planner.choice import Plan, describe_option, judge, make_plan
+from jaxformer.training.planner.footprint import footprint
+from jaxformer.training.planner.hardware import Hardware, hardware_for
+from jaxformer.training.planner.roofline import products, traffic
+from jaxformer.training.planner.share import Candidate, batch_shape
+from jaxformer.training.planner.table import describe_arithmetic, describe_layouts
+from tests.training.planner.sizes import CONFIG, ROWS, SLOTS, model_of, share
 
 
 def _hardware(**changes) -> Hardware:

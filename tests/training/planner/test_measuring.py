@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from jaxformer.config import PlanConfig
 from jaxformer.monitoring.peaks import measured_rate
-from jaxformer.training.plan.hardware import hardware_for
-from jaxformer.training.plan.measuring import measured
+from jaxformer.training.planner.hardware import hardware_for
+from jaxformer.training.planner.measuring import measured
 
 
 def test_a_single_device_is_measured_but_not_its_links():

@@ -7,10 +7,10 @@ import math
 import pytest
 
 from jaxformer.config import PlanConfig
-from jaxformer.training.plan.exchanges import Exchange, exchanges
-from jaxformer.training.plan.hardware import hardware_for
-from jaxformer.training.plan.share import Candidate
-from tests.training.plan.sizes import ROWS, SLOTS, D, share
+from jaxformer.training.planner.exchanges import Exchange, exchanges
+from jaxformer.training.planner.hardware import hardware_for
+from jaxformer.training.planner.share import Candidate
+from tests.training.planner.sizes import ROWS, SLOTS, D, share
 
 F, V, SOURCE_ONLY = 64, 48, 16
 ATTENTION, CROSS = 3 * D * D + D * D, D * D + 2 * D * D + D * D

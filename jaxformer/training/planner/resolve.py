@@ -18,10 +18,10 @@ from jaxformer.config import Config, replace
 from jaxformer.parallel.mesh import make_layout
 from jaxformer.tasks.translation import TranslationTask
 from jaxformer.training.memory import describe_size, step_memory
-from jaxformer.training.plan.choice import REMAT, Option, Plan, describe_option, make_plan
-from jaxformer.training.plan.hardware import Hardware, hardware_for
-from jaxformer.training.plan.share import Candidate, Model
-from jaxformer.training.plan.table import describe_layouts
+from jaxformer.training.planner.choice import REMAT, Option, Plan, describe_option, make_plan
+from jaxformer.training.planner.hardware import Hardware, hardware_for
+from jaxformer.training.planner.share import Candidate, Model
+from jaxformer.training.planner.table import describe_layouts
 from jaxformer.training.workdir import Workdir
 
 _LOGGER = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def hardware_of(config: Config) -> Hardware:
     hardware = hardware_for(config.plan, config.precision)
     if config.plan.devices or not config.plan.measure:
         return hardware
-    from jaxformer.training.plan.measuring import measured
+    from jaxformer.training.planner.measuring import measured
 
     return measured(hardware, config.precision)
 
