@@ -23,9 +23,10 @@ _PUBLIC = {
         "UNK_ID", "BOS_ID", "EOS_ID",
     ),
     "ops": (
-        "Mask", "attention", "cross_entropy", "linear_cross_entropy", "dropout", "shift_right",
-        "sinusoidal_positions", "apply_rotary", "weigh_classes", "binary_cross_entropy", "multi_label_cross_entropy",
-        "squared_error", "absolute_error", "huber_loss", "quantile_loss", "weighted_total", "uncertainty_total",
+        "Mask", "attention", "cross_entropy", "linear_cross_entropy", "r_drop_cross_entropy", "dropout",
+        "shift_right", "sinusoidal_positions", "apply_rotary", "weigh_classes", "binary_cross_entropy",
+        "multi_label_cross_entropy", "squared_error", "absolute_error", "huber_loss", "quantile_loss", "weighted_total",
+        "uncertainty_total",
     ),
     "nn": (
         "SelfAttention", "CrossAttention", "FeedForward", "Embedding", "ValueEmbedding", "Residual", "EncoderBlock",

@@ -83,7 +83,7 @@ def _blocks(name):
 
 
 def test_the_examples_of_extending_work(tmp_path):
-    recipe, block, source = (compile(text, "docs/extending.md", "exec") for text in _blocks("extending.md"))
+    recipe, block, task, source = (compile(text, "docs/extending.md", "exec") for text in _blocks("extending.md"))
 
     names: dict = {}
     exec(recipe, names)
@@ -94,6 +94,10 @@ def test_the_examples_of_extending_work(tmp_path):
     names = {}
     exec(block, names)
     assert all(isinstance(layer, names["GatedEncoderBlock"]) for layer in names["model"].encoder)
+
+    names = {}
+    exec(task, names)
+    assert names["right"] > 0.99
 
     names = {}
     exec(source, names)
