@@ -289,7 +289,7 @@ class TrainingConfig:
     @property
     def mean_passes(self) -> float:
         """The same, on average over the run."""
-        return 1.0 + max(0, self.num_steps - self.r_drop_start) / self.num_steps if self.r_drop else 1.0
+        return 1.0 + (self.num_steps - self.r_drop_start) / self.num_steps if self.r_drop else 1.0
 
     def __post_init__(self) -> None:
         _check_positive("training", self, "num_steps", "log_every", "keep_checkpoints")
@@ -302,6 +302,11 @@ class TrainingConfig:
             "training.best_metric", self.best_metric, "validation/bleu", "validation/chrf", "validation/loss",
             "validation/exact_match",
         )
+        if self.r_drop_start and not (self.r_drop and self.r_drop_start < self.num_steps):
+            raise ValueError(
+                f"training.r_drop_start={self.r_drop_start} has no R-Drop after it: training.r_drop={self.r_drop} and "
+                f"training.num_steps={self.num_steps}; raise these, or set --config.training.r_drop_start=0"
+            )
         if self.average_checkpoints > 1 and not self.checkpoint_every:
             raise ValueError(
                 f"training.average_checkpoints={self.average_checkpoints} needs checkpoints to average: set "

@@ -63,6 +63,8 @@ REFUSED = [
     ({"training.label_smoothing": 1.0}, "training.label_smoothing must be at least 0 and less than 1"),
     ({"training.r_drop": -1.0}, "training.r_drop must be 0 or greater"),
     ({"training.r_drop": 5.0, "model.dropout": 0.0}, "two passes with different dropout, of which there is none: set"),
+    ({"training.r_drop_start": 5}, "training.r_drop_start=5 has no R-Drop after it"),
+    ({"training.r_drop": 1.0, "training.r_drop_start": 10_000}, "training.num_steps=10000; raise these"),
     ({"training.best_metric": "bleu"}, "training.best_metric='bleu' is not known"),
     ({"training.average_checkpoints": 5, "training.ema_decay": 0.9}, "two ways to average parameters"),
     ({"memory.accumulate": 0}, "memory.accumulate must be greater than 0"),

@@ -54,6 +54,8 @@ def linear_cross_entropy(
     if shards is not None:
         shards.check("rows of the batch", hidden.shape[0], shards.batch)
         shards.check("pieces of the vocabulary", kernel.shape[0], shards.vocabulary)
+    if shards is not None and shards.mesh.size == 1:
+        shards = None  # the compiler would fuse the same operations otherwise, and round otherwise
     ways = _Ways(label_smoothing, chunk, shards or vocabulary_axes)
     return CrossEntropy(*_fused(hidden, kernel, labels, weights.astype(sums_in(hidden)), ways)[:3])
 

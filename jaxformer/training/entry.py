@@ -219,13 +219,19 @@ def plan(config: Config, workdir: Workdir | str | os.PathLike[str]) -> None:
     print(describe_plan(config, _as_workdir(workdir)), flush=True)
 
 
+_BATCHES = 16
+"""Into how many batches an epoch is cut at least where the plan finds the batch."""
+
+
 def _planned(config: Config, prepared: PreparedData, workdir: Workdir | None = None) -> Config:
     """`config` with what it leaves to the planner, which is said, and kept in the workdir."""
     from jaxformer.training.planner.resolve import resolve
 
     data = prepared.train
     slots = max(int(lengths.sum()) for lengths in (data.source_lengths, data.target_lengths))
-    config, said = resolve(config, prepared.tokenizer, limit=slots)
+    longest = config.data.pack_length or config.data.max_length
+    # A batch of most of an epoch would be mostly padding, a step or two of training.
+    config, said = resolve(config, prepared.tokenizer, limit=max(slots // _BATCHES, longest))
     if said:
         _LOGGER.info("%s", said)
         if workdir is not None and not jax.process_index():

@@ -39,7 +39,7 @@ from jaxformer.training.memory import explained_out_of_memory, training_advice
 from jaxformer.training.optimizer import make_optimizer, make_schedule
 from jaxformer.training.profile import ProfileWindow
 from jaxformer.training.state import TrainState, create_state
-from jaxformer.training.step import Stage, make_train_step
+from jaxformer.training.step import LossFunction, Stage, make_train_step
 from jaxformer.training.validation import Evaluation
 from jaxformer.training.workdir import Workdir
 from jaxformer.types import Batch
@@ -148,7 +148,7 @@ class Session:
         with explained_out_of_memory(self._memory_advice):
             state, progress, restored = self._start()
         with explained_out_of_memory(lambda: _NO_BREAKDOWN):
-            breakdown = self._time_step(state) if config.monitoring.breakdown else {}
+            breakdown = self._time_step(state, progress.step) if config.monitoring.breakdown else {}
         phases = PhaseClock()
         throughput = Throughput(phases, mesh_peak(config.precision, self.layout.mesh).rate)
         with contextlib.ExitStack() as stack:
@@ -205,10 +205,14 @@ class Session:
         )
         stages = []
         if not training.r_drop or training.r_drop_start:
-            stages.append(Stage(0, make(functools.partial(self.task.loss_function, r_drop=0.0))))
+            stages.append(Stage(0, make(self._loss_function(r_drop=False))))
         if training.r_drop:
-            stages.append(Stage(training.r_drop_start, make(self.task.loss_function), passes=2))
+            stages.append(Stage(training.r_drop_start, make(self._loss_function(r_drop=True)), passes=2))
         return stages
+
+    def _loss_function(self, *, r_drop: bool) -> LossFunction:
+        alpha = self.config.training.r_drop if r_drop else 0.0
+        return functools.partial(self.task.loss_function, r_drop=alpha)
 
     def _step_hooks(
         self, stack: contextlib.ExitStack, tracker: Tracker, bar: ProgressBar, throughput: Throughput
@@ -258,13 +262,13 @@ class Session:
         rows, source, target = max(self.pipeline.shapes, key=lambda shape: shape.source_length + shape.target_length)
         return training_advice(self.config, self.task.tokenizer, self.layout, (rows, source, target))
 
-    def _time_step(self, state: TrainState) -> dict[str, float]:
-        """Times the parts of a step on the first batch, and says so."""
+    def _time_step(self, state: TrainState, step: int) -> dict[str, float]:
+        """Times the parts of the step that follows `step` others on the first batch, and says so."""
         before = self.pipeline.get_state()
         batch = next(self.pipeline)
         self.pipeline.set_state(before)
         parts = time_parts(
-            self.task.loss_function,
+            self._loss_function(r_drop=step >= self.config.training.r_drop_start),
             self.optimizer,
             state,
             place_batch(batch, self.layout),

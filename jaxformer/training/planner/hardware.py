@@ -129,7 +129,8 @@ def hardware_for(plan: PlanConfig, precision: str) -> Hardware:
     """
     if plan.devices:
         count, kind = parse_devices(plan.devices)
-        per_host = min(plan.per_host or _DEVICES_PER_HOST, count)
+        usual = max(size for size in range(1, _DEVICES_PER_HOST + 1) if count % size == 0)  # hosts are alike
+        per_host = min(plan.per_host or usual, count)
         found = _accelerators(plan, precision, kind, kind, count, per_host)
         sheet = _SHEETS[kind].memory
         share = float(os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", _JAX_SHARE))

@@ -59,8 +59,9 @@ def test_hosts_are_of_eight_unless_said_otherwise_and_alike():
     assert (hardware_for(PlanConfig(devices="64xH200"), "bf16").per_host) == 8
     assert (hardware_for(PlanConfig(devices="4xH200"), "bf16").per_host) == 4
     assert hardware_for(PlanConfig(devices="64xH200", per_host=4), "bf16").describe() == "64 x H200 in 16 hosts of 4"
+    assert hardware_for(PlanConfig(devices="12xH200"), "bf16").describe() == "12 x H200 in 2 hosts of 6"
     with pytest.raises(ValueError, match=r"plan.per_host=8 does not divide the 12 devices"):
-        hardware_for(PlanConfig(devices="12xH200"), "bf16")
+        hardware_for(PlanConfig(devices="12xH200", per_host=8), "bf16")
 
 
 def test_a_longer_name_wins():
