@@ -22,7 +22,7 @@ from jaxformer.monitoring.flops import training_flops
 from jaxformer.monitoring.peaks import data_sheet_rate
 from jaxformer.parallel.layout import Layout
 from jaxformer.parallel.mesh import AXES
-from jaxformer.parallel.traffic import Exchange, exchanges
+from jaxformer.parallel.traffic import Exchange, Step, exchanges, parts_of
 from jaxformer.tasks.translation import TranslationTask
 
 DEVICE, PER_HOST = "NVIDIA H200", 8
@@ -103,7 +103,8 @@ def predict(
     shared = sizes.get("tensor", 1) * sizes.get("context", 1)  # devices that have the same rows
     rows, length = slots * shared // LENGTH, LENGTH // sizes.get("context", 1)
     itemsize = 2 if config.precision == "bf16" else 4
-    found = exchanges(layout, task.abstract_params(), config.model, (rows, length, length), itemsize=itemsize)
+    parts, step = parts_of(layout, task.abstract_params()), Step(config.model, itemsize)
+    found = exchanges(layout, parts, step, (rows, length, length))
     flops = training_flops(config.model, config.data.vocabulary_size, rows, LENGTH, LENGTH) / shared
     within = across = 0.0
     seconds = {True: 0.0, False: 0.0}

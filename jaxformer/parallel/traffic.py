@@ -1,20 +1,63 @@
 """What travels between devices in a training step, by formula: which arrays, along which axes, how often, how large.
 
 Pure arithmetic on a layout, which may lie on devices that are not there (`jax.sharding.AbstractMesh`);
-`tests/parallel/test_layouts.py` holds compiled steps to it. Not for how long it takes, and not for what is small: ids,
-single columns and rows of numbers. Steps that compute activations again exchange some of them again, which is left out.
+`tests/parallel/test_layouts.py` and `test_encoder_traffic.py` hold compiled steps to it. Not for how long it takes
+(`training.planner.exchanges`), and not for what is small: ids, single columns and rows of numbers.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from jaxformer.config import ModelConfig
 from jaxformer.parallel.layout import Layout, map_variables
 
 _FLOAT32 = 4  # bytes; gradients are summed in it whatever the precision
+
+_OUTSIDE_LAYERS = frozenset({"vocabulary", "position", "channels", "outputs"})
+"""Dimensions of matrices that are used once in a pass, and kept from then on: of embeddings, outputs and heads."""
+
+
+class Part(NamedTuple):
+    """One parameter as a device has it.
+
+    Attributes:
+      dims: names of its dimensions.
+      used: numbers that the device needs of it when it computes.
+      stored: numbers that lie there between uses.
+      axes: that split it for storage alone.
+    """
+
+    dims: tuple[str, ...]
+    used: int
+    stored: int
+    axes: tuple[str, ...]
+
+    @property
+    def matrix(self) -> bool:
+        """Whether it has two dimensions, and so may be split for storage."""
+        return len(self.dims) > 1
+
+    @property
+    def of_layer(self) -> bool:
+        """Whether it is a matrix of a layer, which the backward pass gathers again."""
+        return self.matrix and not _OUTSIDE_LAYERS & {*self.dims}
+
+
+def parts_of(layout: Layout, params: Any) -> list[Part]:
+    """Every parameter of `params`, a tree of variables with `dims` and of whole shapes; they may be abstract."""
+    found: list[Part] = []
+
+    def add(leaf: Any, dims: tuple[str, ...]) -> None:
+        used = leaf.size // math.prod(layout.mesh.shape[axis] for dim in dims for axis in layout.axes_in_use(dim))
+        axes = tuple(axis for dim in dims for axis in layout.stored_axes(dim, dims))
+        found.append(Part(dims, used, used // math.prod(layout.mesh.shape[axis] for axis in axes), axes))
+
+    map_variables(add, params)
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,59 +94,121 @@ class Exchange:
         return (2 if self.kind == "all-reduce" else 1) * (devices - 1) / devices * self.bytes
 
 
-def exchanges(
-    layout: Layout, params: Any, model: ModelConfig, shape: tuple[int, int, int], *, itemsize: int, accumulate: int = 1
-) -> list[Exchange]:
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What is exchanged in, besides the layout and the parameters.
+
+    Attributes:
+      model: sizes.
+      itemsize: bytes of a number in the precision of activations and of parameters in use.
+      accumulate: micro-batches.
+      remat: what the backward pass computes again; see `MemoryConfig`. What it computes again it exchanges again, but
+        for the last sum of a layer, which nothing but the next layer needs, unless a norm follows it.
+    """
+
+    model: ModelConfig
+    itemsize: int
+    accumulate: int = 1
+    remat: str = "none"
+
+    def sums(self, sub_layers: int) -> int:
+        """Sums of activations that a layer of so many sub-layers makes: forward, again where it must, and backward."""
+        again = sub_layers - (self.model.norm_position == "pre") if self.remat != "none" else 0
+        return 2 * sub_layers + again
+
+    @property
+    def turns(self) -> int:
+        """How often heads are exchanged for positions: forward, again where attention is computed again, backward."""
+        return 2 if self.remat == "none" else 3
+
+
+def exchanges(layout: Layout, parts: Sequence[Part], step: Step, shape: tuple[int, int, int]) -> list[Exchange]:
     """Every exchange of a training step of an encoder-decoder.
 
     Args:
       layout: of the devices.
-      params: a tree of variables with `dims`, of whole shapes; they may be abstract.
-      model: sizes.
+      parts: of its parameters, by `parts_of`.
+      step: the rest.
       shape: (rows, source slots, target slots) that a device has of a micro-batch.
-      itemsize: bytes of a number in the precision of activations and of parameters in use.
-      accumulate: micro-batches in a step.
     """
-    found = [
-        *_of_parameters(layout, params, itemsize, accumulate),
-        *_of_layers(layout, model, shape, itemsize, accumulate),
-        *_of_sequences(layout, model, shape, itemsize, accumulate),
-    ]
-    return [exchange for exchange in found if exchange.axes]
+    (rows, source, target), model, width = shape, step.model, step.model.d_model
+    # Both embeddings; two sub-layers of the encoder and three of the decoder, of which attention to the source enters
+    # twice, once for each side.
+    of_source = 1 + model.num_encoder_layers * step.sums(2) + model.num_decoder_layers
+    of_target = 1 + model.num_decoder_layers * step.sums(3)
+    own, keys = _widths(layout, model)
+    encoder = model.num_encoder_layers * source * (own + keys)
+    decoder = model.num_decoder_layers * (target * (own + keys) + target * own + source * keys)
+    attentions = model.num_encoder_layers + 2 * model.num_decoder_layers
+    split = layout.axes_in_use("heads")
+    return _worth_counting(
+        *_of_parameters(layout, parts, step),
+        _sums(split, step, rows * width * (of_source * source + of_target * target), of_source + of_target),
+        # The cross-entropy leaves it in float32.
+        Exchange("gradient of the output", "all-reduce", split, step.accumulate * rows * width * target, _FLOAT32,
+                 step.accumulate),
+        _turns(layout, step, rows * (encoder + decoder), attentions),
+    )  # fmt: skip
 
 
-def _of_parameters(layout: Layout, params: Any, itemsize: int, accumulate: int) -> list[Exchange]:
+def encoder_exchanges(
+    layout: Layout,
+    parts: Sequence[Part],
+    step: Step,
+    shape: tuple[int, int],
+    *,
+    tokens: bool = True,
+    pooled: int = 0,
+    forecast: int = 0,
+) -> list[Exchange]:
+    """Every exchange of a training step of an encoder with heads.
+
+    Args:
+      layout, parts, step: as of `exchanges`.
+      shape: (rows, slots) that a device has of a micro-batch.
+      tokens: whether it reads tokens, whose table may be split, rather than numbers.
+      pooled: numbers that heads pool of a row: D for each head and each sequence that a row may hold.
+      forecast: numbers that heads forecast of a row, from all of its positions together.
+    """
+    (rows, slots), model = shape, step.model
+    count = tokens + model.num_encoder_layers * step.sums(2)
+    over = layout.axes("length")
+    sums = 2 * step.accumulate  # there, and back for their gradients
+    return _worth_counting(
+        *_of_parameters(layout, parts, step),
+        _sums(layout.axes_in_use("heads"), step, rows * model.d_model * count * slots, count),
+        _turns(layout, step, rows * model.num_encoder_layers * slots * sum(_widths(layout, model)),
+               model.num_encoder_layers),
+        Exchange("pooled rows", "all-reduce", over, sums * rows * pooled, _FLOAT32, sums),
+        Exchange("forecasts", "all-reduce", over, sums * rows * forecast, step.itemsize, sums),
+    )  # fmt: skip
+
+
+def _worth_counting(*found: Exchange) -> list[Exchange]:
+    return [exchange for exchange in found if exchange.axes and exchange.elements]
+
+
+def _of_parameters(layout: Layout, parts: Sequence[Part], step: Step) -> list[Exchange]:
     """Each gradient is summed once over devices with other rows or positions, in a step; see also `_stored`."""
     summed: dict[tuple[str, ...], list[int]] = {}
-    stored: list[Exchange] = []
-
-    def add(leaf: Any, dims: tuple[str, ...]) -> None:
-        parts = math.prod(layout.mesh.shape[axis] for dim in dims for axis in layout.axes_in_use(dim))
-        axes = tuple(axis for dim in dims for axis in layout.stored_axes(dim, dims))
-        used = leaf.size // parts
-        kept = used // math.prod(layout.mesh.shape[axis] for axis in axes)
-        stored.extend(_stored(axes, dims, used, itemsize, accumulate))
-        rest = tuple(axis for axis in layout.batch_axes if axis not in axes)
-        summed.setdefault(rest, []).append(kept)
-
-    map_variables(add, params)
+    for part in parts:
+        rest = tuple(axis for axis in layout.batch_axes if axis not in part.axes)
+        summed.setdefault(rest, []).append(part.stored)
     gradients = [
         Exchange("gradients", "all-reduce", axes, sum(sizes), _FLOAT32, len(sizes)) for axes, sizes in summed.items()
     ]
-    return gradients + _together(stored)
+    return gradients + _together([one for part in parts if part.axes for one in _stored(part, step)])
 
 
-def _stored(
-    axes: tuple[str, ...], dims: tuple[str, ...], size: int, itemsize: int, accumulate: int
-) -> list[Exchange]:
+def _stored(part: Part, step: Step) -> list[Exchange]:
     """A matrix that is stored in parts is gathered for use, in layers once more for the backward pass.
 
-    Tables are gathered once; every gradient is scattered once. All of that in each micro-batch.
+    Others are gathered once; every gradient is scattered once. All of that in each micro-batch.
     """
-    times = accumulate * (1 if {"vocabulary", "position"} & {*dims} else 2)
+    times = step.accumulate * (2 if part.of_layer else 1)
     return [
-        Exchange("parameters", "all-gather", axes, times * size, itemsize, times),
-        Exchange("gradients", "reduce-scatter", axes, accumulate * size, _FLOAT32, accumulate),
+        Exchange("parameters", "all-gather", part.axes, times * part.used, step.itemsize, times),
+        Exchange("gradients", "reduce-scatter", part.axes, step.accumulate * part.used, _FLOAT32, step.accumulate),
     ]
 
 
@@ -120,38 +225,26 @@ def _together(found: list[Exchange]) -> list[Exchange]:
     ]
 
 
-def _of_layers(
-    layout: Layout, model: ModelConfig, shape: tuple[int, int, int], itemsize: int, accumulate: int
-) -> list[Exchange]:
-    """Sums of activations where heads, feed-forward layers and vocabularies are split (Megatron-LM).
-
-    Two sub-layers of the encoder and three of the decoder, there and back, of which attention to the source enters
-    twice; both embeddings; and the gradient to the output of the decoder, which the cross-entropy leaves in float32.
-    """
-    rows, source, target = shape
-    of_source = 1 + 4 * model.num_encoder_layers + model.num_decoder_layers
-    of_target = 1 + 6 * model.num_decoder_layers
-    row, axes = accumulate * rows * model.d_model, layout.axes_in_use("heads")
-    slots, count = of_source * source + of_target * target, accumulate * (of_source + of_target)
-    return [
-        Exchange("activations", "all-reduce", axes, row * slots, itemsize, count),
-        Exchange("gradient of the output", "all-reduce", axes, row * target, _FLOAT32, accumulate),
-    ]
+def _sums(axes: tuple[str, ...], step: Step, elements: int, count: int) -> Exchange:
+    """Sums of activations where heads, feed-forward layers and vocabularies are split (Megatron-LM)."""
+    return Exchange(
+        "activations", "all-reduce", axes, step.accumulate * elements, step.itemsize, step.accumulate * count
+    )
 
 
-def _of_sequences(
-    layout: Layout, model: ModelConfig, shape: tuple[int, int, int], itemsize: int, accumulate: int
-) -> list[Exchange]:
+def _widths(layout: Layout, model: ModelConfig) -> tuple[int, int]:
+    """Numbers of a position on a device: of queries and results together, and of keys and values."""
+    width = model.d_model // math.prod(layout.mesh.shape[axis] for axis in layout.axes_in_use("heads"))
+    return 2 * width, 2 * width * (model.num_kv_heads or model.num_heads) // model.num_heads
+
+
+def _turns(layout: Layout, step: Step, elements: int, attentions: int) -> Exchange:
     """Where sequences are split, attention exchanges heads for positions and back (Jacobs et al. 2023, section 3).
 
-    Queries, keys, values and results of every attention, forward and backward.
+    Queries, keys, values and results of every attention.
     """
-    rows, source, target = shape
-    width = model.d_model // math.prod(layout.mesh.shape[axis] for axis in layout.axes_in_use("heads"))
-    keys = 2 * width * (model.num_kv_heads or model.num_heads) // model.num_heads  # and values; queries and results:
-    own = 2 * width
-    encoder = model.num_encoder_layers * source * (own + keys)
-    decoder = model.num_decoder_layers * (target * (own + keys) + target * own + source * keys)
-    count = 8 * accumulate * (model.num_encoder_layers + 2 * model.num_decoder_layers)
-    elements = 2 * accumulate * rows * (encoder + decoder)
-    return [Exchange("heads for positions", "all-to-all", layout.axes("length"), elements, itemsize, count)]
+    times = step.accumulate * step.turns
+    return Exchange(
+        "heads for positions", "all-to-all", layout.axes("length"), times * elements, step.itemsize,
+        4 * times * attentions,
+    )  # fmt: skip

@@ -129,7 +129,7 @@ def test_each_device_holds_its_share() -> None:
 
 def test_what_travels_is_what_theory_says() -> None:
     run_on_eight_devices(_CASE + _QUICKLY + """
-    from jaxformer.parallel.traffic import exchanges
+    from jaxformer.parallel.traffic import Step, exchanges, parts_of
 
     KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 
@@ -146,7 +146,7 @@ def test_what_travels_is_what_theory_says() -> None:
         traced = str(jax.make_jaxpr(lambda *given: step(*given))(state, batch)).count("all_gather[")
         slots = SLOTS // layout.parts("length")
         shape = (ROWS // layout.parts("rows"), slots, slots)
-        theory = exchanges(layout, state.params, CONFIG.model, shape, itemsize=4)
+        theory = exchanges(layout, parts_of(layout, state.params), Step(CONFIG.model, 4), shape)
         return found, held, layout, traced, theory
 
     for sizes in LAYOUTS:

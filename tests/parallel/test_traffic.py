@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from jax.sharding import AbstractMesh, AxisType
 from jaxformer.config import ModelConfig
 from jaxformer.parallel.layout import Layout
 from jaxformer.parallel.mesh import AXES
-from jaxformer.parallel.traffic import Exchange, exchanges
+from jaxformer.parallel.traffic import Exchange, Step, encoder_exchanges, exchanges, parts_of
 
 MODEL = ModelConfig(d_model=8, d_ff=16, num_heads=4, num_kv_heads=2, num_encoder_layers=3, num_decoder_layers=2)
 
@@ -35,7 +37,8 @@ def params() -> dict[str, nnx.Param]:
 
 
 def found(accumulate: int = 1, **sizes: int) -> dict[tuple[str, str, tuple[str, ...]], int]:
-    every = exchanges(layout(**sizes), params(), MODEL, (4, 6, 5), itemsize=2, accumulate=accumulate)
+    place = layout(**sizes)
+    every = exchanges(place, parts_of(place, params()), Step(MODEL, 2, accumulate), (4, 6, 5))
     return {(one.what, one.kind, one.axes): one.bytes for one in every}
 
 
@@ -74,6 +77,51 @@ def test_heads_are_exchanged_for_positions() -> None:
     assert found(context=2)["heads for positions", "all-to-all", ("context",)] == 2 * 2 * 4 * (encoder + decoder)
     both = found(context=2, tensor=2)
     assert both["heads for positions", "all-to-all", ("context",)] == 2 * 4 * (encoder + decoder)
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_what_is_computed_again_is_exchanged_again(norm: str) -> None:
+    def sent(remat: str, **sizes: int) -> dict[str, tuple[int, int]]:
+        place, model = layout(**sizes), dataclasses.replace(MODEL, norm_position=norm)
+        every = exchanges(place, parts_of(place, params()), Step(model, 2, remat=remat), (4, 6, 5))
+        return {one.what: (one.elements, one.count) for one in every}
+
+    more = {"pre": (1, 2), "post": (2, 3)}[norm]  # sums of a layer of the encoder and of the decoder
+    once, again = (sent(remat, tensor=2) for remat in ("none", "dots"))
+    elements, count = (b - a for a, b in zip(once["activations"], again["activations"], strict=True))
+    assert (elements, count) == (4 * 8 * (6 * 3 * more[0] + 5 * 2 * more[1]), 3 * more[0] + 2 * more[1])
+    assert once["gradient of the output"] == again["gradient of the output"]
+    once, again = (sent(remat, context=2)["heads for positions"] for remat in ("none", "full"))
+    assert again == tuple(3 * number // 2 for number in once)
+    assert sent("none", data=2, fsdp=2) == sent("full", data=2, fsdp=2)
+
+
+def encoder(**sizes: int) -> dict[str, tuple[str, int, int]]:
+    """Of an encoder of three layers that reads tokens, pools twice, and forecasts."""
+    place = layout(**sizes)
+    found = encoder_exchanges(place, [], Step(MODEL, 2, 3), (4, 6), pooled=2 * 8, forecast=5)
+    return {one.what: (one.kind, one.bytes, one.count) for one in found}
+
+
+def test_an_encoder_sums_four_times_a_layer_and_pools_over_positions() -> None:
+    assert encoder(data=2, fsdp=2) == {}
+    assert encoder(tensor=2) == {"activations": ("all-reduce", 3 * 2 * 4 * 8 * 6 * (1 + 3 * 4), 3 * 13)}
+    turns = 3 * 2 * 4 * 6 * 3 * (2 * 8 + 2 * 4)  # micro-batches, there and back, rows, slots, layers
+    assert encoder(context=2) == {
+        "heads for positions": ("all-to-all", 2 * turns, 3 * 8 * 3),
+        "pooled rows": ("all-reduce", 3 * 2 * 4 * 16 * 4, 3 * 2),
+        "forecasts": ("all-reduce", 3 * 2 * 4 * 5 * 2, 3 * 2),
+    }
+    place = layout(tensor=2)
+    (numbers,) = encoder_exchanges(place, [], Step(MODEL, 2), (4, 6), tokens=False)
+    assert numbers.count == 3 * 4, "numbers are no pieces of a vocabulary that is split"
+
+
+def test_heads_are_gathered_once() -> None:
+    place = layout(fsdp=4)
+    head = nnx.Param(jax.ShapeDtypeStruct((8, 3), np.float32), dims=("model", "outputs"))
+    gathered = encoder_exchanges(place, parts_of(place, {"head": head}), Step(MODEL, 2), (4, 6))[0]
+    assert (gathered.kind, gathered.elements, gathered.count) == ("all-gather", 24, 1)
 
 
 def test_rings_send_the_part_of_the_others() -> None:

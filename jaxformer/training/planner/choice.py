@@ -12,11 +12,12 @@ from collections.abc import Iterator
 
 from jaxformer.config import Config
 from jaxformer.parallel.layout import Layout
+from jaxformer.parallel.traffic import Part
 from jaxformer.training.memory import describe_size
 from jaxformer.training.planner.footprint import Footprint, footprint
 from jaxformer.training.planner.hardware import Hardware
 from jaxformer.training.planner.roofline import StepTime, step_time
-from jaxformer.training.planner.share import Candidate, Held, Model, Parameter, Share, share_of, share_on
+from jaxformer.training.planner.share import Candidate, Held, Model, Share, share_of, share_on
 
 REMAT = ("none", "dots", "full", "offload")
 """Simplest first."""
@@ -212,7 +213,7 @@ def _meshes(count: int) -> Iterator[tuple[int, int, int, int]]:
 def _share(
     model: Model,
     candidate: Candidate,
-    place: tuple[Layout, Held, list[Parameter]],
+    place: tuple[Layout, Held, tuple[Part, ...]],
     hardware: Hardware,
     limit: int,
 ) -> Share:
@@ -232,7 +233,7 @@ def _share(
 def _largest_share(
     model: Model,
     candidate: Candidate,
-    place: tuple[Layout, Held, list[Parameter]],
+    place: tuple[Layout, Held, tuple[Part, ...]],
     hardware: Hardware,
     limit: int,
 ) -> Share:

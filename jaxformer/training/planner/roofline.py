@@ -10,7 +10,8 @@ import dataclasses
 import math
 
 from jaxformer.monitoring.flops import forward_flops
-from jaxformer.training.planner.exchanges import Exchange, exchanges
+from jaxformer.parallel.traffic import Exchange
+from jaxformer.training.planner.exchanges import exchanges_of, seconds, starts
 from jaxformer.training.planner.footprint import LOGITS_CHUNK, footprint, layer_activations
 from jaxformer.training.planner.hardware import Hardware
 from jaxformer.training.planner.share import Share
@@ -60,9 +61,9 @@ def step_time(share: Share, hardware: Hardware) -> StepTime:
     """How long a step takes on `hardware`."""
     rates, candidate = hardware.rates, share.candidate
     sent: dict[str, float] = {}
-    for one in exchanges(share):
+    for one in exchanges_of(share):
         name = f"{one.kind} of {one.what}"
-        sent[name] = sent.get(name, 0.0) + one.seconds(candidate.sizes, hardware)
+        sent[name] = sent.get(name, 0.0) + seconds(one, candidate.sizes, hardware)
     model = share.config.model
     kernels = _KERNELS["encoder"] * model.num_encoder_layers + _KERNELS["decoder"] * model.num_decoder_layers
     again = 4 / 3 if candidate.remat != "none" else 1.0
@@ -115,12 +116,10 @@ def describe_exchanges(share: Share, hardware: Hardware) -> list[str]:
     """What travels, a line each: how much, along which axes, how long."""
 
     def line(one: Exchange) -> str:
-        seconds = one.seconds(share.candidate.sizes, hardware)
+        taken = seconds(one, share.candidate.sizes, hardware)
         return (
-            f"{one.kind} of {one.what} along {' and '.join(one.axes)}: {one.bytes / 1e6:,.1f} MB in {one.count:,} "
-            f"exchange(s), {1e3 * seconds:,.2f} ms"
+            f"{one.kind} of {one.what} along {' and '.join(one.axes)}: {one.bytes / 1e6:,.1f} MB in {starts(one):,} "
+            f"exchange(s), {1e3 * taken:,.2f} ms"
         )
 
-    return [line(one) for one in exchanges(share)]
-
-
+    return [line(one) for one in exchanges_of(share)]

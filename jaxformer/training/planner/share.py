@@ -11,16 +11,15 @@ import math
 from typing import Any, NamedTuple
 
 import jax
-from flax import nnx
 from jax.sharding import AbstractMesh, AxisType
 
 from jaxformer.config import Config, MeshConfig
 from jaxformer.data.packing import packed_rows
-from jaxformer.parallel.layout import Layout, map_variables
+from jaxformer.parallel.layout import Layout
 from jaxformer.parallel.mesh import AXES, mesh_sizes
+from jaxformer.parallel.traffic import Part, parts_of
 from jaxformer.tasks.task import check_divides
 from jaxformer.tasks.translation import TranslationTask
-from jaxformer.training.leaves import leaf_names
 from jaxformer.training.optimizer import make_optimizer
 from jaxformer.training.state import create_state
 
@@ -91,22 +90,6 @@ class Held(NamedTuple):
         return sum(self)
 
 
-class Parameter(NamedTuple):
-    """One parameter on each device.
-
-    Attributes:
-      name: dotted.
-      matrix: whether it has two logical dimensions, and so is split for storage.
-      stored: numbers that lie there between uses.
-      used: numbers that a device needs of it when it computes.
-    """
-
-    name: str
-    matrix: bool
-    stored: int
-    used: int
-
-
 class Model:
     """The parameters and the state of a configuration by their shapes, traced once for all candidates.
 
@@ -144,25 +127,9 @@ class Model:
         parts = [(getattr(self._state, name), getattr(places, name)) for name in ("params", "ema", "opt_state")]
         return Held(*(size(*part) for part in parts))
 
-    def parameters(self, layout: Layout) -> list[Parameter]:
+    def parameters(self, layout: Layout) -> tuple[Part, ...]:
         """Every parameter with its share."""
-
-        def share(leaf: Any, dims: tuple[str, ...]) -> tuple[bool, int, int]:
-            shape = leaf.shape
-            stored = math.prod(jax.NamedSharding(layout.mesh, layout.spec(shape, dims)).shard_shape(shape))
-            split = math.prod(layout.mesh.shape[axis] for dim in dims for axis in layout.axes_in_use(dim))
-            return len(dims) > 1, stored, math.prod(shape) // split
-
-        found = map_variables(lambda leaf, dims: _Leaf(share(leaf, dims)), self._params)
-        flat = jax.tree.map(lambda leaf: leaf, found, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
-        return [Parameter(name, *leaf.share) for name, leaf in leaf_names(flat).items()]
-
-
-class _Leaf:
-    """A result that a tree does not look into."""
-
-    def __init__(self, share: tuple[bool, int, int]) -> None:
-        self.share = share
+        return tuple(parts_of(layout, self._params))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +158,7 @@ class Share:
     heads: int
     vocabulary: int
     held: Held
-    parameters: tuple[Parameter, ...]
+    parameters: tuple[Part, ...]
     bytes: int
 
     @property
@@ -207,10 +174,10 @@ class Share:
     @property
     def tables(self) -> int:
         """Numbers of the embedding and output tables that it needs, whatever splits them for storage."""
-        return sum(one.used for one in self.parameters if one.matrix and one.name.rpartition(".")[2].endswith("table"))
+        return sum(one.used for one in self.parameters if one.matrix and not one.of_layer)
 
 
-def share_of(model: Model, candidate: Candidate, layout: Layout, held: Held, parameters: list[Parameter]) -> Share:
+def share_of(model: Model, candidate: Candidate, layout: Layout, held: Held, parameters: tuple[Part, ...]) -> Share:
     """The share under `candidate`; `layout`, `held` and `parameters` are those of its mesh.
 
     Raises:
@@ -226,7 +193,7 @@ def share_on(
     candidate: Candidate,
     layout: Layout,
     held: Held,
-    parameters: list[Parameter],
+    parameters: tuple[Part, ...],
     batch: tuple[int, int, int],
 ) -> Share:
     """The same for a batch of a given shape, which must divide."""
@@ -241,7 +208,7 @@ def share_on(
         heads=config.model.num_heads // (layout.parts("heads") * parts),
         vocabulary=model.target_vocabulary // layout.parts("vocabulary"),
         held=held,
-        parameters=tuple(parameters),
+        parameters=parameters,
         bytes=_BYTES[config.precision],
     )
 
