@@ -15,12 +15,16 @@ def test_what_is_computed_again_is_exchanged_as_theory_says(norm: str) -> None:
     from tests.parallel.counting import traced
 
     LAYERS = {{"num_encoder_layers": 3, "num_decoder_layers": 2, "norm_position": {norm!r}, "scan_layers": True}}
-    CASES = [("none", {{"data": 4, "tensor": 2}}), ("none", {{"data": 2, "context": 4}})]
-    CASES += [(remat, sizes) for remat in ("dots", "full") for sizes in (
-        {{"data": 4, "tensor": 2}}, {{"data": 2, "context": 4}}, {{"data": 1, "fsdp": 4, "tensor": 2}})]
+    CASES = [("full", {{"data": 4, "tensor": 2}}), ("dots", {{"data": 2, "context": 4}})]
+    if {norm!r} == "pre":
+        CASES += [("none", {{"data": 4, "tensor": 2}}), ("dots", {{"data": 1, "fsdp": 4, "tensor": 2}})]
+    batch = jax.tree.map(lambda x: x.astype(np.float32) if x.dtype == float else x, Batch(side(0, 64), side(1, 48)))
     for remat, sizes in CASES:
-        changes = {{"model": LAYERS, "memory": {{"remat": remat}}}}
-        step, state, batch, layout = make(sizes, changes, accumulate=2)
+        changes, layout = {{"model": LAYERS, "memory": {{"remat": remat}}}}, make_layout(MeshConfig(**sizes))
+        config = replace(CONFIG, changes)
+        task, optimizer = TranslationTask(config, Sizes(), layout), make_optimizer(config.optimizer, 100)
+        state = jax.eval_shape(lambda params: create_state(params, optimizer, seed=3, ema=False), task.abstract_params())
+        step = make_train_step(task.loss_function, optimizer, accumulate=2, layout=layout)
         model = replace(CONFIG, changes).model
         slots = SLOTS // layout.parts("length")
         shape = (ROWS // layout.parts("rows") // 2, slots, slots)
