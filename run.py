@@ -21,7 +21,7 @@ from ml_collections import config_dict, config_flags
 
 import experiments
 from jaxformer.config import Config, nearest, replace, to_dict
-from jaxformer.config_reference import checked_flag, overview, takes
+from jaxformer.config_reference import checked_flags, overview, takes
 from jaxformer.monitoring.console import exit_code, log_to_stderr
 from jaxformer.monitoring.huge_pages import restart_with_huge_pages
 from jaxformer.monitoring.machine import assess
@@ -47,7 +47,7 @@ def parse(argv: list[str]) -> tuple[flags.FlagValues, dict[str, Any]]:
         flags.DEFINE_string(name, "train" if name == "mode" else "", text, flag_values=values)
     for name, text in SWITCHES.items():
         flags.DEFINE_boolean(name, False, text, flag_values=values)
-    argv = [*argv[:1], *map(checked_flag, argv[1:])]
+    argv = [*argv[:1], *checked_flags(argv[1:])]
     schema = {name: value for name, value in to_dict(Config()).items() if name != "experiment"}
     try:
         config_flags.DEFINE_config_dict("config", config_dict.ConfigDict(schema), flag_values=values, sys_argv=argv)

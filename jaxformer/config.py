@@ -372,7 +372,7 @@ class PlanConfig:
 
     Attributes:
       devices: hardware to plan for that need not be here, such as `8xH200`; empty for the devices that are here.
-      per_host: devices of a host, which its fast links join; 0 for 8, or as many as a process here has.
+      per_host: devices of a host, which its fast links join; 0 for 8, or as many as a host here has.
       network: of the adapter of each device to other hosts, in Gb/s.
       memory: of each device that a step may use, in GiB; 0 for what the backend or the data sheet says.
       reserve: part of that memory which is left free, for what a compiled program does not count.
@@ -493,6 +493,11 @@ class Config:
     decoding: DecodingConfig = DecodingConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
     profile: ProfileConfig = ProfileConfig()
+
+    @property
+    def left_open(self) -> bool:
+        """Whether the planner has to choose something before training."""
+        return self.mesh.auto or not self.data.batch_tokens
 
     def __post_init__(self) -> None:
         _check_choice("precision", self.precision, "fp32", "bf16", "fp16")

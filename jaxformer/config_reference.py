@@ -13,6 +13,7 @@ import json
 import re
 import sys
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 from jaxformer.config import Config
@@ -74,7 +75,8 @@ def check_name(name: str) -> None:
     section, _, last = name.partition(".")
     inside = [field.partition(".")[2] for field in known if field.startswith(f"{section}.")]
     if inside and not last:
-        raise ValueError(f"config section {section!r} is set field by field, --config.{section}.FIELD=VALUE: "
+        auto = f", or left to the planner, --config.{section}=auto" if section in _AUTOMATIC else ""
+        raise ValueError(f"config section {section!r} is set field by field, --config.{section}.FIELD=VALUE{auto}: "
                          f"its fields are {', '.join(inside)}.")
     # A field named without its section, or in the wrong one, is nearer than one with a like name.
     same = [field for field in known if field.rpartition(".")[2] == name.rpartition(".")[2]]
@@ -90,12 +92,23 @@ _AUTOMATIC = {"mesh": "mesh.auto=true", "data.batch_tokens": "data.batch_tokens=
 """What `--config.NAME=auto` stands for."""
 
 
-def checked_flag(argument: str) -> str:
-    """A command line argument, refused if it sets what is no field, and `auto` in it put as the field's own value.
+def checked_flags(arguments: Sequence[str]) -> list[str]:
+    """Command line arguments, refused if they set what is no field, and `auto` in them put as the field's own value.
 
     Raises:
       ValueError: see `check_name`.
     """
+    joined: list[str] = []
+    for argument in arguments:
+        before = re.fullmatch(r"--?config\.([^=]*)", joined[-1]) if joined else None
+        if argument == "auto" and before and before[1] in _AUTOMATIC:  # `--config.mesh auto`, as absl would take it
+            joined[-1] += "=auto"
+        else:
+            joined.append(argument)
+    return list(map(_checked_flag, joined))
+
+
+def _checked_flag(argument: str) -> str:
     match = re.match(r"--?(?:no)?config(?:\.([^=]*))?(?:=(.*)|$)", argument, re.DOTALL)
     if match and match[2] == "auto" and match[1] in _AUTOMATIC:
         return f"--config.{_AUTOMATIC[match[1]]}"
@@ -107,7 +120,7 @@ def checked_flag(argument: str) -> str:
 def takes(name: str) -> str:
     """What the field `name` takes, in words: `a whole number`, `true or false`, ..."""
     words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
-    return words[fields()[name].type]
+    return words[fields()[name].type] + (" or auto" if name in _AUTOMATIC else "")
 
 
 def overview() -> str:

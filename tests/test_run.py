@@ -82,7 +82,9 @@ def _store(folder, spec="wmt:bundled", **changes):
         (["--config=3"], "unknown config field ''"),
         (["--config.mesh=fast"], "config section 'mesh' is set field by field, --config.mesh.FIELD=VALUE"),
         (["--config.model=auto"], "config section 'model' is set field by field"),
-        (["--config.data.batch_tokens=most"], "--config.data.batch_tokens takes a whole number, got 'most'"),
+        (["--config.data.batch_tokens=most"], "--config.data.batch_tokens takes a whole number or auto, got 'most'"),
+        (["--config.data.batch_tokens", "most"], "--config.data.batch_tokens takes a whole number or auto, got 'most'"),
+        (["--config.mesh"], "or left to the planner, --config.mesh=auto"),
         (["--noconfig.data.rverse"], "Did you mean 'data.reverse'?"),
         (["--config.training.num_steps=1e3"], "--config.training.num_steps takes a whole number, got '1e3'"),
         (["--config.model.dropout=some"], "--config.model.dropout takes a number, got 'some'"),
@@ -160,6 +162,8 @@ def test_auto_leaves_a_choice_to_the_planner(calls):
     assert _run("--experiment=scan", "--config.mesh=auto", "--config.data.batch_tokens=auto", "--mode=plan") == 0
     assert calls[0][1].mesh.auto
     assert calls[0][1].data.batch_tokens == 0
+    assert _run("--experiment=scan", "--config.mesh", "auto", "--config.data.batch_tokens", "auto", "--mode=plan") == 0
+    assert calls[1] == calls[0]
 
 
 def test_the_machine_is_shown_before_training_with_the_choice_and_its_reason(calls, capsys):

@@ -137,24 +137,43 @@ class Planner:
         return Window(data, deal(plan, sizes, self.shapes), ranges(starts, counts))
 
 
-def _common(shapes: Sequence[Shape]) -> int:
+def common_rows(shapes: Sequence[Sequence[int]]) -> int:
+    """The largest number into which the rows of all `shapes`, (rows, lengths ...), divide."""
     return math.gcd(*(shape[0] for shape in shapes))
+
+
+def indivisible(shapes: Sequence[Sequence[int]], divisor: int, length_divisor: int) -> str:
+    """Why batches of `shapes`, which a run began with and keeps, cannot be split so; empty if they can.
+
+    Args:
+      shapes: (rows, lengths ...) of each.
+      divisor: of rows: their parts, times micro-batches.
+      length_divisor: of lengths.
+    """
+    for rows, *lengths in shapes:
+        if rows % divisor:
+            return (
+                f"the batches of this run have {rows} rows, which do not divide into {divisor} (mesh.data x mesh.fsdp "
+                "x memory.accumulate)"
+            )
+        for length in lengths:
+            if length % length_divisor:
+                return (
+                    f"the batches of this run are {length} tokens long, which do not divide into {length_divisor} "
+                    "(mesh.context)"
+                )
+    return ""
 
 
 def _divided(shapes: Sequence[Shape], divisor: int, length_divisor: int) -> list[Shape]:
     """`shapes`, which must divide."""
-    for rows, *lengths in shapes:
-        if rows % divisor:
-            raise ValueError(
-                f"the batches of this run have {rows} rows, which do not divide into {divisor} (data shards times "
-                f"accumulation): choose mesh.data x mesh.fsdp so that the product divides {_common(shapes)}"
-            )
-        for length in lengths:
-            if length % length_divisor:
-                raise ValueError(
-                    f"the batches of this run are {length} tokens long, which do not divide into {length_divisor} "
-                    f"parts: choose a --config.mesh.context that divides {length}"
-                )
+    if reason := indivisible(shapes, divisor, length_divisor):
+        raise ValueError(
+            f"{reason}: choose --config.mesh.data, --config.mesh.fsdp and --config.memory.accumulate whose product "
+            f"divides {common_rows(shapes)}, and a --config.mesh.context that divides "
+            f"{math.gcd(*(length for _, *lengths in shapes for length in lengths))}; or leave the choice to "
+            "--config.mesh=auto"
+        )
     return [Shape(*shape) for shape in shapes]
 
 

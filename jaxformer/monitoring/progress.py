@@ -69,6 +69,8 @@ class Progress:
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Takes new metrics and shows them: those of training in the progress line, others in a line of their own."""
         self._values.update({name: value for name, value in metrics.items() if name in _SHOWN})
+        if metrics.get("train/skipped", 0) == 1:  # there is no loss of a window that float16 skipped
+            self._values.pop("train/loss", None)
         now = self._advance(step)
         if metrics.get("train/steps_per_second", 0) > 0:
             self._speeds.append(float(metrics["train/steps_per_second"]))
@@ -90,7 +92,7 @@ class Progress:
         """The line as text, without a bar."""
         remaining = self.remaining()
         eta = [] if remaining is None else [f"ETA {duration(remaining)}"]
-        metrics = [_SHOWN[name](self._values[name]) for name in _SHOWN if name in self._values]
+        metrics = [text for name in _SHOWN if name in self._values and (text := _SHOWN[name](self._values[name]))]
         memory = f"memory {host_memory() / 1024**3:.1f} GiB"
         return "  ".join([f"step {self._step:,}/{self._total:,}", *eta, *metrics, memory])
 
@@ -147,6 +149,7 @@ def _short(number: float) -> str:
 
 _SHOWN: dict[str, Callable[[float], str]] = {
     "train/loss": "loss {:.3f}".format,
+    "train/skipped": lambda value: f"skipped {value:.0%} of steps" if value else "",
     "train/tokens_per_second": lambda value: f"{_short(value)} tok/s",
     "train/padding_efficiency": "padding efficiency {:.2f}".format,
     "train/mfu": "MFU {:.0%}".format,

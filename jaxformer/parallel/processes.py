@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
 import re
 import socket
 import time
 import zlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 _HEARTBEAT_SECONDS = 30
@@ -139,6 +141,42 @@ def check_agreement(settings: Mapping[str, Any]) -> None:
             f"process {process} was given another {names[place]} than process 0 (here it is {fields[names[place]]!r}): "
             "start all processes with the same command"
         )
+
+
+def every_ones(value: Any) -> list[Any]:
+    """What each process gives, by its number: a JSON value, exact to the last digit. All must call it together."""
+    import jax
+    import numpy as np
+
+    if jax.process_count() == 1:
+        return [json.loads(json.dumps(value))]
+    from jax.experimental import multihost_utils
+
+    text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    sizes = np.ravel(multihost_utils.process_allgather(np.array([text.size], np.int32)))
+    padded = np.zeros(sizes.max(), np.uint8)
+    padded[: text.size] = text
+    every = multihost_utils.process_allgather(padded)
+    return [json.loads(bytes(own[:size])) for own, size in zip(every, sizes, strict=True)]
+
+
+def devices_of_hosts() -> tuple[int, dict[str, int]]:
+    """How many devices the processes on this host have together, and those on each host, by a name of the host."""
+    import jax
+
+    # Containers may share a kernel, machines the name of their image.
+    own = f"{socket.gethostname()} {_kernel()}"
+    hosts: dict[str, int] = {}
+    for host, devices in every_ones([own, jax.local_device_count()]):
+        hosts[host] = hosts.get(host, 0) + devices
+    return hosts[own], hosts
+
+
+def _kernel() -> str:
+    """Names the start of this machine; empty where it has no such name."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

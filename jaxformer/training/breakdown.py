@@ -38,6 +38,8 @@ def time_parts(
 ) -> dict[str, float]:
     """Seconds of `forward`, `backward`, `update` and the whole `step` on `batch`: medians of `repeats` rounds.
 
+    A part that is shorter than the noise of the clock is 0, where the program with it was no slower than without.
+
     Args:
       loss_function, optimizer, accumulate, ema_decay, layout: as in `make_train_step`.
       state: on the mesh; copied once, and left as it is.
@@ -81,7 +83,7 @@ def time_parts(
         "update": [all_ - both for _, both, all_ in rounds],
         "step": [all_ for _, _, all_ in rounds],
     }
-    return {name: statistics.median(seconds) for name, seconds in parts.items()}
+    return {name: max(0.0, statistics.median(seconds)) for name, seconds in parts.items()}
 
 
 def _seconds(program: Callable[[], Any]) -> float:
@@ -94,7 +96,8 @@ def describe_parts(parts: dict[str, float], batch: Batch) -> str:
     """`time_parts` for a person."""
     whole = parts["step"]
     shares = ", ".join(
-        f"{name} {parts[name] * 1e3:.1f} ms ({parts[name] / whole:.0%})" for name in ("forward", "backward", "update")
+        f"{name} {parts[name] * 1e3:.1f} ms ({parts[name] / whole:.0%})" if parts[name] else f"{name} within the noise"
+        for name in ("forward", "backward", "update")
     )
     (rows, source), target = batch.source.tokens.shape, batch.target.tokens.shape[1]
     return f"a step on {rows}x({source}+{target}) slots takes {whole * 1e3:.1f} ms: {shares}"

@@ -25,6 +25,7 @@ from jaxformer.training.workdir import Workdir
 if TYPE_CHECKING:
     from jaxformer.data.prepare import PreparedData
     from jaxformer.tasks.translator import Translation
+    from jaxformer.training.checkpoint import Checkpoints
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -46,9 +47,11 @@ def train(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str
     began = time.perf_counter()
     with explained_loss():
         check_agreement(to_dict(config))
+    from jaxformer.training.planner.record import keep
     from jaxformer.training.planner.resolve import adopt
 
-    config = adopt(config, workdir)
+    with explained_loss():
+        asked, config = config, adopt(config, workdir)
     with explained_loss(), _claimed(workdir, config):
         if (result := workdir.result()) is not None:
             say_finished(workdir, result)
@@ -68,8 +71,10 @@ def train(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str
         present = {split: pairs for split, pairs in splits.items() if pairs}
         scoring.read_references(config.data, present.get("test"))  # refuse before training, not after it
         _keep_tokenizer(workdir, prepared.tokenizer)
-        config = _planned(config, prepared, workdir)
         with contextlib.closing(open_checkpoints(config, workdir)) as checkpoints:
+            config = _planned(config, prepared, checkpoints)
+            if asked.left_open:
+                keep(asked, config, workdir)
             session = Session(config, workdir, prepared, checkpoints)
             _LOGGER.info("%s", session.describe())
             with Interruption() as interruption:
@@ -223,19 +228,20 @@ _BATCHES = 16
 """Into how many batches an epoch is cut at least where the plan finds the batch."""
 
 
-def _planned(config: Config, prepared: PreparedData, workdir: Workdir | None = None) -> Config:
-    """`config` with what it leaves to the planner, which is said, and kept in the workdir."""
+def _planned(config: Config, prepared: PreparedData, checkpoints: Checkpoints | None = None) -> Config:
+    """`config` with what it leaves to the planner, which is said; a run with `checkpoints` keeps its batches."""
+    from jaxformer.training.planner.record import shapes_before
     from jaxformer.training.planner.resolve import resolve
 
+    if not config.left_open:
+        return config
     data = prepared.train
     slots = max(int(lengths.sum()) for lengths in (data.source_lengths, data.target_lengths))
     longest = config.data.pack_length or config.data.max_length
     # A batch of most of an epoch would be mostly padding, a step or two of training.
-    config, said = resolve(config, prepared.tokenizer, limit=max(slots // _BATCHES, longest))
-    if said:
-        _LOGGER.info("%s", said)
-        if workdir is not None and not jax.process_index():
-            workdir.keep_config(config)
+    shapes = shapes_before(checkpoints) if checkpoints is not None else []
+    config, said = resolve(config, prepared.tokenizer, limit=max(slots // _BATCHES, longest), shapes=shapes)
+    _LOGGER.info("%s", said)
     return config
 
 

@@ -125,8 +125,9 @@ class FirstStep:
 class Log:
     """One record for every window of `every` steps: means over the window, learning rate, speed, memory, utilisation.
 
-    The means are the same in a resumed run: the sums of an unfinished window are part of a checkpoint. Speed is that of
-    all devices together, memory and utilisation are of this process alone.
+    The means are the same in a resumed run: the sums of an unfinished window are part of a checkpoint. Steps that
+    float16 skipped are left out of them, and counted as `train/skipped_steps`. Speed is that of all devices together,
+    memory and utilisation are of this process alone.
     """
 
     def __init__(
@@ -143,7 +144,10 @@ class Log:
 
     def __call__(self, step: int, metrics: Mapping[str, Mean], progress: Progress) -> None:
         """Ends the window at `step` and records it."""
+        skipped = progress.window.get("skipped")
         record = {f"train/{name}": value for name, value in progress.take_window().items()}
+        if skipped is not None:
+            record["train/skipped_steps"] = skipped[0]
         record["train/learning_rate"] = float(self._schedule(step - 1))
         record.update(self._throughput.window())
         if self._utilisation is not None:

@@ -75,8 +75,17 @@ class Progress:
             total[1] += float(mean.weight)
 
     def take_window(self) -> dict[str, float]:
-        """The means over the window, which then begins anew."""
-        means = {name: total / weight if weight else float("nan") for name, (total, weight) in self.window.items()}
+        """The means over the window, which then begins anew.
+
+        Steps that float16 skipped count in none of them but `skipped`, their share; a window of nothing else has no
+        loss.
+        """
+        float16 = "skipped" in self.window
+        means = {
+            name: total / weight if weight else float("nan")
+            for name, (total, weight) in self.window.items()
+            if weight or not float16
+        }
         self.window = {}
         return means
 

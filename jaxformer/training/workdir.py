@@ -60,6 +60,11 @@ class Workdir:
         return self.path / "config.json"
 
     @property
+    def plan(self) -> Path:
+        """What the planner has settled, if the configuration left it something: see `planner.record`."""
+        return self.path / "plan.json"
+
+    @property
     def attention_table(self) -> Path:
         """The measurements that choose the implementation of attention, if `model.attention_table` gave some."""
         return self.path / "attention.json"
@@ -129,13 +134,14 @@ class Workdir:
             self.path.mkdir(parents=True, exist_ok=True)
         with self._lock():
             if self.config.exists():
-                stored = self.load_config()  # whatever else may be in the folder of another program, this is refused
+                self.load_config()  # whatever else may be in the folder of another program, this is refused
                 if self.began:
-                    self._check_config(stored, config)
+                    self.check_config(config)
                 else:
                     self._unbind(self._binding)
-            new = [file for file in self._binding if not file.exists()]
-            self.keep_config(config)
+            new = [file for file in (*self._binding, self.plan) if not file.exists()]
+            if not (self.began and config.left_open):  # until the planner has completed it, what is there stays
+                self.keep_config(config)
             try:
                 yield self
             except BaseException:  # Ctrl-C while data is prepared, too
@@ -144,7 +150,7 @@ class Workdir:
                 raise
 
     def keep_config(self, config: Config) -> None:
-        """Writes `config.json`, by the process that holds the folder: again when the planner has completed it."""
+        """Writes `config.json`, by the process that holds the folder."""
         atomic_write(self.config, json.dumps(to_dict(config), indent=2) + "\n")
 
     @property
@@ -180,8 +186,9 @@ class Workdir:
         finally:
             os.close(descriptor)  # releases the lock; the file stays, since removing it would race with another claim
 
-    def _check_config(self, stored: Config, config: Config) -> None:
-        changed = differences(stored, config)
+    def check_config(self, config: Config) -> None:
+        """Refuses to continue the run that began here with another configuration: `ValueError`, naming what differs."""
+        changed = differences(self.load_config(), config)
         changed = {field: pair for field, pair in changed.items() if not field.startswith(MAY_DIFFER)}
         if changed:
             listed = "\n".join(f"  {field}: {old!r} -> {new!r}" for field, (old, new) in changed.items())

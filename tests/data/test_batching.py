@@ -107,8 +107,11 @@ def test_a_window_holds_whole_blocks_in_a_shuffled_order(window: int) -> None:
 @pytest.mark.parametrize(
     ("divisor", "length_divisor", "message"),
     [
-        (3, 1, r"have 16 rows, which do not divide into 3 .*mesh\.data x mesh\.fsdp so that the product divides 16"),
-        (1, 5, r"are 64 tokens long, which do not divide into 5 parts: choose a --config\.mesh\.context that"),
+        (3, 1, r"have 16 rows, which do not divide into 3 \(mesh\.data x mesh\.fsdp x memory\.accumulate\): choose"),
+        (3, 1, r"--config\.mesh\.fsdp and --config\.memory\.accumulate whose product divides 16, and a"),
+        (1, 5, r"are 64 tokens long, which do not divide into 5 \(mesh\.context\)"),
+        (1, 5, r"a --config\.mesh\.context that divides 64"),
+        (1, 5, r"; or leave the choice to --config\.mesh=auto"),
     ],
 )
 def test_a_run_continues_on_devices_over_which_its_batches_divide(

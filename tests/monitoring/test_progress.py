@@ -48,6 +48,18 @@ def test_where_there_is_no_terminal_each_log_is_a_plain_line():
     assert "\x1b" not in line
 
 
+def test_steps_that_float16_skipped_are_said_and_no_old_loss_is_shown():
+    progress = Progress(1000, stream=io.StringIO(), clock=Clock())
+    progress.log(50, {"train/loss": 2.5, "train/skipped": 0.0})
+    assert "loss 2.500" in progress.line()
+    assert "skipped" not in progress.line()
+    progress.log(100, {"train/loss": 2.25, "train/skipped": 0.5})
+    assert "loss 2.250  skipped 50% of steps" in progress.line()
+    progress.log(150, {"train/skipped": 1.0})
+    assert "loss" not in progress.line()
+    assert "skipped 100% of steps" in progress.line()
+
+
 def test_the_estimate_leaves_out_what_the_measured_speed_leaves_out():
     stream, clock = io.StringIO(), Clock()
     progress = Progress(1000, stream=stream, clock=clock)

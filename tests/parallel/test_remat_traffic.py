@@ -1,4 +1,4 @@
-"""What a step exchanges again where it computes activations again, as it is traced: a CPU's compiler undoes some of it."""
+"""What a step exchanges again where it computes activations again, as traced: a CPU's compiler undoes some of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def test_what_is_computed_again_is_exchanged_as_theory_says(norm: str) -> None:
         changes, layout = {{"model": LAYERS, "memory": {{"remat": remat}}}}, make_layout(MeshConfig(**sizes))
         config = replace(CONFIG, changes)
         task, optimizer = TranslationTask(config, Sizes(), layout), make_optimizer(config.optimizer, 100)
-        state = jax.eval_shape(lambda params: create_state(params, optimizer, seed=3, ema=False), task.abstract_params())
+        new = lambda params: create_state(params, optimizer, seed=3, ema=False)
+        state = jax.eval_shape(new, task.abstract_params())
         step = make_train_step(task.loss_function, optimizer, accumulate=2, layout=layout)
         model = replace(CONFIG, changes).model
         slots = SLOTS // layout.parts("length")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxformer.config import OptimizerConfig
+from jaxformer.training import breakdown
 from jaxformer.training.breakdown import describe_parts, time_parts
 from jaxformer.training.optimizer import make_optimizer
 from jaxformer.training.state import create_state
@@ -37,6 +40,15 @@ def test_the_parts_sum_to_the_step_and_the_state_is_left_alone(accumulate):
     assert sum(parts[name] for name in ("forward", "backward", "update")) == pytest.approx(parts["step"], rel=0.5)
     np.testing.assert_array_equal(np.asarray(state.params["w"]), before)
     assert int(jax.device_get(state.step)) == 0
+
+
+def test_what_is_shorter_than_the_noise_is_no_negative_time(monkeypatch):
+    # Rounds in which the program with the backward pass was faster than the one without.
+    seconds = itertools.cycle([0.03, 0.02, 0.05])
+    monkeypatch.setattr(breakdown, "_seconds", lambda program: next(seconds))
+    parts = time_parts(_loss, OPTIMIZER, create_state({"w": jnp.ones((4, 4))}, OPTIMIZER, seed=0, ema=False), BATCH)
+    assert parts == {"forward": 0.03, "backward": 0.0, "update": pytest.approx(0.03), "step": 0.05}
+    assert "forward 30.0 ms (60%), backward within the noise, update 30.0 ms (60%)" in describe_parts(parts, BATCH)
 
 
 def test_the_parts_are_told_with_their_shares():

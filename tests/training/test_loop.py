@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,28 @@ def test_a_window_is_the_weighted_mean_of_its_steps():
     assert Progress.from_json(json.loads(json.dumps({"window": progress.window, "x": 1}))).window == progress.window
     assert progress.take_window() == {"loss": 7.0 / 4.0}
     assert progress.window == {}
+
+
+def test_what_float16_skipped_is_counted_and_in_no_mean():
+    def step(loss, skipped):
+        taken = np.float32(1 - skipped)
+        return {"loss": Mean(np.float32(loss) * taken, taken), "skipped": Mean(np.float32(skipped), np.float32(1))}
+
+    progress, tracker = Progress(), Recorder()
+    log = hooks.Log(2, tracker, lambda step: 0.1, types.SimpleNamespace(window=dict))
+    last = lambda: tracker.records[-1][1]  # noqa: E731
+    for metrics in (step(0, 1), step(3, 0)):
+        progress.add(metrics)
+    log(2, {}, progress)
+    assert (last()["train/loss"], last()["train/skipped_steps"]) == (3.0, 1)
+    progress.add(step(0, 1))
+    log(3, {}, progress)
+    assert "train/loss" not in last()
+    assert (last()["train/skipped"], last()["train/skipped_steps"]) == (1.0, 1)
+    progress.add({"loss": Mean(np.float32(0), np.float32(0))})  # labels of no weight, in another precision
+    log(4, {}, progress)
+    assert np.isnan(last()["train/loss"])
+    assert "train/skipped_steps" not in last()
 
 
 def test_divergence_names_the_step_and_leaves_the_checkpoints(tmp_path):

@@ -8,9 +8,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from jaxformer.config import Config
+from jaxformer.data.batching import common_rows, indivisible
 from jaxformer.parallel.layout import Layout
 from jaxformer.parallel.traffic import Part
 from jaxformer.training.memory import describe_size
@@ -82,12 +83,14 @@ class Plan:
       options: those that may be trained with, the chosen one first, then by slots a second.
       too_large: those that need more memory than there is, the least first.
       refused: the rest.
+      shapes: (rows, source slots, target slots) of the batches that a run began with and keeps; empty for a new run.
     """
 
     hardware: Hardware
     options: list[Option]
     too_large: list[Option]
     refused: list[Refusal]
+    shapes: Sequence[tuple[int, int, int]] = ()
 
     @property
     def best(self) -> Option:
@@ -99,24 +102,41 @@ class Plan:
         if self.options:
             return self.options[0]
         if not self.too_large:
-            reasons = "\n".join(f"  {refusal.count} x {refusal.reason}" for refusal in self.refused)
-            raise ValueError(f"no layout of {self.hardware.describe()} divides this model and this batch:\n{reasons}")
+            reasons = "\n".join(f"  {_layouts(refusal.count)}: {refusal.reason}" for refusal in self.refused)
+            raise ValueError(
+                f"no layout of {self.hardware.describe()} divides this model and this batch:\n{reasons}{self._way_out}"
+            )
         least = self.too_large[0]
         raise ValueError(
             f"no layout of {self.hardware.describe()} fits: the nearest, {describe_option(least)}, needs "
             f"{describe_size(least.memory.total)} on each device, and a step may use "
-            f"{describe_size(self.hardware.memory)} ({self.hardware.memory_source}). {_remedy(least)}"
+            f"{describe_size(self.hardware.memory)} ({self.hardware.memory_source}). {remedy(least)}"
+        )
+
+    @property
+    def _way_out(self) -> str:
+        """What to do where no layout divides the batches that a run began with."""
+        if not self.shapes:
+            return ""
+        rows = common_rows(self.shapes)
+        fitting = max(count for count in range(1, self.hardware.count + 1) if rows % count == 0)
+        return (
+            f"\nthe batches of the run stay as they are: continue it on a number of devices that divides {rows}; or on "
+            f"some of these, with --config.mesh.data={fitting} --config.memory.accumulate=1 in place of "
+            "--config.mesh=auto; or begin again in another --workdir"
         )
 
 
 def describe_option(option: Option) -> str:
     """A layout in words."""
-    candidate = option.candidate
-    words = [candidate.describe(), f"{candidate.accumulate} micro-batch{'es' if candidate.accumulate > 1 else ''}"]
-    return ", ".join([*words, *([f"remat {candidate.remat}"] if candidate.remat != "none" else [])])
+    return option.candidate.in_words
 
 
-def _remedy(least: Option) -> str:
+def _layouts(count: int) -> str:
+    return f"{count} layout{'s' if count > 1 else ''}"
+
+
+def remedy(least: Option) -> str:
     """What to change so that `least` needs less."""
     memory = least.memory
     if memory.state > memory.temporary:
@@ -130,7 +150,14 @@ def _remedy(least: Option) -> str:
     )
 
 
-def make_plan(model: Model, hardware: Hardware, *, only: Candidate | None = None, limit: int = 0) -> Plan:
+def make_plan(
+    model: Model,
+    hardware: Hardware,
+    *,
+    only: Candidate | None = None,
+    limit: int = 0,
+    shapes: Sequence[tuple[int, int, int]] = (),
+) -> Plan:
     """Every candidate judged.
 
     Args:
@@ -138,6 +165,8 @@ def make_plan(model: Model, hardware: Hardware, *, only: Candidate | None = None
       hardware: the devices.
       only: a single layout in place of all; whether it fits is not asked unless its batch is to be found.
       limit: most slots of a batch that is to be found, 0 for none.
+      shapes: (rows, source slots, target slots) of the batches that a run began with: they are kept, whatever the
+        configuration would make now.
     """
     options: list[Option] = []
     too_large: list[Option] = []
@@ -152,7 +181,7 @@ def make_plan(model: Model, hardware: Hardware, *, only: Candidate | None = None
         place = layout, model.held(layout), model.parameters(layout)
         for candidate in candidates:
             try:
-                share = _share(model, candidate, place, hardware, limit)
+                share = _share(model, candidate, place, hardware, limit, shapes)
             except ValueError as error:
                 reasons.append(str(error))
                 continue
@@ -160,7 +189,7 @@ def make_plan(model: Model, hardware: Hardware, *, only: Candidate | None = None
             fits = option.memory.total <= hardware.memory or (only is not None and model.config.data.batch_tokens > 0)
             (options if fits else too_large).append(option)
     too_large.sort(key=lambda option: option.memory.total)
-    return Plan(hardware, _ordered(options), too_large, _grouped(reasons))
+    return Plan(hardware, _ordered(options), too_large, _grouped(reasons), shapes)
 
 
 def judge(share: Share, hardware: Hardware) -> Option:
@@ -216,8 +245,13 @@ def _share(
     place: tuple[Layout, Held, tuple[Part, ...]],
     hardware: Hardware,
     limit: int,
+    shapes: Sequence[tuple[int, int, int]],
 ) -> Share:
-    config = model.config
+    config, layout = model.config, place[0]
+    if shapes:
+        if reason := indivisible(shapes, layout.parts("rows") * candidate.accumulate, layout.parts("length")):
+            raise ValueError(reason)
+        return share_on(model, candidate, *place, max(shapes, key=lambda shape: shape[0] * (shape[1] + shape[2])))
     if not config.data.batch_tokens:
         return _largest_share(model, candidate, place, hardware, limit)
     share = share_of(model, candidate, *place)

@@ -6,6 +6,7 @@ trained and no data is read. Not for the facts about the machine (`monitoring.ma
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import jax
@@ -17,7 +18,8 @@ from jaxformer.tasks.translation import TranslationTask
 from jaxformer.training.memory import describe_size, step_memory
 from jaxformer.training.planner.choice import Option, Plan, make_plan
 from jaxformer.training.planner.hardware import hardware_for
-from jaxformer.training.planner.resolve import Resolved, plan_for
+from jaxformer.training.planner.record import adopted, shapes_before
+from jaxformer.training.planner.resolve import Resolved, Shapes, plan_for
 from jaxformer.training.planner.share import Model
 from jaxformer.training.planner.table import describe_arithmetic, describe_layouts
 from jaxformer.training.workdir import Workdir
@@ -36,11 +38,14 @@ def describe_plan(config: Config, workdir: Workdir) -> str:
     Raises:
       ValueError: for devices or batch sizes that do not fit together, or a layout to be chosen where none fits.
     """
-    found = plan_for(config, TranslationTask(config, _Sizes(config)))  # type: ignore[arg-type]
+    asked, (config, notes, shapes) = config, _continued(config, workdir)
+    found = plan_for(config, TranslationTask(config, _Sizes(config)), shapes=shapes)  # type: ignore[arg-type]
+    by = "as the run began" if asked.mesh.auto and not config.mesh.auto else _BY[found.automatic]
     config, chosen, plan = found.config, found.chosen, found.plan
+    by = f"{by}; {jax.process_count()} process(es) here"
     lines = [
         ("run", _run_state(workdir)),
-        ("mesh", f"{chosen.candidate.describe()} of {plan.hardware.describe()}, {_by(found)}"),
+        ("mesh", f"{chosen.candidate.describe()} of {plan.hardware.describe()}, {by}"),
         *_work(config, chosen, found.model),
         ("memory", _memory(found)),
         ("time", _time(config, chosen)),
@@ -53,19 +58,38 @@ def describe_plan(config: Config, workdir: Workdir) -> str:
         ("workdir", str(workdir.path)),
     ]
     table = "\n".join(f"{name:<12} {text}" for name, text in lines)
-    return "\n\n".join([table, *_layouts(plan, found), *_precisions(found)])
+    return "\n\n".join([*notes, table, *_layouts(plan, found, asked.mesh.auto), *_precisions(found)])
+
+
+_BY = {True: "chosen by the plan", False: "as the configuration says"}
+
+
+def _continued(config: Config, workdir: Workdir) -> tuple[Config, list[str], Shapes]:
+    """The configuration that `train` would go on with in `workdir`, what there is to say of that, and its batches."""
+    found, said = adopted(config, workdir)
+    try:
+        if workdir.began and workdir.config.exists():
+            workdir.check_config(found)
+    except ValueError as error:
+        return config, [f"--mode=train would refuse this workdir; below is the plan of a new run:\n{error}"], []
+    shapes: Shapes = []
+    if _steps(workdir):
+        from jaxformer.training.session import open_checkpoints
+
+        with contextlib.closing(open_checkpoints(config, workdir, read_only=True)) as checkpoints:
+            shapes = shapes_before(checkpoints)
+    return found, [said] if said else [], shapes
+
+
+def _steps(workdir: Workdir) -> list[int]:
+    return [int(entry.name) for entry in workdir.checkpoints.glob("*") if entry.name.isdigit()]
 
 
 def _run_state(workdir: Workdir) -> str:
     if workdir.result() is not None:
         return "finished: training again would do nothing"
-    steps = [int(entry.name) for entry in workdir.checkpoints.glob("*") if entry.name.isdigit()]
+    steps = _steps(workdir)
     return f"continues after step {max(steps):,}" if steps else "new"
-
-
-def _by(found: Resolved) -> str:
-    asked = "chosen by the plan" if found.automatic else "as the configuration says"
-    return f"{asked}; {jax.process_count()} process(es) here"
 
 
 def _search(config: Config) -> str:
@@ -117,13 +141,14 @@ def _time(config: Config, option: Option) -> str:
     )
 
 
-def _layouts(plan: Plan, found: Resolved) -> list[str]:
+def _layouts(plan: Plan, found: Resolved, automatic: bool) -> list[str]:
     """The table of layouts and the arithmetic of the first; why there are none, where none fits."""
     try:
         best = plan.best
     except ValueError as error:
         return [str(error)]
-    first = "The first of them" if found.automatic else "The first of them, which --config.mesh=auto trains with"
+    # Where the run goes on with the layout of an earlier plan, the first of the table is not what it would train with.
+    first = "The first of them" if automatic else "The first of them, which --config.mesh=auto trains with"
     return [
         describe_layouts(plan, None if found.automatic else found.chosen.candidate),
         f"{first}:\n{describe_arithmetic(best, plan.hardware)}",

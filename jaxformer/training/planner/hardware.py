@@ -6,6 +6,7 @@ Data sheets for accelerators; rates of the past for a CPU. Not for measuring (`m
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 from typing import Any
@@ -16,6 +17,7 @@ from jaxformer.config import PlanConfig, nearest
 from jaxformer.monitoring.machine import memory as host_memory
 from jaxformer.monitoring.machine import usable_cores
 from jaxformer.monitoring.peaks import data_sheet_rate
+from jaxformer.parallel.processes import devices_of_hosts, every_ones
 
 _GIB = 1024**3
 _DEVICES_PER_HOST = 8
@@ -133,12 +135,13 @@ def hardware_for(plan: PlanConfig, precision: str) -> Hardware:
         per_host = min(plan.per_host or usual, count)
         found = _accelerators(plan, precision, kind, kind, count, per_host)
         sheet = _SHEETS[kind].memory
-        share = float(os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", _JAX_SHARE))
+        share = _jax_share()
         memory, source = sheet * share, f"{share:.0%}, which JAX takes, of the {sheet / 1e9:.0f} GB of its data sheet"
     else:
         devices = jax.devices()
-        per_host = plan.per_host or len(jax.local_devices())
-        found = _present(plan, precision, devices, min(per_host, len(devices)))
+        near, hosts = devices_of_hosts()
+        per_host = plan.per_host or math.gcd(*hosts.values())  # of all processes of a host; hosts are alike
+        found = _present(plan, precision, devices, min(per_host, len(devices)), near)
         memory, source = found.memory, found.memory_source
     if plan.memory:
         memory, source = plan.memory * _GIB, "plan.memory"
@@ -196,7 +199,33 @@ def _on_record(kind: str) -> str:
     return max(names, key=len)
 
 
-def _present(plan: PlanConfig, precision: str, devices: list[Any], per_host: int) -> Hardware:
+def agreed(found: Hardware) -> Hardware:
+    """The same in every process: that of process 0, with the least memory that any of them found."""
+    every = [Hardware(**{**one, "rates": Rates(**one["rates"])}) for one in every_ones(dataclasses.asdict(found))]
+    least = min(every, key=lambda one: one.memory)
+    return dataclasses.replace(every[0], memory=least.memory, memory_source=least.memory_source)
+
+
+def _jax_share() -> float:
+    """Of a GPU's memory, what JAX will take."""
+    text = os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", "") or str(_JAX_SHARE)
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise ValueError(
+            f"XLA_PYTHON_CLIENT_MEM_FRACTION={text!r} in the environment is no share of a GPU's memory: set it to a "
+            "number above 0 and at most 1, such as 0.9, or unset it"
+        )
+    return share
+
+
+def _present(plan: PlanConfig, precision: str, devices: list[Any], per_host: int, near: int) -> Hardware:
+    """The devices that are here, `near` of them on this host, whose cores and memory they share if it simulates them.
+
+    A GPU's memory is its own, and belongs to one process.
+    """
     kind, count = str(devices[0].device_kind), len(devices)
     own = [device for device in devices if device.process_index == jax.process_index()]
     if devices[0].platform != "cpu":
@@ -209,7 +238,7 @@ def _present(plan: PlanConfig, precision: str, devices: list[Any], per_host: int
             record = _UNKNOWN
         found = _accelerators(plan, precision, kind, record, count, per_host)
         return dataclasses.replace(found, memory=limit, memory_source="what JAX has taken") if limit else found
-    share = usable_cores() / len(own)
+    share = usable_cores() / near
     rates = Rates(
         products=_CPU_RATE * share,
         memory=_CPU_BANDWIDTH * share,
@@ -219,5 +248,5 @@ def _present(plan: PlanConfig, precision: str, devices: list[Any], per_host: int
         start=1e-5,
         source=f"{usable_cores()} cores at {_CPU_RATE / 1e9:.0f} GFLOP/s each, as measured once",
     )
-    source = "the free memory of this host" + (", shared by its devices" if len(own) > 1 else "")
-    return Hardware(kind, count, per_host, host_memory()[1] / len(own), source, rates, cpu=True)
+    source = "the free memory of this host" + (", shared by its devices" if near > 1 else "")
+    return Hardware(kind, count, per_host, host_memory()[1] / near, source, rates, cpu=True)

@@ -6,27 +6,31 @@ for how a plan reads (`describe`, `table`).
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
+from collections.abc import Sequence
 from typing import Any
-
-import jax
-import numpy as np
 
 from jaxformer.config import Config, replace
 from jaxformer.parallel.mesh import make_layout
+from jaxformer.parallel.processes import every_ones
 from jaxformer.tasks.translation import TranslationTask
 from jaxformer.training.memory import describe_size, step_memory
-from jaxformer.training.planner.choice import REMAT, Option, Plan, describe_option, make_plan
-from jaxformer.training.planner.hardware import Hardware, hardware_for
+from jaxformer.training.planner.choice import Option, Plan, describe_option, make_plan, remedy
+from jaxformer.training.planner.hardware import Hardware, agreed, hardware_for
+from jaxformer.training.planner.record import adopted
 from jaxformer.training.planner.share import Candidate, Model
 from jaxformer.training.planner.table import describe_layouts
 from jaxformer.training.workdir import Workdir
 
 _LOGGER = logging.getLogger(__name__)
 
-_ATTEMPTS = 3
+_ATTEMPTS = 4
+
+_MARGIN = 0.98
+"""Of the memory that a corrected formula may fill: its error changes with the size of a batch."""
+
+Shapes = Sequence[tuple[int, int, int]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,13 +52,8 @@ class Resolved:
     automatic: bool
 
 
-def left_open(config: Config) -> bool:
-    """Whether the planner has to choose something before training."""
-    return config.mesh.auto or not config.data.batch_tokens
-
-
 def plan_for(
-    config: Config, task: TranslationTask, *, limit: int = 0, hardware: Hardware | None = None
+    config: Config, task: TranslationTask, *, limit: int = 0, hardware: Hardware | None = None, shapes: Shapes = ()
 ) -> Resolved:
     """The plan for a configuration, here or on the hardware that it names.
 
@@ -63,115 +62,127 @@ def plan_for(
       task: of the run, for its parameters.
       limit: most slots of a batch that is to be found; 0 for none.
       hardware: in place of what `config.plan` says.
+      shapes: of the batches that the run began with; see `make_plan`.
 
     Raises:
       ValueError: where nothing fits or divides.
     """
     model, hardware = Model(config, task), hardware or hardware_of(config)
     if config.mesh.auto:
-        plan = make_plan(model, hardware, limit=limit)
+        plan = make_plan(model, hardware, limit=limit, shapes=shapes)
         chosen = plan.best
     else:
         own = Candidate.asked_for(config, hardware.count)
         used = dataclasses.replace(hardware, count=own.devices, per_host=min(hardware.per_host, own.devices))
-        chosen = make_plan(model, used, only=own, limit=limit).best
+        chosen = make_plan(model, used, only=own, limit=limit, shapes=shapes).best
     if not config.data.batch_tokens:
         rows, _, length = chosen.share.batch
         config = replace(config, {"data.batch_tokens": rows * length})
         model = Model(config, task)
     if not config.mesh.auto:
-        plan = make_plan(model, hardware)
+        plan = make_plan(model, hardware, shapes=shapes)
     automatic = config.mesh.auto
     changes = chosen.candidate.changes() if automatic else {}
     return Resolved(replace(config, changes), model, chosen, plan, automatic)
 
 
 def hardware_of(config: Config) -> Hardware:
-    """What `config.plan` names; or the devices here, measured if it asks for that."""
+    """What `config.plan` names; or the devices here, measured if it asks for that. The same in every process."""
     hardware = hardware_for(config.plan, config.precision)
-    if config.plan.devices or not config.plan.measure:
+    if config.plan.devices:
         return hardware
-    from jaxformer.training.planner.measuring import measured
+    if config.plan.measure:
+        from jaxformer.training.planner.measuring import measured
 
-    return measured(hardware, config.precision)
+        hardware = measured(hardware, config.precision)
+    return agreed(hardware)
 
 
 def adopt(config: Config, workdir: Workdir) -> Config:
-    """`config` with what a run in `workdir` has found before, if it began and its layout suits the devices here.
+    """`config` with what a plan has settled before for the run in `workdir`, which is said; see `record`.
 
     Raises:
       ValueError: if the planner is to choose for devices that are not here.
     """
-    if not left_open(config):
+    if not config.left_open:
         return config
     if config.plan.devices:
         raise ValueError(
             f"plan.devices={config.plan.devices} is for --mode=plan: training takes the devices that are here; leave "
             "it out, or give a mesh and a batch"
         )
-    if not workdir.began:
-        return config
-    stored = workdir.load_config()
-    changes: dict[str, Any] = {}
-    if not config.data.batch_tokens:
-        changes["data.batch_tokens"] = stored.data.batch_tokens
-    if config.mesh.auto:
-        with contextlib.suppress(ValueError):  # more than the devices here: the plan is made again
-            before = Candidate.asked_for(stored, jax.device_count())
-            changes |= before.changes() if before.devices == jax.device_count() else {}
-    return replace(config, changes)
+    config, said = adopted(config, workdir)
+    if said:
+        _LOGGER.info("%s", said)
+    return config
 
 
-def resolve(config: Config, tokenizer: Any, *, limit: int = 0) -> tuple[Config, str]:
+def resolve(config: Config, tokenizer: Any, *, limit: int = 0, shapes: Shapes = ()) -> tuple[Config, str]:
     """What is left open, chosen; the same in every process.
 
     Args:
       config: of the run.
       tokenizer: of the run.
       limit: most slots of a batch that is to be found, such as those of the whole training split.
+      shapes: of the batches that the run began with; see `make_plan`.
 
     Returns:
       The configuration, and what was chosen and why, for a run's log; empty if nothing was left open.
+
+    Raises:
+      ValueError: where nothing fits or divides.
     """
-    if not left_open(config):
+    if not config.left_open:
         return config, ""
-    found = _confirmed(config, tokenizer, limit)
+    found, needed = _confirmed(config, tokenizer, limit, shapes)
     said = f"the plan: {describe_option(found.chosen)}, {found.config.data.batch_tokens:,} slots a side"
-    needs = f"{describe_size(found.chosen.memory.total)} a device by formula, {1e3 * found.chosen.time.total:,.1f} ms"
-    lines = [f"{said}; {needs} a step", *([describe_layouts(found.plan)] if found.automatic else [])]
-    return _agreed(found.config), "\n".join(lines)
+    time = f"{1e3 * found.chosen.time.total:,.1f} ms a step"
+    needs = f"{describe_size(needed)} a device, {describe_size(found.chosen.memory.total)} by formula"
+    lines = [f"{said}; {needs}; {time}", *([describe_layouts(found.plan)] if found.automatic else [])]
+    return found.config, "\n".join(lines)
 
 
-def _confirmed(config: Config, tokenizer: Any, limit: int) -> Resolved:
-    """A plan whose step fits when it is compiled; where it does not, the formula is asked again with less memory."""
+def _confirmed(config: Config, tokenizer: Any, limit: int, shapes: Shapes) -> tuple[Resolved, int]:
+    """A plan whose step fits when it is compiled, and the bytes that it needs.
+
+    Where it does not fit, the formula is asked again with as much less memory as it was wrong by. Every plan that is
+    returned has been compiled; but all of a step's memory that the backend does not tell is the formula's.
+
+    Raises:
+      ValueError: if none is found after some attempts, with what the last of them needs and what there is.
+    """
     task, hardware = TranslationTask(config, tokenizer), hardware_of(config)
-    found = plan_for(config, task, limit=limit, hardware=hardware)
+    usable, refused = hardware, ""
     for _ in range(_ATTEMPTS):
-        layout = make_layout(found.config.mesh)
-        here = TranslationTask(found.config, tokenizer, layout)
-        compiled = step_memory(found.config, here, layout, found.chosen.share.batch).total
-        if compiled <= hardware.memory / (1 - config.plan.reserve):
+        try:
+            found = plan_for(config, task, limit=limit, hardware=usable, shapes=shapes)
+        except ValueError:
+            if not refused:
+                raise
             break
-        smaller = hardware.memory * found.chosen.memory.total / compiled
-        _LOGGER.warning(
-            "%s needs %s when compiled, more than %s by formula: planning again with less",
-            describe_option(found.chosen), describe_size(compiled), describe_size(found.chosen.memory.total),
-        )  # fmt: skip
-        found = plan_for(config, task, limit=limit, hardware=dataclasses.replace(hardware, memory=smaller))
-    return found
+        chosen = found.chosen
+        needed = _needed(found, tokenizer)
+        if needed <= hardware.memory:
+            return found, needed
+        sizes = f"{describe_size(needed)} on each device when compiled, {describe_size(chosen.memory.total)} by formula"
+        refused = f"{describe_option(chosen)}, needs {sizes}"
+        wrong = needed / chosen.memory.total
+        _LOGGER.warning("%s: planning again with less memory", refused)
+        usable = dataclasses.replace(
+            hardware,
+            memory=_MARGIN * hardware.memory / wrong,
+            memory_source=f"{hardware.memory_source}, by a formula that said {1 - 1 / wrong:.0%} too little",
+        )
+    raise ValueError(
+        f"no layout of {hardware.describe()} fits: the last that was compiled, {refused}, and a step may use "
+        f"{describe_size(hardware.memory)} ({hardware.memory_source}). {remedy(chosen)}"
+    )
 
 
-def _agreed(config: Config) -> Config:
-    """What process 0 has chosen: memory that is free, and times, differ a little between processes."""
-    if jax.process_count() == 1:
-        return config
-    from jax.experimental import multihost_utils
-
-    mesh, memory = config.mesh, config.memory
-    numbers = [mesh.data, mesh.fsdp, mesh.tensor, mesh.context, memory.accumulate, REMAT.index(memory.remat)]
-    first = multihost_utils.broadcast_one_to_all(np.array([*numbers, config.data.batch_tokens]))
-    *sizes, accumulate, remat, tokens = (int(number) for number in first)
-    axes = dict(zip(("data", "fsdp", "tensor", "context"), sizes, strict=True))
-    return replace(config, {
-        "mesh": axes, "memory": {"accumulate": accumulate, "remat": REMAT[remat]}, "data.batch_tokens": tokens
-    })  # fmt: skip
+def _needed(found: Resolved, tokenizer: Any) -> int:
+    """Bytes on each device, as process 0 has compiled the step."""
+    layout = make_layout(found.config.mesh)
+    task = TranslationTask(found.config, tokenizer, layout)
+    compiled = step_memory(found.config, task, layout, found.chosen.share.batch)
+    temporary = found.chosen.memory.temporary if compiled.temporary is None else compiled.temporary
+    return int(every_ones(compiled.state + temporary)[0])

@@ -71,6 +71,12 @@ class Candidate:
         """The axes of more than one device."""
         return ", ".join(f"{axis}={size}" for axis, size in self.sizes.items() if size > 1) or "data=1"
 
+    @property
+    def in_words(self) -> str:
+        """Those, the micro-batches, and what is computed again."""
+        words = [self.describe(), f"{self.accumulate} micro-batch{'es' if self.accumulate > 1 else ''}"]
+        return ", ".join([*words, *([f"remat {self.remat}"] if self.remat != "none" else [])])
+
 
 def abstract_layout(*sizes: int) -> Layout:
     """The one table on a mesh of these sizes, in the order of `AXES`."""

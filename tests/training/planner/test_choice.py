@@ -88,6 +88,33 @@ def test_where_nothing_divides_every_reason_is_said():
     assert "data.batch_tokens=48 does not hold 7 rows of 12 tokens" in text
     assert "raise --config.data.batch_tokens to 84 or more" in text
     assert "model.num_heads=4 does not divide" in text
+    assert re.search(r"\n  [2-9]\d* layouts: ", text), "a count of layouts, no factor"
+
+
+def test_batches_that_a_run_began_with_are_kept_and_must_divide():
+    model = model_of({"data.batch_tokens": 64 * SLOTS})
+    shapes = [(24, 12, 12), (60, 4, 6)]
+    plan = make_plan(model, _hardware(count=4, per_host=4), shapes=shapes)
+    for option in plan.options:
+        candidate = option.candidate
+        assert 12 % (candidate.data * candidate.fsdp * candidate.accumulate) == 0
+        assert 2 % candidate.context == 0
+        assert option.share.batch == (60, 4, 6), "the largest of them, not what the configuration would make"
+    assert plan.best.candidate.data == 4
+    reasons = " ".join(refusal.reason for refusal in plan.refused)
+    assert "have 24 rows, which do not divide into 16 (mesh.data x mesh.fsdp x memory.accumulate)" in reasons
+    assert "are 6 tokens long, which do not divide into 4 (mesh.context)" in reasons
+    # Of eight devices no axis of rows may have more than four: tensor or context have the rest.
+    assert make_plan(model, _hardware(), shapes=shapes).best.candidate.sizes["data"] < 8
+
+
+def test_where_no_layout_divides_the_batches_of_a_run_the_way_out_is_said():
+    with pytest.raises(ValueError, match="no layout of 7 x H200 divides this model and this batch") as refused:
+        make_plan(model_of(), _hardware(count=7, per_host=7), shapes=[(24, 12, 12), (60, 4, 6)]).best  # noqa: B018
+    text = str(refused.value)
+    assert "layout: " in text
+    assert "continue it on a number of devices that divides 12; or on some of these, with --config.mesh.data=6" in text
+    assert text.endswith("or begin again in another --workdir")
 
 
 def test_a_layout_that_makes_another_batch_is_ruled_out():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import types
 
@@ -10,7 +11,7 @@ import pytest
 from jaxformer.config import PlanConfig
 from jaxformer.monitoring import peaks
 from jaxformer.training.planner import hardware
-from jaxformer.training.planner.hardware import hardware_for, parse_devices
+from jaxformer.training.planner.hardware import agreed, hardware_for, parse_devices
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,48 @@ def test_memory_is_what_jax_takes_less_the_reserve(monkeypatch):
     assert hardware_for(PlanConfig(devices="8xH200", memory=2.0, reserve=0.5), "bf16").memory == 1024**3
 
 
+@pytest.mark.parametrize("text", ["abc", "0", "7", "-0.5", "nan"])
+def test_a_share_of_memory_that_is_none_is_refused_by_its_name(monkeypatch, text):
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", text)
+    with pytest.raises(ValueError, match=f"XLA_PYTHON_CLIENT_MEM_FRACTION='{text}' in the environment is no share of"):
+        hardware_for(PlanConfig(devices="8xH200"), "bf16")
+
+
+def test_an_empty_share_of_memory_is_none(monkeypatch):
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "")
+    assert "75%" in hardware_for(PlanConfig(devices="8xH200"), "bf16").memory_source
+
+
+def test_processes_of_a_host_share_its_memory_and_its_links(monkeypatch):
+    monkeypatch.setattr(hardware, "devices_of_hosts", lambda: (4, {"a": 4, "b": 8}))
+    one = hardware_for(PlanConfig(reserve=0.0), "fp32")
+    monkeypatch.setattr(hardware, "devices_of_hosts", lambda: (2, {"a": 2}))
+    other = hardware_for(PlanConfig(reserve=0.0), "fp32")
+    assert other.memory / one.memory == pytest.approx(2, rel=0.2)  # what is free changes a little
+    assert other.rates.products == pytest.approx(2 * one.rates.products)
+    assert "shared by its devices" in one.memory_source
+
+    found = []
+    monkeypatch.setattr(hardware.jax, "devices", lambda: [None] * 12)
+    monkeypatch.setattr(hardware, "devices_of_hosts", lambda: (4, {"a": 4, "b": 8}))
+    monkeypatch.setattr(hardware, "_present", lambda *given: found.append(given[3:]) or one)
+    hardware_for(PlanConfig(), "fp32")
+    assert found == [(4, 4)], "hosts of four and of eight are alike as three hosts of four"
+
+
+def test_the_hardware_is_that_of_process_0_with_the_least_memory(monkeypatch):
+    own = hardware_for(PlanConfig(), "fp32")
+    assert agreed(own) == own
+    others = [(7.5, 9e9 + 1), (8.5, 7e9 + 1), (9.5, 8e9 + 1)]
+    every = [
+        dataclasses.replace(own, memory=memory, rates=dataclasses.replace(own.rates, latency=latency))
+        for latency, memory in others
+    ]
+    monkeypatch.setattr(hardware, "every_ones", lambda value: [dataclasses.asdict(one) for one in every])
+    for one in every:
+        assert (agreed(one).memory, agreed(one).rates.latency) == (7e9 + 1, 7.5)
+
+
 def test_hosts_are_of_eight_unless_said_otherwise_and_alike():
     assert (hardware_for(PlanConfig(devices="64xH200"), "bf16").per_host) == 8
     assert (hardware_for(PlanConfig(devices="4xH200"), "bf16").per_host) == 4
@@ -74,12 +117,12 @@ def test_a_device_that_is_here_but_not_on_record_is_left_to_measurement():
     here = types.SimpleNamespace(
         platform="gpu", device_kind="Radeon 9", process_index=0, memory_stats=lambda: {"bytes_limit": 7}
     )
-    found = hardware._present(PlanConfig(), "bf16", [here] * 2, 2)
+    found = hardware._present(PlanConfig(), "bf16", [here] * 2, 2, 2)
     assert (found.kind, found.count, found.memory) == ("Radeon 9", 2, 7)
     with pytest.raises(ValueError, match="nothing is on record of the device 'Radeon 9'"):
-        hardware._present(PlanConfig(measure=False), "bf16", [here] * 2, 2)
+        hardware._present(PlanConfig(measure=False), "bf16", [here] * 2, 2, 2)
     here.device_kind = "NVIDIA H200"
-    assert hardware._present(PlanConfig(), "bf16", [here], 1).rates.link == 0.8 * 450e9
+    assert hardware._present(PlanConfig(), "bf16", [here], 1, 1).rates.link == 0.8 * 450e9
 
 
 def test_the_devices_here_are_taken_where_none_are_named():

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import logging
-from pathlib import Path
 
 import jax
 import pytest
 
 from jaxformer import training
-from jaxformer.config import replace, to_dict
+from jaxformer.config import replace
+from jaxformer.training.memory import StepMemory, describe_size
+from jaxformer.training.planner import resolve as resolving
 from jaxformer.training.planner.describe import describe_plan
-from jaxformer.training.planner.resolve import adopt, left_open, plan_for, resolve
+from jaxformer.training.planner.resolve import adopt, plan_for, resolve
 from jaxformer.training.workdir import Workdir
 from tests.devices import run_on_eight_devices
 from tests.training import reversal
@@ -21,36 +22,11 @@ from tests.training.planner.sizes import CONFIG, SLOTS, Sizes, model_of
 HERE = {"plan.devices": "", "plan.measure": False}
 
 
-def _stored(folder: Path, changes: dict) -> Workdir:
-    """A workdir in which a run with `changes` has begun."""
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(to_dict(replace(CONFIG, changes))))
-    (folder / "metrics.jsonl").write_text('{"step": 1}\n')
-    return Workdir(folder)
-
-
 def test_what_is_left_open_is_known():
-    assert not left_open(CONFIG)
-    assert left_open(replace(CONFIG, {"mesh.auto": True}))
-    assert left_open(replace(CONFIG, {"data.batch_tokens": 0}))
+    assert not CONFIG.left_open
+    assert replace(CONFIG, {"mesh.auto": True}).left_open
+    assert replace(CONFIG, {"data.batch_tokens": 0}).left_open
     assert resolve(CONFIG, Sizes()) == (CONFIG, "")
-
-
-def test_a_run_that_began_goes_on_as_it_was_planned(tmp_path):
-    planned = {**HERE, "memory.accumulate": 4, "memory.remat": "dots", "data.batch_tokens": 4 * SLOTS, "mesh.data": 1}
-    workdir = _stored(tmp_path / "run", planned)
-    asked = replace(CONFIG, {**HERE, "mesh.auto": True, "data.batch_tokens": 0})
-    found = adopt(asked, workdir)
-    assert not left_open(found)
-    assert (found.memory.accumulate, found.memory.remat, found.data.batch_tokens) == (4, "dots", 4 * SLOTS)
-    assert adopt(asked, Workdir(tmp_path / "new")) == asked
-
-
-def test_on_other_devices_the_layout_is_planned_again_and_the_batch_stays(tmp_path):
-    workdir = _stored(tmp_path / "run", {**HERE, "mesh.data": 4, "mesh.fsdp": 2})
-    found = adopt(replace(CONFIG, {**HERE, "mesh.auto": True, "data.batch_tokens": 0}), workdir)
-    assert found.mesh.auto
-    assert found.data.batch_tokens == CONFIG.data.batch_tokens
 
 
 def test_training_for_devices_that_are_not_here_is_refused(tmp_path):
@@ -58,25 +34,63 @@ def test_training_for_devices_that_are_not_here_is_refused(tmp_path):
         adopt(replace(CONFIG, {"mesh.auto": True}), Workdir(tmp_path))
 
 
+def _compiled(monkeypatch, factor: float, *, told: bool = True) -> list[tuple[int, int]]:
+    """Steps that need `factor` times what the formula says when they are compiled; returns (rows, bytes) of each."""
+    found = []
+
+    def step_memory(config, task, layout, shape):
+        rows = {"data.batch_tokens": shape[0] * shape[2]}
+        formula = plan_for(replace(config, rows), task).chosen.memory
+        found.append((shape[0], round(factor * formula.total)))
+        state = formula.state if told else 0
+        return StepMemory(state, round(factor * formula.total) - state) if told else StepMemory(formula.state, None)
+
+    monkeypatch.setattr(resolving, "step_memory", step_memory)
+    return found
+
+
+FILLED = replace(CONFIG, {**HERE, "data.batch_tokens": 0, "plan.memory": 0.02})
+
+
 def test_a_step_that_compiles_to_more_than_the_formula_said_is_planned_again(monkeypatch, caplog):
-    from jaxformer.training.memory import StepMemory
-    from jaxformer.training.planner import resolve as module
-
-    sizes, memory = [], 0.02
-    asked = replace(CONFIG, {**HERE, "data.batch_tokens": 0, "plan.memory": memory})
-
-    def twice(config, task, layout, shape):
-        sizes.append(shape[0])
-        formula = plan_for(replace(config, {"data.batch_tokens": shape[0] * shape[2]}), task).chosen.memory.total
-        return StepMemory(2 * formula, 0)
-
-    monkeypatch.setattr(module, "step_memory", twice)
-    found, said = resolve(asked, Sizes())
-    assert len(sizes) == 2
-    assert 0.3 < sizes[1] / sizes[0] < 0.7
-    assert found.data.batch_tokens == sizes[1] * SLOTS
+    compiled = _compiled(monkeypatch, 2.0)
+    found, said = resolve(FILLED, Sizes())
+    assert len(compiled) == 2
+    assert 0.3 < compiled[1][0] / compiled[0][0] < 0.7
+    assert found.data.batch_tokens == compiled[1][0] * SLOTS
     assert "planning again with less" in caplog.text
     assert f"{found.data.batch_tokens:,} slots a side" in said
+    assert compiled[1][1] <= 0.9 * 0.02 * 1024**3, "the reserve is kept when a step is compiled, too"
+    assert f"{describe_size(compiled[1][1])} a device" in said
+
+
+def test_every_plan_is_compiled_and_the_last_that_does_not_fit_is_refused_with_what_there_is(monkeypatch):
+    needs = itertools.count(30 * 1024**2, 1024**2)  # never less than the 18 MiB of the plan
+    compiled = []
+
+    def step_memory(config, task, layout, shape):
+        compiled.append(next(needs))
+        return StepMemory(0, compiled[-1])
+
+    monkeypatch.setattr(resolving, "step_memory", step_memory)
+    with pytest.raises(ValueError, match=r"the last that was compiled, data=1, 1 micro-batch, needs") as refused:
+        resolve(FILLED, Sizes())
+    assert 1 < len(compiled) <= resolving._ATTEMPTS
+    text = str(refused.value)
+    assert f"needs {describe_size(compiled[-1])} on each device when compiled, " in text
+    assert "and a step may use 18 MiB (plan.memory, less 10% (plan.reserve))" in text, "what there is, not what is left"
+
+
+def test_where_the_backend_does_not_tell_the_formula_stands_for_it(monkeypatch):
+    compiled = _compiled(monkeypatch, 1.0, told=False)
+    found, said = resolve(FILLED, Sizes())
+    assert len(compiled) == 1
+    assert f"{describe_size(compiled[0][1])} a device, {describe_size(compiled[0][1])} by formula" in said
+
+
+def test_where_no_plan_fits_at_all_the_plan_s_own_reasons_are_said():
+    with pytest.raises(ValueError, match=r"no layout of 1 x cpu fits: the nearest, .* a step may use 1 MiB"):
+        resolve(replace(FILLED, {"plan.memory": 1 / 1024, "plan.reserve": 0.0}), Sizes())
 
 
 def test_a_batch_that_fills_memory_is_trained_with_and_kept(tmp_path, caplog):
@@ -90,7 +104,7 @@ def test_a_batch_that_fills_memory_is_trained_with_and_kept(tmp_path, caplog):
     jax.config.update("jax_compilation_cache_dir", None)
     kept = workdir.load_config()
     assert result["step"] == 3
-    assert not left_open(kept)
+    assert not kept.left_open
     assert 16 <= kept.data.batch_tokens <= 400 * 6  # no more than the corpus has
     assert f"the plan: data=1, 1 micro-batch, {kept.data.batch_tokens:,} slots a side" in caplog.text
     assert training.train(config, workdir)["step"] == 3  # the same command again finds it finished
