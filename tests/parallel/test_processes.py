@@ -107,6 +107,38 @@ def test_two_processes_of_four_devices_are_one_of_eight(data, alone, tmp_path, m
 
 
 @pytest.mark.slow
+def test_two_processes_make_one_plan_and_keep_it(data, tmp_path):
+    steps = STEPS | {"training__num_steps": 4, "training__checkpoint_every": 2}
+    settings = steps | {"mesh__auto": True, "data__batch_tokens": 0, "plan__memory": 0.02}
+    workdir = tmp_path / "run"
+
+    def plans(written: list[str]) -> list[str]:
+        lines = [line for text in written for line in text.splitlines()]
+        return [line.partition("the plan: ")[2] for line in lines if "the plan: " in line]
+
+    address = _address()
+    written = _end(*(_start(4, f"{i}/2@{address}", data, workdir, **settings) for i in range(2)))
+    first, second = plans(written)
+    assert first == second, "both processes plan from the same numbers"
+    planned = json.loads((workdir / "plan.json").read_text())
+    assert planned["devices"] == 8
+    assert f"{planned['batch_tokens']:,} slots a side" in first
+    assert len(_losses(workdir)) == 4
+
+    # The same command goes on with it: as two processes, and as one that has all eight devices.
+    for number in (2, 1):
+        (workdir / "result.json").unlink()
+        address = _address()
+        joins = [f"{i}/2@{address}" for i in range(2)] if number == 2 else [""]
+        written = _end(*(_start(8 // number, join, data, workdir, **settings) for join in joins))
+        assert not plans(written)
+        assert all("the layout of the run before: " in text and "of 8 x cpu" in text for text in written)
+        assert json.loads((workdir / "plan.json").read_text()) == planned
+        config = json.loads((workdir / "config.json").read_text())
+        assert (config["mesh"]["auto"], config["data"]["batch_tokens"]) == (False, planned["batch_tokens"])
+
+
+@pytest.mark.slow
 def test_a_run_of_eight_devices_continues_on_fewer_and_on_another_mesh(data, alone, tmp_path):
     _end(_start(8, "", data, tmp_path / "whole", **STEPS))
     for devices, mesh in ((4, {"mesh__data": 2, "mesh__fsdp": 2}), (2, {"mesh__data": 1, "mesh__tensor": 2}), (1, {})):

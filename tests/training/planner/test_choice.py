@@ -102,7 +102,7 @@ def test_batches_that_a_run_began_with_are_kept_and_must_divide():
         assert option.share.batch == (60, 4, 6), "the largest of them, not what the configuration would make"
     assert plan.best.candidate.data == 4
     reasons = " ".join(refusal.reason for refusal in plan.refused)
-    assert "have 24 rows, which do not divide into 16 (mesh.data x mesh.fsdp x memory.accumulate)" in reasons
+    assert "have 60 rows, which do not divide into 8 (mesh.data x mesh.fsdp x memory.accumulate)" in reasons
     assert "are 6 tokens long, which do not divide into 4 (mesh.context)" in reasons
     # Of eight devices no axis of rows may have more than four: tensor or context have the rest.
     assert make_plan(model, _hardware(), shapes=shapes).best.candidate.sizes["data"] < 8
@@ -112,7 +112,7 @@ def test_where_no_layout_divides_the_batches_of_a_run_the_way_out_is_said():
     with pytest.raises(ValueError, match="no layout of 7 x H200 divides this model and this batch") as refused:
         make_plan(model_of(), _hardware(count=7, per_host=7), shapes=[(24, 12, 12), (60, 4, 6)]).best  # noqa: B018
     text = str(refused.value)
-    assert "layout: " in text
+    assert " layouts: the batches of this run have 24 rows, which do not divide into 7" in text
     assert "continue it on a number of devices that divides 12; or on some of these, with --config.mesh.data=6" in text
     assert text.endswith("or begin again in another --workdir")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
@@ -18,7 +17,9 @@ from tests.devices import run_on_eight_devices
 from tests.training import reversal
 from tests.training.planner.sizes import CONFIG, SLOTS
 
-ASKED = replace(CONFIG, {"plan.devices": "", "plan.measure": False, "mesh.auto": True, "data.batch_tokens": 0})
+ASKED = replace(CONFIG, {
+    "plan": {"devices": "", "measure": False, "memory": 0.02}, "mesh.auto": True, "data.batch_tokens": 0,
+})  # fmt: skip
 PLANNED = replace(ASKED, {
     "mesh": {"auto": False, "data": 1}, "memory": {"accumulate": 4, "remat": "dots"}, "data.batch_tokens": 4 * SLOTS,
 })  # fmt: skip
@@ -52,15 +53,20 @@ def test_a_claim_leaves_what_was_planned_where_it_is(tmp_path):
             assert workdir.load_config() == PLANNED
             assert Record.read(workdir) is not None
     open_again = replace(PLANNED, {"mesh.auto": True})  # on other devices, where the layout is not taken up
-    with Workdir(tmp_path / "True").claim(open_again):
+    with Workdir(tmp_path / "True").claim(open_again) as workdir:
         assert workdir.load_config() == PLANNED, "a run that began keeps a complete config.json"
 
 
 def test_a_plan_whose_run_failed_before_its_first_record_goes_with_it(tmp_path):
     workdir = Workdir(tmp_path / "run")
-    with pytest.raises(RuntimeError), workdir.claim(ASKED):
+
+    def fail() -> None:
         keep(ASKED, PLANNED, workdir)
+        assert workdir.plan.exists()
         raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError), workdir.claim(ASKED):
+        fail()
     assert not workdir.plan.exists()
 
 
@@ -123,7 +129,8 @@ def test_a_plan_stands_for_what_it_was_asked(tmp_path, changes, began, layout, b
 
 def test_a_damaged_record_is_said_and_planned_again(tmp_path, caplog):
     workdir = _workdir(tmp_path / "run")
-    for text in ('{"devices": 1', "[]", '{"devices": 1, "kind": "cpu", "layout": {}, "batch_tokens": 1, "asked": {"x": 1}}'):
+    of_another_version = '{"devices": 1, "kind": "cpu", "layout": {}, "batch_tokens": 1, "asked": {"x": 1}}'
+    for text in ('{"devices": 1', "[]", of_another_version):
         workdir.plan.write_text(text)
         assert adopted(ASKED, workdir) == (ASKED, "")
         assert "plan.json cannot be used" in caplog.text
@@ -164,7 +171,6 @@ def test_a_run_continues_on_other_devices_with_a_layout_that_divides_its_batches
     import json, logging, sys
     from pathlib import Path
     from jaxformer import training
-    from jaxformer.config import replace
     from jaxformer.training.workdir import Workdir
     from tests.training import reversal
 
@@ -181,7 +187,6 @@ def test_a_run_continues_on_other_devices_with_a_layout_that_divides_its_batches
     run_on_eight_devices(script + """
     from jaxformer.training.planner.describe import describe_plan
 
-    longer = replace(config, {"training.num_steps": 6})
     shown = describe_plan(config, workdir)
     assert "continues after step 4" in shown
     assert "do not divide into 8 (mesh.data x mesh.fsdp x memory.accumulate)" in shown, shown
