@@ -39,12 +39,13 @@ def describe_plan(config: Config, workdir: Workdir) -> str:
       ValueError: for devices or batch sizes that do not fit together, or a layout to be chosen where none fits.
     """
     asked, (config, notes, shapes) = config, _continued(config, workdir)
+    refused = any(note.startswith(_REFUSED) for note in notes)
     found = plan_for(config, TranslationTask(config, _Sizes(config)), shapes=shapes)  # type: ignore[arg-type]
     by = "as the run began" if asked.mesh.auto and not config.mesh.auto else _BY[found.automatic]
     config, chosen, plan = found.config, found.chosen, found.plan
     by = f"{by}; {jax.process_count()} process(es) here"
     lines = [
-        ("run", _run_state(workdir)),
+        ("run", "new, in another workdir" if refused else _run_state(workdir)),
         ("mesh", f"{chosen.candidate.describe()} of {plan.hardware.describe()}, {by}"),
         *_work(config, chosen, found.model),
         ("memory", _memory(found)),
@@ -61,6 +62,8 @@ def describe_plan(config: Config, workdir: Workdir) -> str:
     return "\n\n".join([*notes, table, *_layouts(plan, found, asked.mesh.auto), *_precisions(found)])
 
 
+_REFUSED = "--mode=train would refuse this workdir"
+
 _BY = {True: "chosen by the plan", False: "as the configuration says"}
 
 
@@ -71,7 +74,7 @@ def _continued(config: Config, workdir: Workdir) -> tuple[Config, list[str], Sha
         if workdir.began and workdir.config.exists():
             workdir.check_config(found)
     except ValueError as error:
-        return config, [f"--mode=train would refuse this workdir; below is the plan of a new run:\n{error}"], []
+        return config, [f"{_REFUSED}; below is the plan of a new run:\n{error}"], []
     shapes: Shapes = []
     if _steps(workdir):
         from jaxformer.training.session import open_checkpoints
@@ -165,7 +168,7 @@ def _precisions(found: Resolved) -> list[str]:
             config = replace(found.config, {"precision": precision})
             task = TranslationTask(config, found.model.task.tokenizer)
             rates = hardware_for(dataclasses.replace(config.plan, measure=False), precision)
-            other = make_plan(Model(config, task), rates)
+            other = make_plan(Model(config, task), rates, shapes=found.plan.shapes)
             if other.options:
                 factor = other.best.slots_per_second / found.plan.best.slots_per_second
                 lines.append(f"In {precision} the best layout, {other.best.candidate.describe()}, would run at "

@@ -158,6 +158,7 @@ def test_the_plan_of_a_run_that_began_shows_what_training_would_do(tmp_path):
     other = describe_plan(replace(ASKED, {"optimizer.learning_rate": 0.5}), workdir)
     assert other.startswith("--mode=train would refuse this workdir; below is the plan of a new run:\n")
     assert "optimizer.learning_rate" in other.splitlines()[2]
+    assert "run          new, in another workdir" in other
     assert "chosen by the plan" in other
 
 

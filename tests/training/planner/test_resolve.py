@@ -42,8 +42,7 @@ def _compiled(monkeypatch, factor: float, *, told: bool = True) -> list[tuple[in
         rows = {"data.batch_tokens": shape[0] * shape[2]}
         formula = plan_for(replace(config, rows), task).chosen.memory
         found.append((shape[0], round(factor * formula.total)))
-        state = formula.state if told else 0
-        return StepMemory(state, round(factor * formula.total) - state) if told else StepMemory(formula.state, None)
+        return StepMemory(formula.state, found[-1][1] - formula.state if told else None)
 
     monkeypatch.setattr(resolving, "step_memory", step_memory)
     return found
@@ -89,8 +88,8 @@ def test_where_the_backend_does_not_tell_the_formula_stands_for_it(monkeypatch):
 
 
 def test_where_no_plan_fits_at_all_the_plan_s_own_reasons_are_said():
-    with pytest.raises(ValueError, match=r"no layout of 1 x cpu fits: the nearest, .* a step may use 1 MiB"):
-        resolve(replace(FILLED, {"plan.memory": 1 / 1024, "plan.reserve": 0.0}), Sizes())
+    with pytest.raises(ValueError, match=r"no layout of 1 x cpu fits: the nearest, .* a step may use 0 MiB"):
+        resolve(replace(FILLED, {"plan.memory": 0.1 / 1024}), Sizes())
 
 
 def test_a_batch_that_fills_memory_is_trained_with_and_kept(tmp_path, caplog):
