@@ -122,8 +122,8 @@ class Plan:
         fitting = max(count for count in range(1, self.hardware.count + 1) if rows % count == 0)
         return (
             f"\nthe batches of the run stay as they are: continue it on a number of devices that divides {rows}; or on "
-            f"some of these, with --config.mesh.data={fitting} --config.memory.accumulate=1 in place of "
-            "--config.mesh=auto; or begin again in another --workdir"
+            f"some of these, with --config.mesh.data={fitting} --config.memory.accumulate=1 and no --config.mesh=auto; "
+            "or begin again in another --workdir"
         )
 
 
