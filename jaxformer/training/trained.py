@@ -74,6 +74,7 @@ def open_predictor(config: Config, workdir: Workdir) -> tuple[Study, Any, Any, s
     """
     study = open_study(config)
     facts = study.load_facts(workdir)
+    workdir.check_trained(workdir.checkpoints)
     task = study.make_task(facts)
     with contextlib.closing(open_checkpoints(config, workdir, read_only=True)) as checkpoints:
         predictor, described = best_predictor(study, task, facts, checkpoints, make_layout(MeshConfig(data=1)))

@@ -149,12 +149,12 @@ class Workdir:
                 raise
 
     def check_trained(self, *files: Path) -> None:
-        """Refuses a folder without `files` and checkpoints.
+        """Refuses a folder without `files`, which a trained run has.
 
         Raises:
           FileNotFoundError: naming what is missing.
         """
-        for needed in (*files, self.checkpoints):
+        for needed in files:
             if not needed.exists():
                 raise FileNotFoundError(f"{needed} is not there: {self.path} holds no trained run; train it first")
 

@@ -117,7 +117,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, caplog):
 
 def test_changed_data_is_refused(trained, tmp_path):
     config, workdir, _ = trained
-    changed = replace(config, {"data.seed": 5})
+    changed = replace(config, {"data.seed": 5, "data.num_examples": 700})
     other = Workdir(tmp_path / "run")
     other.path.mkdir()
     other.facts.write_bytes(workdir.facts.read_bytes())

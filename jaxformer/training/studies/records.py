@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -76,11 +76,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.records)
 
-    def first(self, count: int) -> Split:
+    def first(self, count: int) -> Self:
         """The first `count` records; all if it is 0."""
         if not count or count >= len(self):
             return self
-        return Split(self.records.take(np.arange(count)), self.raw[:count])
+        return dataclasses.replace(self, records=self.records.take(np.arange(count)), raw=self.raw[:count])
 
 
 @dataclasses.dataclass(frozen=True)
