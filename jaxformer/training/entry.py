@@ -125,8 +125,8 @@ def predict(
 ) -> None:
     """Predicts from `lines` with a trained run: translates them, or classifies them, one line out for each line in.
 
-    With a translation's `decoding.n_best` above 1, as many lines as were found for each line in, best first, in the form of Moses:
-    `NUMBER ||| TEXT ||| SCORE`, lines counted from 0, the score normalised by length.
+    With a translation's `decoding.n_best` above 1, as many lines as were found for each line in, best first, in the
+    form of Moses: `NUMBER ||| TEXT ||| SCORE`, lines counted from 0, the score normalised by length.
 
     Args:
       config: of the run.

@@ -78,7 +78,7 @@ class Prepared(Protocol):
 
 
 class TrainingPipeline(Protocol):
-    """Batches without end, a pure function of (seed, epoch, number); see `data.pipeline.BatchPipeline`, which is one."""
+    """Batches without end, a pure function of (seed, epoch, number); `data.pipeline.BatchPipeline` is one."""
 
     shapes: tuple[Shape, ...]
     efficiency: float

@@ -110,7 +110,9 @@ class LabelledStudy(abc.ABC):
         """Refuses what is for translation alone, and a metric that is not measured."""
         config, kind = self.config, self.config.task.kind
         if config.training.r_drop:
-            raise ValueError(f"training.r_drop={config.training.r_drop} is for translation, and task.kind={kind}: set 0")
+            raise ValueError(
+                f"training.r_drop={config.training.r_drop} is for translation, not for task.kind={kind}: set it to 0"
+            )
         if config.mesh.auto or not config.data.batch_tokens:
             raise ValueError(
                 f"the planner chooses meshes and batches of translation alone, and task.kind={kind}: give "
@@ -118,8 +120,8 @@ class LabelledStudy(abc.ABC):
             )
         if config.data.subword_sampling:
             raise ValueError(
-                f"data.subword_sampling={config.data.subword_sampling} is for translation, and task.kind={kind}: set 0; "
-                "--config.task.token_dropout hides tokens"
+                f"data.subword_sampling={config.data.subword_sampling} is for translation, not for task.kind={kind}: "
+                "set it to 0; --config.task.token_dropout hides tokens"
             )
         metric = config.training.best_metric.removeprefix("validation/")
         if metric not in self.metrics:
@@ -277,7 +279,7 @@ class LabelledStudy(abc.ABC):
             ("steps", f"{training.num_steps:,}, about {training.num_steps * rows * length:,} slots"),
             (
                 "memory",
-                f"{describe_size(memory.state)} of state and {temporary} during a step (compiled, not guessed) a device",
+                f"{describe_size(memory.state)} of state and {temporary} during a step (compiled, not guessed) on each",
             ),
             ("FLOPs", self.describe_flops(task, Shape(rows, length, 0))),
             ("evaluation", f"every {training.eval_every:,} steps, by {training.best_metric}"),

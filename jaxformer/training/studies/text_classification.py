@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxformer.config import Config
 from jaxformer.data.bucketing import Shape
 from jaxformer.data.classify import LABEL, ClassifiedTexts, TextEncoder, classified, prepare_texts
 from jaxformer.data.labelled import LabelledDataset
@@ -239,7 +238,7 @@ class TextClassificationStudy(LabelledStudy):
     def predict(
         self, predictor: LabelPredictor, lines: Iterable[str], *, interactive: bool = False
     ) -> Iterator[str]:
-        """A line for each line: the class and, after tabs, `NAME=PROBABILITY` for all; an empty line for an empty one."""
+        """A line for each line: the class and, after tabs, `NAME=PROBABILITY` of all; an empty one for an empty one."""
         assert isinstance(predictor, TextClassifier)
         rest, first_line = iter(lines), 1
         while texts := list(itertools.islice(rest, 1 if interactive else _CHUNK)):

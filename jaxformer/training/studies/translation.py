@@ -1,6 +1,6 @@
 """Translation, as the trainer asks for it: pairs, a tokenizer, an encoder-decoder, BLEU.
 
-Not for how scores are written and told (`training.scoring`), nor for what is measured on the way (`training.validation`).
+Not for how scores are written and told (`training.scoring`), nor for validation on the way (`training.validation`).
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ class TranslationStudy:
         )
 
     def predict(self, predictor: Translator, lines: Iterable[str], *, interactive: bool = False) -> Iterator[str]:
-        """A translation for each line or, with `decoding.n_best` above 1, those that were found, in the form of Moses."""
+        """A translation for each line or, with `decoding.n_best` above 1, several, in the form of Moses."""
         stream = predictor.translate_stream(lines, chunk=1) if interactive else predictor.translate_stream(lines)
         for number, translation in enumerate(stream):
             yield _written(translation, number, n_best=self.config.decoding.n_best > 1)
