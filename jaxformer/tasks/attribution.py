@@ -21,15 +21,15 @@ Attribution = Callable[[Any, Sequences], tuple[jax.Array, jax.Array]]
 
 
 def gradient_times_input(task: ClassificationTask, name: str) -> Attribution:
-    """What every position of some rows adds to the logit of the class that is predicted there, and that class; compiled.
+    """What every position of some rows adds to the logit of the class that is predicted, and that class; compiled.
 
     Args:
       task: of the run; its encoder reads tokens.
       name: of the objective, which predicts classes.
 
     Returns:
-      A function of the parameters and of rows [B, S] of one sequence each, on one device: float32 [B, S], 0 for padding,
-      and int32 [B].
+      A function of the parameters and of rows [B, S] of one sequence each, on one device: float32 [B, S], 0 for
+      padding, and int32 [B].
     """
 
     def attribute(params: Any, inputs: Sequences) -> tuple[jax.Array, jax.Array]:
