@@ -45,7 +45,7 @@ def describe_plan(config: Config, workdir: Workdir) -> str:
     config, chosen, plan = found.config, found.chosen, found.plan
     by = f"{by}; {jax.process_count()} process(es) here"
     lines = [
-        ("run", "new, in another workdir" if refused else _run_state(workdir)),
+        ("run", "new, in another workdir" if refused else run_state(workdir)),
         ("mesh", f"{chosen.candidate.describe()} of {plan.hardware.describe()}, {by}"),
         *_work(config, chosen, found.model),
         ("memory", _memory(found)),
@@ -88,7 +88,8 @@ def _steps(workdir: Workdir) -> list[int]:
     return [int(entry.name) for entry in workdir.checkpoints.glob("*") if entry.name.isdigit()]
 
 
-def _run_state(workdir: Workdir) -> str:
+def run_state(workdir: Workdir) -> str:
+    """Whether a run in `workdir` is new, goes on, or is finished."""
     if workdir.result() is not None:
         return "finished: training again would do nothing"
     steps = _steps(workdir)
