@@ -9,6 +9,7 @@ Not for which trials there are (`folder`).
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import logging
 import os
@@ -71,7 +72,8 @@ def share_machine(parallel: int, platform: str, num_devices: int) -> list[Slot]:
     """
     if platform == "cpu":
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-        shares = [frozenset(cores[index::parallel] or cores[index % max(len(cores), 1) :][:1]) for index in range(parallel)]
+        count = max(len(cores), 1)
+        shares = [frozenset(cores[index::parallel] or cores[index % count :][:1]) for index in range(parallel)]
         return [Slot(share, {}, f"cores {_listed(share)}" if share else "all cores") for share in shares]
     if platform not in ("gpu", "cuda", "rocm"):
         raise ValueError(f"--sweep_parallel={parallel}: the devices here ({platform}) serve one process: leave it out")
@@ -162,8 +164,8 @@ class Children:
         for child in self._children:
             child.process.send_signal(signal.SIGTERM)
         # Not through `logging`, whose locks the interrupted code may hold.
-        what = b"ending the running trials at once" if again else b"the running trials save and end; ask again for at once"
-        os.write(2, b"\n" + what + b"\n")
+        told = b"ending the running trials at once" if again else b"the running trials save and end; again: at once"
+        os.write(2, b"\n" + told + b"\n")
 
     def _start(self, trial: Trial, slot: Slot, number: int, count: int) -> None:
         trial.begins()
@@ -178,10 +180,8 @@ class Children:
             )  # fmt: skip
         self._children.append(_Child(trial, slot, process, start, time.monotonic()))
         if slot.cores:
-            try:
+            with contextlib.suppress(OSError):  # it may have ended already
                 os.sched_setaffinity(process.pid, slot.cores)  # before it has started a thread
-            except OSError:  # it has ended already
-                pass
         if self.requested:  # came while it was being started
             process.terminate()
         place = f", on {slot.described}" if slot.described else ""

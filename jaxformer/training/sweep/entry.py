@@ -7,12 +7,14 @@ written the whole table. Not for flags (`options`).
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import logging
+import math
 import multiprocessing
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from jaxformer.config import Config, replace, to_dict
@@ -28,6 +30,9 @@ from jaxformer.training.sweep.outcomes import Results, collect
 from jaxformer.training.workdir import flat
 
 _LOGGER = logging.getLogger(__name__)
+
+_PICTURE_SECONDS = 60.0
+"""Between two pictures, while trials run: drawing one takes a second of a core."""
 
 
 def run_sweep(
@@ -66,9 +71,10 @@ def run_sweep(
     title = f"sweep of {config.experiment} in {path}"
     waiting = [trial for trial in mine if trial.state()[0] not in FINAL]
     command = [sys.executable, os.fspath(program)] if isinstance(program, (str, os.PathLike)) else list(program)
+    report = _Report(folder, metric, title, drawn=time.monotonic())
     children = Children(
         lambda trial: [*command, *_arguments(config.experiment, sweep.overrides, trial)],
-        lambda trial: _show(folder, metric, title, children.running),
+        lambda trial: report.write(children.running),
     )
     if waiting:
         slots = whole_machine()
@@ -77,8 +83,7 @@ def run_sweep(
             slots = share_machine(min(sweep.parallel, len(waiting)), machine.platform, machine.num_devices)
         _LOGGER.info("%s: %s of %d to run, %d at a time", title, len(waiting), len(mine), len(slots))
         children.run(waiting, slots)
-    results = _show(folder, metric, title, ())
-    print(table.text(results, title))
+    print(table.text(report.write((), last=True), title))
     print(f"\n{path}/sweep.csv, sweep.md, sweep.png", flush=True)
     if children.requested:
         _LOGGER.warning("stopped: run the same command to continue")
@@ -115,19 +120,31 @@ def _plan(experiment: str, reason: str, trials: Sequence[Trial], mine: Sequence[
     states = [trial.state() for trial in trials]
     left = sum(state not in FINAL for trial, (state, _) in zip(trials, states, strict=True) if trial in mine)
     return (
-        f"sweep of {experiment} ({reason}): {table.plural(len(trials), 'trial')}, {left} to run, {parallel} at a time\n\n"
-        f"{table.planned(trials, states, mine)}"
+        f"sweep of {experiment} ({reason}): {table.plural(len(trials), 'trial')}, {left} to run, "
+        f"{parallel} at a time\n\n{table.planned(trials, states, mine)}"
     )
 
 
-def _show(folder: SweepFolder, metric: str, title: str, running: Sequence[str]) -> Results:
-    """Reads what there is and writes `sweep.csv`, `sweep.md` and `sweep.png`."""
-    with folder.locked():
-        results = collect(folder, metric, running)
-        atomic_write(folder.path / "sweep.csv", table.comma_separated(results))
-        atomic_write(folder.path / "sweep.md", table.markdown(results, title))
-        picture.draw(results, folder.path / "sweep.png", title=title)
-    return results
+@dataclasses.dataclass
+class _Report:
+    """`sweep.csv`, `sweep.md` and `sweep.png`: the tables anew with every trial that ends, the picture now and then."""
+
+    folder: SweepFolder
+    metric: str
+    title: str
+    drawn: float = -math.inf
+
+    def write(self, running: Sequence[str], *, last: bool = False) -> Results:
+        """Reads what there is, and writes it down; `running` are the trials that this process runs."""
+        path = self.folder.path
+        with self.folder.locked():
+            results = collect(self.folder, self.metric, running)
+            atomic_write(path / "sweep.csv", table.comma_separated(results))
+            atomic_write(path / "sweep.md", table.markdown(results, self.title))
+            if last or time.monotonic() > self.drawn + _PICTURE_SECONDS:
+                picture.draw(results, path / "sweep.png", title=self.title)
+                self.drawn = time.monotonic()
+        return results
 
 
 def _check_done(mine: Sequence[Trial]) -> None:
@@ -143,4 +160,4 @@ def _check_done(mine: Sequence[Trial]) -> None:
                 f"(see {trial.log}); the same command runs what is not finished"
             )
     if states and all(state == "diverged" for _, state, _ in states.values()):
-        raise ValueError(f"all {len(states)} trials diverged: lower --config.optimizer.learning_rate")
+        raise ValueError("every trial diverged: lower --config.optimizer.learning_rate")

@@ -130,9 +130,10 @@ def read(text: str, typed: Typed) -> Choice:
     items = []
     for cells in _cells(text, right, colons=len(names) > 1):
         if len(cells) != len(names):
+            item = ":".join(cell.text for cell in cells)
             raise ValueError(
-                f"--sweep={text}: {':'.join(cell.text for cell in cells)!r} gives {len(cells)} values for {len(names)} fields: "
-                f"one for each of {left}, with ':' between them, and in double quotes what holds one itself"
+                f"--sweep={text}: {item!r} gives {len(cells)} values for {len(names)} fields: one for each of {left}, "
+                f"with ':' between them, and in double quotes what holds one itself"
             )
         items.append(tuple(_part(text, name, *cell, typed) for name, cell in zip(names, cells, strict=True)))
     choice = Choice(text, names, tuple(items))

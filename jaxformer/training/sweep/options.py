@@ -145,7 +145,7 @@ def _check_fields(choices: Sequence[grid.Choice], overrides: Mapping[str, Any]) 
             if name in overrides:
                 value = grid.as_text(overrides[name])
                 raise ValueError(
-                    f"{name} is set by --config.{name}={value} and swept by --sweep={choice.text}: leave one of them out"
+                    f"{name} is set by --config.{name}={value} and swept by --sweep={choice.text}: leave one out"
                 )
             before[name] = choice.text
 

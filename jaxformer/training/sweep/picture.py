@@ -106,7 +106,7 @@ def _coordinates(axes: Any, results: Results, fields: Sequence[str]) -> None:
 
 
 class Scale:
-    """Where values lie on a vertical axis, 0 to 1: numbers by size, by logarithm where they span a decade, the rest evenly.
+    """Where values lie on an axis, 0 to 1: numbers by size, or its logarithm if they span a decade; the rest evenly.
 
     Args:
       values: all that there are; they may repeat.

@@ -1,6 +1,6 @@
 """Stands for `run.py` in tests of sweeps: takes its flags, and behaves in the way that `data.name` asks for.
 
-    (empty)   finishes: validation/bleu is best at a learning rate of 1e-3 and grows with the seed, test/bleu the reverse
+    (empty)   finishes: validation/bleu is best at a learning rate of 1e-3 and grows with the seed, test/bleu not
     crash     a message and exit code 1
     diverge   the message of a loss that is no number
     kill      killed by the system

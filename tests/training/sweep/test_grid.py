@@ -70,7 +70,7 @@ def test_a_colon_or_two_dots_in_the_text_of_a_single_field_are_only_text():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("optimizer.learning_rat=1", "unknown config field 'optimizer.learning_rat'.*Did you mean 'optimizer.learning_r"),
+        ("optimizer.learning_rat=1", "unknown config field 'optimizer.learning_rat'.*Did you mean 'optimizer.learning"),
         ("learning_rate=1", "Did you mean 'optimizer.learning_rate'"),
         ("experiment=wmt", "unknown config field 'experiment'"),
         ("mesh=auto", "config section 'mesh' is set field by field"),
@@ -132,7 +132,8 @@ def test_a_range_so_narrow_that_its_numbers_are_alike_is_noticed(monkeypatch):
 
 
 def test_positive_floats_are_drawn_evenly_in_their_logarithm_and_others_evenly():
-    rates = [fields["optimizer.learning_rate"] for fields in grid.draw(choices("optimizer.learning_rate=1e-4..1e-2"), 400, 0)]
+    drawn = grid.draw(choices("optimizer.learning_rate=1e-4..1e-2"), 400, 0)
+    rates = [fields["optimizer.learning_rate"] for fields in drawn]
     assert 1e-4 <= min(rates) < 1.2e-4
     assert 0.8e-2 < max(rates) <= 1e-2
     assert 0.4 < sum(rate < 1e-3 for rate in rates) / 400 < 0.6  # the middle of the logarithm; of the range, a tenth

@@ -69,7 +69,9 @@ def slurm(task, first, last, step=1, count=None):
     return {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in names.items()}
 
 
-@pytest.mark.parametrize(("first", "last", "step"), [(0, 9, 1), (1, 10, 1), (0, 3, 1), (1, 3, 1), (2, 10, 4), (0, 14, 1)])
+@pytest.mark.parametrize(
+    ("first", "last", "step"), [(0, 9, 1), (1, 10, 1), (0, 3, 1), (1, 3, 1), (2, 10, 4), (0, 14, 1)]
+)
 def test_the_tasks_of_a_slurm_array_share_all_trials_and_no_trial_twice(first, last, step):
     done = []
     for task in range(first, last + 1, step):
