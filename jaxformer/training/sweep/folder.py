@@ -108,7 +108,7 @@ class SweepFolder:
         if not file.exists():
             return cls(path, dict(base))
         record = _read(file)
-        if record is None or not {"base", "trials"} <= record.keys():
+        if record is None or not all(isinstance(record.get(part), dict) for part in ("base", "trials")):
             raise WorkdirError(f"{file} cannot be used: it is damaged; move it away to begin the table anew")
         stored = flat(to_dict(Config())) | record["base"]
         changed = {
@@ -138,7 +138,7 @@ class SweepFolder:
         return wanted
 
     def _key(self, fields: Mapping[str, Any]) -> str:
-        return json.dumps({name: (self.base | dict(fields))[name] for name in sorted(self.base)})
+        return json.dumps(self.base | dict(fields), sort_keys=True)
 
     def _new_name(self, fields: Mapping[str, Any]) -> str:
         for names in (short_names(list(fields)), {name: name for name in fields}):

@@ -137,7 +137,9 @@ def collect(folder: SweepFolder, metric: str, running: Iterable[str] = ()) -> Re
     ]
     finished = [outcome for outcome in outcomes if outcome.state == "finished"]
     if finished and all(outcome.final is None and outcome.best is None for outcome in finished):
-        measured = ", ".join(sorted({name for outcome in finished for name in outcome.measured})) or "nothing"
+        measured = ", ".join(sorted({name for outcome in finished for name in outcome.measured}))
+        if not measured:
+            raise ValueError("the trials have no validation scores to be ranked by: give a validation split")
         raise ValueError(
             f"{metric} is not measured by these trials, which have {measured}: rank by one of them with --sweep_metric"
         )

@@ -166,9 +166,10 @@ def test_the_folder_of_a_single_run_is_refused():
         sweep(RATES)
 
 
-def test_a_damaged_record_is_refused():
+@pytest.mark.parametrize("text", ["{", "[]", '{"base": 3, "trials": {}}'])
+def test_a_damaged_record_is_refused(text):
     Path("S").mkdir()
-    Path("S/sweep.json").write_text("{")
+    Path("S/sweep.json").write_text(text)
     with pytest.raises(OSError, match=r"sweep.json cannot be used: it is damaged"):
         sweep(RATES)
 
