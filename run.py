@@ -8,11 +8,11 @@
   python run.py --mode=evaluate --workdir=W                     score a trained run
   python run.py --mode=predict --workdir=W < in.en > out.de     translate, one line out for each line in
   python run.py --experiment=wmt --config.optimizer.learning_rate=1e-3    set any field of the configuration
+  python run.py --experiment=wmt --sweep=optimizer.learning_rate=1e-3,3e-4 --sweep=training.seed=0,1,2    compare values
 """
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import Any
 
@@ -20,12 +20,14 @@ from absl import flags
 from ml_collections import config_dict, config_flags
 
 import experiments
+from jaxformer import training
 from jaxformer.config import Config, nearest, replace, to_dict
-from jaxformer.config_reference import checked_flags, overview, takes
+from jaxformer.config_reference import checked_flags, overview, refused
 from jaxformer.monitoring.console import exit_code, log_to_stderr
 from jaxformer.monitoring.huge_pages import restart_with_huge_pages
 from jaxformer.monitoring.machine import assess
 from jaxformer.monitoring.streams import open_lines, open_output
+from jaxformer.training.sweep.options import SWEEP_FLAGS, read_sweep
 from jaxformer.training.workdir import Workdir, evaluation_config
 
 MODES = ("train", "prepare", "plan", "tune", "evaluate", "predict")
@@ -47,18 +49,15 @@ def parse(argv: list[str]) -> tuple[flags.FlagValues, dict[str, Any]]:
         flags.DEFINE_string(name, "train" if name == "mode" else "", text, flag_values=values)
     for name, text in SWITCHES.items():
         flags.DEFINE_boolean(name, False, text, flag_values=values)
+    for name, text in SWEEP_FLAGS.items():
+        flags.DEFINE_multi_string(name, [], text, flag_values=values)
     argv = [*argv[:1], *checked_flags(argv[1:])]
     schema = {name: value for name, value in to_dict(Config()).items() if name != "experiment"}
     try:
         config_flags.DEFINE_config_dict("config", config_dict.ConfigDict(schema), flag_values=values, sys_argv=argv)
         extra = values(argv)[1:]
-    except flags.UnrecognizedFlagError as error:
-        choices = nearest(error.flagname.partition(".")[0], ("config", *TEXT_FLAGS, *SWITCHES))
-        raise ValueError(f"unknown flag --{error.flagname}: {choices}") from None
     except flags.Error as error:
-        match = re.match(r"flag --config\.([\w.]+)=(.*?): ", str(error), re.DOTALL)
-        text = f"--config.{match[1]} takes {takes(match[1])}, got {match[2]!r}" if match else str(error)
-        raise ValueError(text) from None
+        raise refused(error, (*TEXT_FLAGS, *SWITCHES, *SWEEP_FLAGS)) from None
     if extra:
         raise ValueError(f"unexpected argument {extra[0]!r}: everything is said with --NAME=VALUE, see --help")
     if values.mode not in MODES:
@@ -85,21 +84,21 @@ def select(values: flags.FlagValues, overrides: dict[str, Any]) -> tuple[Config,
 
 def run(values: flags.FlagValues, overrides: dict[str, Any]) -> None:
     """Carries out a parsed command line."""
-    if values.help:
-        described = (f"  --{name:<12} {text}" for name, text in (TEXT_FLAGS | SWITCHES).items())
-        print(__doc__, *described, overview(), sep="\n")
-        return
-    if values.list:
-        print(experiments.listing())
+    if values.help or values.list:
+        help_text = f"{__doc__}\n{overview(TEXT_FLAGS | SWITCHES | SWEEP_FLAGS)}"
+        print(help_text if values.help else experiments.listing())
         return
     from jaxformer.parallel.overlap import overlap_on_gpus
     from jaxformer.parallel.processes import start_processes  # imports JAX only where it starts some
-    overlap_on_gpus()
-    process = start_processes(values.join, alone=values.mode != "train")
-    config, workdir, reason = select(values, overrides)
-    from jaxformer import training  # slow to import: after everything that can be refused without it
 
+    overlap_on_gpus()
+    sweep = read_sweep(values.flag_values_dict(), overrides, lambda flag: parse(["run.py", flag])[1])
+    process = start_processes(values.join, alone=values.mode != "train" or sweep is not None)
     log_to_stderr(quiet=process > 0)
+    if sweep:
+        training.run_sweep(sweep, lambda look: experiments.select(values.experiment, "", look), __file__)
+        return
+    config, workdir, reason = select(values, overrides)
     if values.mode in ("train", "plan") and not process:
         print(assess(config.data, workdir).table(chosen=config.experiment, reason=reason), flush=True)
     if values.mode == "predict":

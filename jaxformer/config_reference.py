@@ -13,10 +13,10 @@ import json
 import re
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from jaxformer.config import Config
+from jaxformer.config import Config, nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,15 +117,24 @@ def _checked_flag(argument: str) -> str:
     return argument
 
 
+def refused(error: Exception, known_flags: Iterable[str]) -> ValueError:
+    """What to tell a person of absl's `flags.Error`: the nearest flag, or what a field takes."""
+    if unknown := getattr(error, "flagname", ""):
+        return ValueError(f"unknown flag --{unknown}: {nearest(unknown.partition('.')[0], ('config', *known_flags))}")
+    match = re.match(r"flag --config\.([\w.]+)=(.*?): ", str(error), re.DOTALL)
+    return ValueError(f"--config.{match[1]} takes {takes(match[1])}, got {match[2]!r}" if match else str(error))
+
+
 def takes(name: str) -> str:
     """What the field `name` takes, in words: `a whole number`, `true or false`, ..."""
     words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
     return words[fields()[name].type] + (" or auto" if name in _AUTOMATIC else "")
 
 
-def overview() -> str:
-    """The fields by section in a few lines, for `--help`."""
-    lines = ["", "Configuration, --config.SECTION.FIELD=VALUE (docs/configuration.md says what each means):"]
+def overview(flags: Mapping[str, str]) -> str:
+    """For `--help`: `flags` with what each is for, and the fields by section in a few lines."""
+    lines = [f"  --{name:<14} {text}" for name, text in flags.items()]
+    lines += ["", "Configuration, --config.SECTION.FIELD=VALUE (docs/configuration.md says what each means):"]
     for section, members in _by_section().items():
         names = ", ".join(field.name.rpartition(".")[2] for field in members if field.name != "experiment")
         label = f"{section or '(none)'}: "

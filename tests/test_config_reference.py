@@ -48,7 +48,8 @@ def test_the_document_is_up_to_date():
 
 
 def test_the_overview_names_every_field():
-    text = overview()
+    text = overview({"mode": "what to do"})
+    assert "--mode " in text
     assert not [name for name in fields() if name != "experiment" and name.rpartition(".")[2] not in text]
 
 

@@ -24,9 +24,14 @@ for _ in $(seq 100); do sleep 0.1; done
 echo "scontrol $*" >> "$CALLS"
 """,
 }
+_FAKES["python"] = _FAKES["srun"].replace("srun $*", "python $*")
 
 
-def test_the_batch_script_passes_the_signal_on_and_queues_the_run_again(tmp_path):
+@pytest.mark.parametrize(
+    ("script", "started"),
+    [("slurm.sbatch", "srun --kill-on-bad-exit=1 python run.py"), ("slurm_sweep.sbatch", "python run.py")],
+)
+def test_the_batch_script_passes_the_signal_on_and_queues_the_run_again(script, started, tmp_path):
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "activate").write_text("")
     for name, text in _FAKES.items():
@@ -37,17 +42,17 @@ def test_the_batch_script_passes_the_signal_on_and_queues_the_run_again(tmp_path
         "PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(calls), "SLURM_SUBMIT_DIR": str(tmp_path),
         "SLURM_JOB_ID": "7",
     }  # fmt: skip
-    command = ["bash", str(LAUNCH / "slurm.sbatch"), "--experiment=wmt:big", "--workdir=a b"]
-    with subprocess.Popen(command, env=environment) as script:
+    command = ["bash", str(LAUNCH / script), "--experiment=wmt:big", "--workdir=a b"]
+    with subprocess.Popen(command, env=environment) as process:
         for _ in range(600):
             if calls.exists():
                 break
             with pytest.raises(subprocess.TimeoutExpired):
-                script.wait(0.1)
-        script.terminate()
-        assert script.wait(30) == 143
+                process.wait(0.1)
+        process.terminate()
+        assert process.wait(30) == 143
     first, *rest = calls.read_text().splitlines()
-    assert first.startswith("srun --kill-on-bad-exit=1 python run.py --experiment=wmt:big --workdir=a b")
+    assert first.startswith(f"{started} --experiment=wmt:big --workdir=a b")
     assert rest == ["terminated", "scontrol requeue 7"]
 
 

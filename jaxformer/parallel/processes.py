@@ -51,7 +51,7 @@ def start_processes(join: str = "", *, alone: bool = False, seconds: int = 300) 
     if not join and not _in_cluster():
         return 0
     if alone:
-        raise ValueError("several processes only train: start a single one for any other --mode")
+        raise ValueError("several processes only train: start a single one for any other --mode, and for --sweep")
     arguments: dict[str, Any] = {}
     if join:
         process, processes, host, port = _parsed(join)

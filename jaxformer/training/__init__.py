@@ -16,6 +16,7 @@ _HOME = {
     "plan": "entry",
     "prepare": "entry",
     "tune": "entry",
+    "run_sweep": "sweep.entry",
     "load_translator": "trained",
     "load_predictor": "trained",
     "TrainState": "state",

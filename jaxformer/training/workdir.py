@@ -258,7 +258,7 @@ class Workdir:
 
 def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
     """Dotted field -> (old value, new value), for every field in which two configurations differ."""
-    before, after = _flat(to_dict(old)), _flat(to_dict(new))
+    before, after = flat(to_dict(old)), flat(to_dict(new))
     return {field: (before[field], after[field]) for field in after if before[field] != after[field]}
 
 
@@ -278,8 +278,9 @@ def evaluation_config(workdir: Workdir, overrides: Mapping[str, Any]) -> Config:
     return replace(stored, overrides)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted name -> value, of nested mappings such as `to_dict(config)`."""
+    found: dict[str, Any] = {}
     for name, value in values.items():
-        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
-    return flat
+        found.update(flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
+    return found

@@ -1,0 +1,217 @@
+"""Adam, AdamW, SGD with momentum, RMSprop, Lion and Adafactor on one experiment, each at the best of as many rates.
+
+    python -m benchmarks.optimizers --experiment=wmt:bundled [--rates=5] [--seeds=3] [--parallel=1] [--workdir=W]
+        [--metric=validation/bleu] [--json=FILE] [--config.FIELD=VALUE ...]
+
+Two sweeps of `run.py` in one folder, which continue where they were stopped. The first tries `--rates` learning rates
+for every optimizer, a factor of three apart around its customary one, with seed 0. The second trains each optimizer at
+the rate that was best on the validation split with `--seeds` other seeds, which had no part in the choice: their mean
+and standard error are what is compared. Everything else, steps, batches, schedule, warm-up and the norm at which
+gradients are clipped, is the same for all. A best rate at the end of its list is marked: a better one may lie beyond.
+The tables and `optimizers.png` go to the workdir. Test scores are shown and choose nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks import report
+from jaxformer.monitoring.report import series
+from jaxformer.monitoring.trackers import read_metrics
+from jaxformer.training.sweep.grid import as_text
+from jaxformer.training.sweep.outcomes import mean_and_error
+from jaxformer.training.sweep.table import mean_text
+
+PACKAGES = ("jax", "flax", "optax")
+ROOT = Path(__file__).parents[1]
+FIELDS = ("optimizer.name", "optimizer.learning_rate", "optimizer.weight_decay", "optimizer.momentum")
+NAME, RATE = FIELDS[:2]
+_AT_END = " (end of its list)"
+
+
+class Optimizer(NamedTuple):
+    """What an optimizer is tried with.
+
+    Attributes:
+      centre: position of its customary rate on `ladder`.
+      weight_decay: of the matrices, times the rate.
+      momentum: where it has one.
+    """
+
+    centre: int
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+
+
+OPTIMIZERS = {
+    "adam": Optimizer(-5),  # 3e-3, the rate of the small recipes
+    "adamw": Optimizer(-5, weight_decay=0.01),
+    "sgd": Optimizer(-1),  # 0.3
+    "rmsprop": Optimizer(-6, momentum=0.0),  # 1e-3
+    "lion": Optimizer(-7),  # 3e-4: three to ten times less than Adam's (Chen et al. 2023, section 5)
+    "adafactor": Optimizer(-4),  # 1e-2, of a parameter's size (Shazeer and Stern 2018, section 8)
+}
+
+
+def ladder(position: int) -> float:
+    """..., 0.1 (at -2), 0.3, 1 (at 0), 3, 10, ..."""
+    return float(f"{(1, 3)[position % 2]}e{position // 2}")
+
+
+def rates(optimizer: Optimizer, count: int) -> list[float]:
+    """`count` rates around its customary one, in order."""
+    first = optimizer.centre - count // 2
+    return [ladder(first + index) for index in range(count)]
+
+
+def sweep_flag(chosen: Sequence[tuple[str, float]]) -> str:
+    """`--sweep=` for (name, rate) pairs, with what else belongs to the optimizer."""
+    items = (
+        ":".join(map(as_text, (name, rate, OPTIMIZERS[name].weight_decay, OPTIMIZERS[name].momentum)))
+        for name, rate in chosen
+    )
+    return f"--sweep={'+'.join(FIELDS)}={','.join(items)}"
+
+
+def run(flags: Sequence[str]) -> None:
+    """Carries out a sweep of `run.py`."""
+    if code := subprocess.run([sys.executable, os.fspath(ROOT / "run.py"), *flags], check=False).returncode:
+        raise SystemExit(f"the sweep did not end well (exit code {code}): the same command continues it")
+
+
+def read_rows(workdir: Path) -> list[dict[str, str]]:
+    """`sweep.csv`, the best first."""
+    with open(workdir / "sweep.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def best_rates(rows: Sequence[dict[str, str]]) -> dict[str, float]:
+    """Optimizer -> the rate that was best with seed 0; without those for which no rate gave a score."""
+    found: dict[str, float] = {}
+    for row in rows:
+        if row["rank"] and row.get("training.seed", "0") == "0":
+            found.setdefault(row[NAME], float(row[RATE]))
+    return {name: found[name] for name in OPTIMIZERS if name in found}
+
+
+def summary(
+    rows: Sequence[dict[str, str]], chosen: dict[str, float], tried: dict[str, list[float]], metric: str
+) -> tuple[list[list[str]], list[dict[str, Any]]]:
+    """Rows of the table, the best mean first, and the same as figures."""
+    score = f"final/{metric}" if any(row[f"final/{metric}"] for row in rows) else f"best/{metric}"
+    tests = [name for name in rows[0] if name.startswith("test/")]
+    figures = []
+    for name in OPTIMIZERS:
+        of_it = [row for row in rows if row[NAME] == name]
+        bad = sum(row["state"] == "diverged" for row in of_it)
+        runs = [row for row in of_it if row["training.seed"] != "0" and row["rank"]]
+        runs = [row for row in runs if float(row[RATE]) == chosen.get(name)]
+        scores = [float(row[score]) for row in runs]
+        at_end = name in chosen and chosen[name] in (tried[name][0], tried[name][-1]) and len(tried[name]) > 1
+        figures.append({
+            "name": name, "rate": chosen.get(name), "at_end": at_end, "diverged": bad, "scores": scores,
+            "tests": {test: [float(row[test]) for row in runs if row[test]] for test in tests},
+        })  # fmt: skip
+    sign = 1 if metric.endswith(("loss", "nll", "perplexity")) else -1
+    figures.sort(key=lambda one: sign * mean_and_error(one["scores"])[0] if one["scores"] else math.inf)
+    table = [
+        [
+            one["name"], ("-" if one["rate"] is None else f"{one['rate']:g}") + (_AT_END if one["at_end"] else ""),
+            str(len(one["scores"])), mean_text(one["scores"]), *(mean_text(one["tests"][test]) for test in tests),
+            str(one["diverged"]),
+        ]
+        for one in figures
+    ]  # fmt: skip
+    return [["optimizer", "rate", "seeds", metric, *tests, "diverged"], *table], figures
+
+
+def draw(rows: Sequence[dict[str, str]], chosen: dict[str, float], metric: str, path: Path, title: str) -> None:
+    """Scores over rates, and the curves of the best rates with the other seeds, as a PNG."""
+    from matplotlib import colormaps
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.5), dpi=120, layout="tight")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    for index, name in enumerate(OPTIMIZERS):
+        colour = colormaps["tab10"](index)
+        of_it = [row for row in rows if row[NAME] == name and row["rank"]]
+        tuned = sorted((float(row[RATE]), float(row[f"best/{metric}"])) for row in of_it
+                       if row["training.seed"] == "0" and row[f"best/{metric}"])  # fmt: skip
+        if tuned:
+            left.plot(*zip(*tuned, strict=True), marker="o", color=colour, label=name)
+        for row in of_it:
+            if row["training.seed"] != "0" and float(row[RATE]) == chosen.get(name):
+                right.plot(*series(read_metrics(Path(row["workdir"]) / "metrics.jsonl"), metric), color=colour)
+    left.set_xscale("log")
+    left.set_xlabel("learning rate (seed 0)")
+    left.set_ylabel(f"{metric}, the best on the way")
+    right.set_xlabel("step (other seeds, at the best rate)")
+    right.set_ylabel(metric)
+    left.legend(frameon=False)
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title)
+    figure.savefig(os.fspath(path), format="png")
+
+
+def study(options: argparse.Namespace, settings: Sequence[str], carry_out: Callable[[Sequence[str]], None]) -> str:
+    """Runs both sweeps by `carry_out`, writes tables and picture, and returns the table."""
+    workdir = options.workdir or Path(f"runs/optimizers-{options.experiment.replace(':', '-')}")
+    common = [
+        f"--experiment={options.experiment}", f"--workdir={workdir}", f"--sweep_parallel={options.parallel}",
+        f"--sweep_metric={options.metric}", "--config.optimizer.clip_norm=1", *settings,
+    ]  # fmt: skip
+    tried = {name: rates(optimizer, options.rates) for name, optimizer in OPTIMIZERS.items()}
+    pairs = [(name, rate) for name, found in tried.items() for rate in found]
+    carry_out([*common, sweep_flag(pairs), "--sweep=training.seed=0"])
+    chosen = best_rates(read_rows(workdir))
+    seeds = ",".join(str(seed) for seed in range(1, options.seeds + 1))
+    carry_out([*common, sweep_flag(list(chosen.items())), f"--sweep=training.seed={seeds}"])
+    rows = read_rows(workdir)
+    table, figures = summary(rows, chosen, tried, options.metric)
+    draw(rows, chosen, options.metric, workdir / "optimizers.png", f"optimizers on {options.experiment}")
+    text = report.table(table[0], table[1:])
+    said = f"{options.experiment}: {options.rates} rates each, then {options.seeds} other seeds at the best one"
+    (workdir / "optimizers.txt").write_text(f"{said}\n{report.heading(*PACKAGES)}\n\n{text}\n", encoding="utf-8")
+    report.write_json(
+        options.json,
+        [{"name": one["name"], "value": mean_and_error(one["scores"])[0], "unit": options.metric, **one}
+         for one in figures if one["scores"]],
+        *PACKAGES,
+    )  # fmt: skip
+    return text
+
+
+def main(arguments: Sequence[str] | None = None, carry_out: Callable[[Sequence[str]], None] = run) -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--experiment", default="wmt:bundled", help="NAME:VARIANT, the recipe")
+    parser.add_argument("--rates", type=int, default=5, help="learning rates tried for each optimizer")
+    parser.add_argument("--seeds", type=int, default=3, help="further runs of each optimizer at its best rate")
+    parser.add_argument("--parallel", type=int, default=1, help="trials at once")
+    parser.add_argument("--workdir", type=Path, help="of both sweeps; runs/optimizers-NAME-VARIANT by default")
+    parser.add_argument("--metric", default="validation/bleu", help="that chooses and compares")
+    report.add_json_flag(parser)
+    options, settings = parser.parse_known_args(arguments)
+    if strange := [setting for setting in settings if not setting.startswith("--config.")]:
+        parser.error(f"unknown argument {strange[0]}")
+    if options.rates < 1 or options.seeds < 1:
+        parser.error("--rates and --seeds are at least 1")
+    text = study(options, settings, carry_out)
+    print(report.heading(*PACKAGES))
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The comparison of optimizers: two sweeps, of which the second takes what was best in the first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import optimizers
+from tests.training.sweep.test_sweep import CHILD, in_an_empty_folder, rows, sweep
+
+__all__ = ["in_an_empty_folder"]
+
+
+def test_the_ladder_has_a_factor_of_three_between_its_rates():
+    assert [optimizers.ladder(position) for position in range(-5, 3)] == [3e-3, 1e-2, 3e-2, 0.1, 0.3, 1, 3, 10]
+    assert all(
+        len(optimizers.rates(one, 5)) == 5 and optimizers.ladder(one.centre) == optimizers.rates(one, 5)[2]
+        for one in optimizers.OPTIMIZERS.values()
+    )
+
+
+def test_each_optimizer_gets_its_best_of_as_many_rates_and_other_seeds_are_compared(capsys):
+    commands = []
+
+    def carry_out(flags):
+        commands.append(flags)
+        sweep(*(flag for flag in flags if not flag.startswith(("--experiment", "--workdir"))), program=CHILD)
+
+    arguments = ["--workdir=S", "--rates=3", "--seeds=2", "--json=figures.json", "--config.training.num_steps=20"]
+    optimizers.main(arguments, carry_out)
+    shown = capsys.readouterr().out
+    # The trials of `child.py` are best at 1e-3, whatever the optimizer, and better by 1 with every seed.
+    found = {row["optimizer.name"]: [] for row in rows()}
+    for row in rows():
+        found[row["optimizer.name"]].append((float(row["optimizer.learning_rate"]), int(row["training.seed"])))
+    assert sorted(found["adam"]) == [(1e-3, 0), (1e-3, 1), (1e-3, 2), (3e-3, 0), (1e-2, 0)]
+    assert sorted(found["rmsprop"]) == [(3e-4, 0), (1e-3, 0), (1e-3, 1), (1e-3, 2), (3e-3, 0)]
+    assert all(len(trials) == 3 + 2 for trials in found.values())
+    assert "--config.training.num_steps=20" in commands[1]
+    lines = {line.split()[0]: line for line in shown.splitlines()}
+    assert lines["adam"].split()[1:5] == ["0.001", "(end", "of", "its"]
+    # Final scores 50 and 51 with seeds 1 and 2: mean 50.5, standard error 0.5; seed 0 had its part in the choice.
+    assert lines["rmsprop"].split()[1:6] == ["0.001", "2", "50.50", "±", "0.50"]
+    figures = {one["name"]: one for one in json.loads(Path("figures.json").read_text())["rows"]}
+    assert figures["rmsprop"]["value"] == pytest.approx(50.5)
+    assert not figures["rmsprop"]["at_end"]
+    assert figures["sgd"]["rate"] == 0.1
+    assert Path("S/optimizers.png").read_bytes().startswith(b"\x89PNG")
+    assert "rmsprop" in Path("S/optimizers.txt").read_text()
+
+
+def test_an_unknown_argument_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        optimizers.main(["--rate=3"], lambda _: None)
+    with pytest.raises(SystemExit):
+        optimizers.main(["--confg.training.num_steps=3"], lambda _: None)
+    assert "unknown argument --confg.training.num_steps=3" in capsys.readouterr().err
