@@ -22,6 +22,7 @@ VARIANTS: dict[str, Config] = {
                 "references": "",
                 "validation": "dev",
             },
+            "training": {"num_steps": 12_000},
         },
     )
 }
