@@ -132,7 +132,7 @@ def test_two_processes_make_one_plan_and_keep_it(data, tmp_path):
         joins = [f"{i}/2@{address}" for i in range(2)] if number == 2 else [""]
         written = _end(*(_start(8 // number, join, data, workdir, **settings) for join in joins))
         assert not plans(written)
-        assert all("the layout of the run before: " in text and "of 8 x cpu" in text for text in written)
+        assert all("the layout of the run before: " in text and "on 8 x cpu" in text for text in written)
         assert json.loads((workdir / "plan.json").read_text()) == planned
         config = json.loads((workdir / "config.json").read_text())
         assert (config["mesh"]["auto"], config["data"]["batch_tokens"]) == (False, planned["batch_tokens"])

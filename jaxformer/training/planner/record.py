@@ -97,7 +97,7 @@ def adopted(config: Config, workdir: Workdir) -> tuple[Config, str]:
     words = []
     if "mesh.data" in changes:
         layout = Candidate.asked_for(replace(config, changes), devices).in_words
-        words.append(f"the layout of the run before: {layout} of {devices} x {kind}")
+        words.append(f"the layout of the run before: {layout}, on {devices} x {kind}")
     if "data.batch_tokens" in changes:
         words.append(f"the batch of the run before: {changes['data.batch_tokens']:,} slots a side")
     return replace(config, changes), "; ".join(words) + f" ({workdir.plan})" if words else ""

@@ -40,7 +40,7 @@ def test_the_same_command_finds_the_same_plan(tmp_path, caplog, began):
     workdir = _workdir(tmp_path / "run", began=began)
     with caplog.at_level(logging.INFO):
         assert adopt(ASKED, workdir) == PLANNED
-    assert "the layout of the run before: data=1, 4 micro-batches, remat dots of 1 x cpu" in caplog.text
+    assert "the layout of the run before: data=1, 4 micro-batches, remat dots, on 1 x cpu" in caplog.text
     assert f"the batch of the run before: {4 * SLOTS} slots a side" in caplog.text
     assert adopt(ASKED, Workdir(tmp_path / "new")) == ASKED
 
@@ -151,7 +151,7 @@ def test_batches_of_a_run_are_those_of_its_newest_checkpoint():
 def test_the_plan_of_a_run_that_began_shows_what_training_would_do(tmp_path):
     workdir = _workdir(tmp_path / "run")
     text = describe_plan(ASKED, workdir)
-    assert text.startswith("the layout of the run before: data=1, 4 micro-batches, remat dots of 1 x cpu; the batch of")
+    assert text.startswith("the layout of the run before: data=1, 4 micro-batches, remat dots, on 1 x cpu; the batch")
     assert "data=1 of 1 x cpu, as the run began" in text
     assert f"{4 * SLOTS} slots a side" in text
     assert "in 4 micro-batch(es), remat dots" in text
