@@ -1,6 +1,6 @@
 """Trials as processes: started, a few at a time, each with its share of the machine; watched, and ended politely.
 
-A trial that fails, or that the system kills, ends alone. SIGTERM, Ctrl-C and a terminal that closes are passed on as one
+A trial that fails, or that the system kills, ends alone. SIGTERM, Ctrl-C and a closing terminal are passed on as one
 SIGTERM, upon which a run saves and ends (`training.interruption`); a second one is passed on too, and ends them at
 once. Children are in sessions of their own, so that Ctrl-C at a terminal reaches them only through here.
 Not for which trials there are (`folder`).
@@ -159,7 +159,8 @@ class Children:
     def _take_signals(self) -> dict[int, Any]:
         if threading.current_thread() is not threading.main_thread():
             return {}
-        heard = [number for number in _ASKING if number in _POLITE or signal.getsignal(number) != signal.SIG_IGN]  # nohup
+        # Under `nohup`, the closing of a terminal is ignored, and stays so.
+        heard = [number for number in _ASKING if number in _POLITE or signal.getsignal(number) != signal.SIG_IGN]
         return {number: signal.signal(number, self._receive) for number in heard}
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
