@@ -396,7 +396,7 @@ def test_the_log_says_what_runs_where(caplog, monkeypatch):
 
 
 TINY = [
-    "--config.data.num_examples=200", "--config.data.vocabulary_size=200", "--config.data.pack_length=48",
+    "--config.data.num_examples=400", "--config.data.vocabulary_size=500", "--config.data.pack_length=48",
     "--config.data.batch_tokens=192", "--config.model.d_model=16", "--config.model.d_ff=16",
     "--config.model.num_heads=2", "--config.model.num_encoder_layers=1", "--config.model.num_decoder_layers=1",
     "--config.training.num_steps=4", "--config.training.eval_every=2", "--config.training.log_every=2",
