@@ -1,8 +1,8 @@
 """Trials as processes: started, a few at a time, each with its share of the machine; watched, and ended politely.
 
-A trial that fails, or that the system kills, ends alone. SIGTERM and Ctrl-C are passed on as one SIGTERM, upon which a
-run saves and ends (`training.interruption`); a second one is passed on too, and ends them at once. Children are in
-sessions of their own, so that Ctrl-C at a terminal reaches them only through here.
+A trial that fails, or that the system kills, ends alone. SIGTERM, Ctrl-C and a closing terminal are passed on as one
+SIGTERM, upon which a run saves and ends (`training.interruption`); a second one is passed on too, and ends them at
+once. Children are in sessions of their own, so that Ctrl-C at a terminal reaches them only through here.
 Not for which trials there are (`folder`).
 """
 
@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -29,6 +30,7 @@ _LOGGER = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.1
 _POLITE = (signal.SIGTERM, signal.SIGINT)
+_ASKING = (*_POLITE, signal.SIGHUP)
 _STOPPED = {128 + number for number in _POLITE} | {-number for number in _POLITE}
 _LONGEST_MESSAGE = 300
 _DIVERGED = "training diverged: "
@@ -90,7 +92,7 @@ def share_machine(parallel: int, platform: str, num_devices: int) -> list[Slot]:
     return slots
 
 
-def _listed(cores: Sequence[int] | frozenset[int]) -> str:
+def _listed(cores: frozenset[int]) -> str:
     return ",".join(map(str, sorted(cores)))
 
 
@@ -157,7 +159,9 @@ class Children:
     def _take_signals(self) -> dict[int, Any]:
         if threading.current_thread() is not threading.main_thread():
             return {}
-        return {number: signal.signal(number, self._receive) for number in _POLITE}
+        # Under `nohup`, the closing of a terminal is ignored, and stays so.
+        heard = [number for number in _ASKING if number in _POLITE or signal.getsignal(number) != signal.SIG_IGN]
+        return {number: signal.signal(number, self._receive) for number in heard}
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         again, self.requested = bool(self.requested), number
@@ -225,7 +229,8 @@ def judge(code: int, written: str, *, finished: bool) -> tuple[str, str]:
         return "failed", f"killed by {name}" + (", as systems do that lack memory" if name == "SIGKILL" else "")
     lines = [line.strip() for line in written.splitlines() if line.strip()]
     told = [line.partition(": ")[2] for line in lines if line.startswith("run.py: ")]
-    message = (told or lines or ["it wrote nothing"])[-1][:_LONGEST_MESSAGE]
+    raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)]  # JAX adds a remark after it
+    message = (told or raised or lines or ["it wrote nothing"])[-1][:_LONGEST_MESSAGE]
     if message.startswith(_DIVERGED):
         return "diverged", message.removeprefix(_DIVERGED).partition(";")[0]
     return "failed", message if code else f"it ended without a result: {message}"

@@ -39,7 +39,7 @@ def test_each_optimizer_gets_its_best_of_as_many_rates_and_other_seeds_are_compa
     assert sorted(found["rmsprop"]) == [(3e-4, 0), (1e-3, 0), (1e-3, 1), (1e-3, 2), (3e-3, 0)]
     assert all(len(trials) == 3 + 2 for trials in found.values())
     assert "--config.training.num_steps=20" in commands[1]
-    lines = {line.split()[0]: line for line in shown.splitlines()}
+    lines = {line.split()[0]: line for line in shown.splitlines() if line.strip()}
     assert lines["adam"].split()[1:5] == ["0.001", "(end", "of", "its"]
     # Final scores 50 and 51 with seeds 1 and 2: mean 50.5, standard error 0.5; seed 0 had its part in the choice.
     assert lines["rmsprop"].split()[1:6] == ["0.001", "2", "50.50", "±", "0.50"]

@@ -234,6 +234,8 @@ def test_the_message_of_training_is_the_one_that_is_recognised():
     assert judge(1, f"talk\nrun.py: {error.value}\n", finished=False)[0] == "diverged"
     assert judge(143, "", finished=False)[0] == judge(-signal.SIGINT, "", finished=False)[0] == "stopped"
     assert judge(1, "Traceback\n  File\nMemoryError: no\n", finished=False) == ("failed", "MemoryError: no")
+    remark = "RuntimeError: RESOURCE_EXHAUSTED: no\n----\nFor simplicity, JAX has removed its internal frames\n"
+    assert judge(1, remark, finished=False) == ("failed", "RuntimeError: RESOURCE_EXHAUSTED: no")
     assert judge(1, "", finished=False) == ("failed", "it wrote nothing")
     assert judge(-signal.SIGKILL, "", finished=True) == ("finished", "")
 
@@ -254,16 +256,18 @@ def _signal_when(ready, *numbers, pause=0.3):
     return thread
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_lets_the_running_trial_save_and_the_same_command_continues(number, capfd):
     names = "--sweep=data.name=wait,fine"
-    handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # it may be ignored, as under nohup
+    handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
     thread = _signal_when(Path("S/data=wait/began"), number)
     with pytest.raises(SystemExit) as stop:
         sweep(names)
     thread.join()
     assert stop.value.code == 128 + number
-    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == handlers
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)] == handlers
+    signal.signal(signal.SIGHUP, before)
     assert Path("S/data=wait/saved").exists()
     assert {row["trial"]: row["state"] for row in rows()} == {"data=wait": "stopped", "data=fine": "waiting"}
     assert "the running trials save and end; again: at once" in capfd.readouterr().err
@@ -392,7 +396,7 @@ def test_the_log_says_what_runs_where(caplog, monkeypatch):
 
 
 TINY = [
-    "--config.data.num_examples=200", "--config.data.vocabulary_size=200", "--config.data.pack_length=48",
+    "--config.data.num_examples=400", "--config.data.vocabulary_size=500", "--config.data.pack_length=48",
     "--config.data.batch_tokens=192", "--config.model.d_model=16", "--config.model.d_ff=16",
     "--config.model.num_heads=2", "--config.model.num_encoder_layers=1", "--config.model.num_decoder_layers=1",
     "--config.training.num_steps=4", "--config.training.eval_every=2", "--config.training.log_every=2",
