@@ -29,8 +29,8 @@ _PUBLIC = {
         "uncertainty_total",
     ),
     "nn": (
-        "SelfAttention", "CrossAttention", "FeedForward", "Embedding", "ValueEmbedding", "Residual", "EncoderBlock",
-        "DecoderBlock", "Stack", "TokenHead", "PooledHead", "ChannelHead", "LearnedWeights",
+        "SelfAttention", "CrossAttention", "FeedForward", "Embedding", "ValueEmbedding", "Neighbourhood", "Residual",
+        "EncoderBlock", "DecoderBlock", "Stack", "TokenHead", "PooledHead", "ChannelHead", "LearnedWeights",
     ),
     "models": ("Encoder", "EncoderDecoder", "EncoderWithHeads"),
     "data.sources": ("open_splits",),

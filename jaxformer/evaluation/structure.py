@@ -1,6 +1,6 @@
 """Scores of predicted secondary structure: Q3 or Q8, by class and by chain, segment overlap, the confusion matrix.
 
-All are shares from 0 to 1 of residues that are scored. Not for pictures (`structure_pictures`) nor for models.
+All are shares from 0 to 1 of residues that are scored. Not for pictures nor for models.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from jaxformer.evaluation.classification import accuracy, class_scores, confusion_matrix
 from jaxformer.evaluation.segment_overlap import segment_overlap
 
 
@@ -20,7 +21,7 @@ class StructureScores:
 
     Attributes:
       states: a letter for each of the E classes.
-      confusion: int64 [E, E], residues by observed state (row) and predicted one (column).
+      confusion: float64 [E, E], residues by observed state (row) and predicted one (column).
       chain_accuracies: float64 [number of chains], accuracy within each chain.
       segment_overlaps: float64 [number of chains], SOV'99 of each chain.
     """
@@ -38,21 +39,16 @@ class StructureScores:
     @property
     def accuracy(self) -> float:
         """The share of residues whose state is predicted: Q3 or Q8."""
-        return float(np.trace(self.confusion) / self.confusion.sum())
+        return accuracy(self.confusion)
 
     def by_class(self) -> dict[str, tuple[float, float, float, int]]:
-        """(precision, recall, F1, observed residues) of each state that is observed.
-
-        Precision is 0 where a state is never predicted.
-        """
-        found = {}
-        for number, state in enumerate(self.states):
-            right = float(self.confusion[number, number])
-            observed, predicted = int(self.confusion[number].sum()), int(self.confusion[:, number].sum())
-            if observed:
-                f1 = 2.0 * right / (observed + predicted)
-                found[state] = (right / predicted if predicted else 0.0, right / observed, f1, observed)
-        return found
+        """(precision, recall, F1, observed residues) of each state that is observed; see `class_scores`."""
+        scores = class_scores(self.confusion)
+        return {
+            state: (float(scores.precision[i]), float(scores.recall[i]), float(scores.f1[i]), int(scores.support[i]))
+            for i, state in enumerate(self.states)
+            if scores.support[i]
+        }
 
     def metrics(self) -> dict[str, float]:
         """The numbers of a run's record, such as `q3`, `q3_chain`, `q3_chain_error`, `sov` and `f1_H`.
@@ -93,8 +89,7 @@ def score_structure(chains: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]],
     Raises:
       ValueError: if there is no scored residue, or the parts of a chain differ in length.
     """
-    size = len(states)
-    confusion = np.zeros((size, size), np.int64)
+    confusion = np.zeros((len(states), len(states)))
     accuracies, overlaps = [], []
     for number, (observed, predicted, scored) in enumerate(chains):
         if not len(observed) == len(predicted) == len(scored):
@@ -104,10 +99,9 @@ def score_structure(chains: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]],
             )
         if not scored.any():
             continue
-        pairs = observed[scored].astype(np.int64) * size + predicted[scored]
-        confusion += np.bincount(pairs, minlength=size * size).reshape(size, size)
+        confusion += confusion_matrix(observed, predicted, len(states), scored)
         accuracies.append(float((observed == predicted)[scored].mean()))
-        overlaps.append(segment_overlap(observed, predicted, size, scored))
+        overlaps.append(segment_overlap(observed, predicted, len(states), scored))
     if not accuracies:
         raise ValueError("no residue is scored: give at least one chain with an observed structure")
     return StructureScores(states, confusion, np.array(accuracies), np.array(overlaps))

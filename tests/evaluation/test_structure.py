@@ -3,9 +3,6 @@ import pytest
 from sklearn import metrics as reference
 
 from jaxformer.evaluation.structure import score_structure
-from jaxformer.evaluation.structure_pictures import chain_picture, confusion_picture
-
-PNG = b"\x89PNG"
 
 
 def _chains(states, number=7, seed=0):
@@ -50,20 +47,3 @@ def test_nothing_scored_and_parts_that_do_not_fit_are_refused():
         score_structure([(three, three, np.zeros(3, bool))], "HEC")
     with pytest.raises(ValueError, match="chain 0 has 3 observed and 2 predicted"):
         score_structure([(three, two, np.ones(3, bool))], "HEC")
-
-
-def test_pictures_are_drawn(tmp_path):
-    confusion_picture(score_structure(_chains(8), "HGIEBTSC"), tmp_path / "made/confusion.png")
-    letters = "HEC" * 70
-    confidence = np.linspace(0.3, 1.0, 210)
-    scored = np.arange(210) > 5
-    chain_picture("ACD" * 70, letters, confidence, tmp_path / "a.png", observed=letters, scored=scored, title="a chain")
-    chain_picture("ACD" * 70, letters, confidence, tmp_path / "b.png")
-    for name in ("made/confusion.png", "a.png", "b.png"):
-        assert (tmp_path / name).read_bytes().startswith(PNG)
-    assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
-
-
-def test_a_picture_of_parts_that_do_not_fit_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="3 residues but 2 confidences"):
-        chain_picture("ACD", "HHH", np.ones(2), tmp_path / "a.png")

@@ -20,6 +20,7 @@ from jaxformer.data.proteins.alphabet import (
     to_three_states,
 )
 from jaxformer.data.proteins.chain import Chain
+from jaxformer.data.proteins.folded import scored
 
 _RULES = {
     "empty": "no residues",
@@ -120,7 +121,7 @@ class ChainCleaner:
                 continue
             self._seen.add(normal.sequence)
             self.report.residues += len(normal)
-            self.report.scored += int(_scored(normal).sum())
+            self.report.scored += int(scored(normal).sum())
             self.report.unknown_residues += sum(normal.sequence.count(letter) for letter in UNKNOWN_LETTERS)
             yield normal
 
@@ -144,12 +145,12 @@ class ChainCleaner:
             return chain, "label_letters"
         self.report.unknown += bool(letters & set(UNKNOWN_LETTERS))
         self.report.depositors += not chain.by_dssp
-        chain = dataclasses.replace(chain, three=chain.three or to_three_states(chain.eight), scored=_scored(chain))
+        chain = dataclasses.replace(chain, three=chain.three or to_three_states(chain.eight), scored=scored(chain))
         return chain, self._unusable(chain)
 
     def _unusable(self, chain: Chain) -> str:
         """The rule that keeps a sound chain out, if any."""
-        if not _scored(chain).any():
+        if not scored(chain).any():
             return "unscored"
         if self._max_length and len(chain) > self._max_length:
             return "too_long"
@@ -177,7 +178,3 @@ class ChainCleaner:
             accessibility=None if chain.accessibility is None else chain.accessibility[stays],
             scored=None if chain.scored is None else chain.scored[stays],
         )
-
-
-def _scored(chain: Chain) -> np.ndarray:
-    return np.ones(len(chain), bool) if chain.scored is None else np.asarray(chain.scored)

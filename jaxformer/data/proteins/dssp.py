@@ -46,7 +46,7 @@ def read_dssp(path: str | os.PathLike[str]) -> list[Chain]:
     try:
         residues, order = make_dssp_dict(os.fspath(path))
     except (ValueError, KeyError, IndexError) as error:
-        raise ValueError(f"{path} cannot be read as DSSP's classic output ({error}): write it again with mkdssp") from None
+        raise ValueError(f"{path} cannot be read as classic DSSP output ({error}): make it again with mkdssp") from None
     if not order:
         raise ValueError(f"{path} holds no residues: is it DSSP's classic output? Annotated mmCIF must be named .cif")
     found: dict[str, list[tuple[str, str, float]]] = {}
@@ -81,7 +81,7 @@ def with_whole_sequences(resolved: Iterable[Chain], records: Iterable[Record]) -
 
 def _key(title: str) -> str:
     named = _RCSB.match(title)
-    entry, chain = named.groups() if named else (re.split(r"[-_:|\s]", title + "-", maxsplit=2) + [""])[:2]
+    entry, chain = named.groups() if named else re.split(r"[-_:|\s]", title + "--", maxsplit=2)[:2]
     return f"{entry.lower()}-{chain}"
 
 

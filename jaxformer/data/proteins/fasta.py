@@ -89,13 +89,46 @@ def check_letters(record: Record, *, source: str = "the input") -> str:
     for place, letter in enumerate(letters):
         if letter not in _MAY_STAND:
             raise ValueError(
-                f"{source}, line {record.line_of(place)}: {record.sequence[place]!r} in {record.name} is no amino acid: "
-                f"use {AMINO_ACIDS}, or X for one that is not known"
+                f"{source}, line {record.line_of(place)}: {record.sequence[place]!r} in {record.name} is no amino "
+                f"acid: use {AMINO_ACIDS}, or X for one that is not known"
             )
     residues = "".join(letter for letter in letters if letter in _LETTERS)
     if not residues:
-        raise ValueError(f"{source}, line {record.line}: {record.name} has no residues: leave it out, or give its sequence")
+        raise ValueError(
+            f"{source}, line {record.line}: {record.name} has no residues: leave it out, or give its sequence"
+        )
     return residues
+
+
+def typed(lines: Iterable[str]) -> Iterator[Record]:
+    """Every line as a sequence of its own, as a person types them; empty lines and titles are passed over."""
+    for number, line in enumerate(lines, start=1):
+        letters = "".join(line.split())
+        if letters and not letters.startswith(">"):
+            yield Record(f"line-{number}", letters, number, (0,), (number,))
+
+
+def checked_chunks(records: Iterable[Record], most: int) -> Iterator[list[tuple[Record, str]]]:
+    """Records with their residues (see `check_letters`), together until they have `most` letters.
+
+    Raises:
+      ValueError: for a record that cannot be used, after those before it have been given.
+    """
+    chunk: list[tuple[Record, str]] = []
+    letters = 0
+    for record in records:
+        try:
+            chunk.append((record, check_letters(record)))
+        except ValueError:
+            if chunk:
+                yield chunk
+            raise
+        letters += len(record.sequence)
+        if letters >= most:
+            yield chunk
+            chunk, letters = [], 0
+    if chunk:
+        yield chunk
 
 
 def _shortened(text: str) -> str:

@@ -23,7 +23,8 @@ def open_text(path: str | os.PathLike[str]) -> Iterator[IO[str]]:
         with opener(path, "rt", encoding="utf-8-sig") as file:
             yield file
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text in UTF-8 ({error}): give a text file, or name a gzipped one .gz") from None
+        text = f"{path} is not text in UTF-8 ({error}): give a text file, or name a gzipped one .gz"
+        raise ValueError(text) from None
     except (gzip.BadGzipFile, EOFError) as error:
         raise ValueError(f"{path} cannot be unpacked ({error}): is it complete, and gzipped?") from None
 

@@ -66,11 +66,12 @@ def read_mmcif(path: str | os.PathLike[str]) -> list[Chain]:
             for label, residue in zip(labels, residues, strict=True)
         )
         eight = to_eight_states(letters)
-        areas = relative_accessibility(sequence, (label[1] if label else np.nan for label in labels)) if summary else None
+        found_areas = (label[1] if label else np.nan for label in labels)
+        areas = relative_accessibility(sequence, found_areas) if summary else None
         resolved = np.array([residue.resolved for residue in residues])
-        place = f"{path}, chain {strand}"
-        kept = eight if by_dssp else ""
-        found.append(Chain(f"{entry}-{strand}", sequence, to_three_states(eight), kept, areas, resolved, by_dssp, place))
+        name, place = f"{entry}-{strand}", f"{path}, chain {strand}"
+        three, kept = to_three_states(eight), eight if by_dssp else ""
+        found.append(Chain(name, sequence, three, kept, areas, resolved, by_dssp, place))
     return found
 
 

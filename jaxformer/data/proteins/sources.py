@@ -116,4 +116,5 @@ def _present(folder: Path) -> str:
     if not folder.is_dir():
         return f": {folder} is no folder"
     names = sorted(path.name for path in folder.iterdir())
-    return f": {folder} holds " + (", ".join(names[:20]) + (f" and {len(names) - 20} more" if names[20:] else "") or "nothing")
+    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    return f": {folder} holds {shown or 'nothing'}"

@@ -31,8 +31,8 @@ def read_tsv(path: str | os.PathLike[str]) -> Iterator[Chain]:
         if missing or not {"ss3", "ss8"} & set(names):
             wanted = ", ".join(missing) or "ss3 or ss8"
             raise ValueError(
-                f"{path}: no column {wanted} among {', '.join(names)[:100]}: its first line must name the columns id, seq "
-                "and ss3 or ss8 (mask and rsa may be added), separated by tabs"
+                f"{path}: no column {wanted} among {', '.join(names)[:100]}: its first line must name the columns id, "
+                "seq and ss3 or ss8 (mask and rsa may be added), separated by tabs"
             )
         for number, line in enumerate(file, start=2):
             text = line.rstrip("\n")

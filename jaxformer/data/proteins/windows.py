@@ -5,6 +5,7 @@ Every residue is owned by the window in whose middle it stands most; it is score
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ class Window(NamedTuple):
 
 
 def cut(length: int, longest: int) -> list[Window]:
-    """Windows over a chain of `length` residues, none longer than `longest`, of which neighbours share a quarter or more.
+    """Windows over a chain of `length` residues, none longer than `longest`; neighbours share a quarter or more.
 
     Windows are of equal length, so that none has less to see than the others; a chain that fits is one window.
 
@@ -36,11 +37,9 @@ def cut(length: int, longest: int) -> list[Window]:
     count = -(-(length - shared) // (longest - shared))
     starts = [round(i * (length - longest) / (count - 1)) for i in range(count)]
     # A border lies in the middle of what two neighbours share.
-    borders = [0, *((start + before + longest) // 2 for before, start in zip(starts, starts[1:], strict=False)), length]
-    return [
-        Window(start, start + longest, first, last)
-        for start, first, last in zip(starts, borders, borders[1:], strict=False)
-    ]
+    borders = [0, *((start + before + longest) // 2 for before, start in itertools.pairwise(starts)), length]
+    owned = itertools.pairwise(borders)
+    return [Window(start, start + longest, *own) for start, own in zip(starts, owned, strict=True)]
 
 
 def put_together(windows: Iterable[Window], parts: Iterable[np.ndarray]) -> np.ndarray:

@@ -17,7 +17,9 @@ def test_every_other_letter_of_a_residue_is_the_unknown_one(letter):
     assert alphabet.encode("A" + letter).tolist() == [4, UNK_ID]
 
 
-@pytest.mark.parametrize(("text", "said"), [("AC1", "'1' at residue 3"), ("aC", "'a' at residue 1"), ("A-", "'-'"), ("Aé", "'é'")])
+@pytest.mark.parametrize(
+    ("text", "said"), [("AC1", "'1' at residue 3"), ("aC", "'a' at residue 1"), ("A-", "'-'"), ("Aé", "'é'")]
+)
 def test_what_is_no_amino_acid_is_refused_with_its_place(text, said):
     with pytest.raises(ValueError, match=said):
         alphabet.encode(text)

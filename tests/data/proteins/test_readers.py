@@ -50,7 +50,10 @@ def test_a_table_that_cannot_be_read_is_refused_with_the_line(tmp_path, text, sa
         list(read_tsv(_write(tmp_path, text)))
 
 
-@pytest.mark.parametrize(("content", "name", "said"), [(b"\xff\xfe\x00", "a.tsv", "not text in UTF-8"), (b"plain", "a.tsv.gz", "cannot be unpacked")])
+@pytest.mark.parametrize(
+    ("content", "name", "said"),
+    [(b"\xff\xfe\x00", "a.tsv", "not text in UTF-8"), (b"plain", "a.tsv.gz", "cannot be unpacked")],
+)
 def test_what_is_no_text_is_refused(tmp_path, content, name, said):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=said), open_text(tmp_path / name) as file:
@@ -91,7 +94,7 @@ def test_a_bad_sequence_is_refused_with_its_line(text, said):
 
 
 def test_letters_before_a_title_are_refused():
-    with pytest.raises(ValueError, match="in.fa, line 2: 'MKV' comes before any title"):
+    with pytest.raises(ValueError, match=r"in\.fa, line 2: 'MKV' comes before any title"):
         list(read_fasta(["", "MKV"], source="in.fa"))
 
 

@@ -27,7 +27,7 @@ def test_tables_are_found_under_their_usual_names(tmp_path):
 def test_one_of_several_test_splits_must_be_named(tmp_path):
     for name in ("train", "test_a", "test_b"):
         (tmp_path / f"{name}.tsv").write_text(TABLE.format(name))
-    with pytest.raises(ValueError, match=r"several test splits: test_a.tsv, test_b.tsv; choose one with --config.data.test"):
+    with pytest.raises(ValueError, match=r"several test splits: test_a.tsv, test_b.tsv; choose one with --config"):
         read_splits(_config(tmp_path))
     assert _names(read_splits(_config(tmp_path, test="test_b")))["test"] == ["test_b"]
 

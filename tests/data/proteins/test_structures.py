@@ -22,8 +22,8 @@ HEAD = "  #  RESIDUE AA STRUCTURE BP1 BP2  ACC     N-H-->O    O-->H-N    N-H-->O
 def _row(index, number, chain, letter, structure, area):
     bonds = "      0, 0.0     2,-0.5     0, 0.0    91,-0.0"
     return (
-        f"{index:5d}{number:5d} {chain} {letter}  {structure}           0   0 {area:4d}{bonds}   0.000 360.0 360.0 360.0"
-        " 151.2   18.1   13.5   43.7"
+        f"{index:5d}{number:5d} {chain} {letter}  {structure}           0   0 {area:4d}{bonds}"
+        "   0.000 360.0 360.0 360.0 151.2   18.1   13.5   43.7"
     )
 
 
@@ -52,7 +52,9 @@ def test_accessibility_is_at_most_one_and_unknown_for_unknown_residues():
     np.testing.assert_array_equal(relative_accessibility("AX", [500.0, 20.0]), np.array([1.0, np.nan], np.float32))
 
 
-@pytest.mark.parametrize(("text", "said"), [("no dssp", "holds no residues"), (HEAD + "\n    1    x A P", "cannot be read as DSSP")])
+@pytest.mark.parametrize(
+    ("text", "said"), [("no dssp", "holds no residues"), (HEAD + "\n    1    x A P", "cannot be read as classic DSSP")]
+)
 def test_what_is_no_dssp_is_refused(tmp_path, text, said):
     path = tmp_path / "a.dssp"
     path.write_text(text + "\n")

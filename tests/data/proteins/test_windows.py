@@ -1,17 +1,21 @@
+import itertools
+
 import numpy as np
 import pytest
 
 from jaxformer.data.proteins.windows import cut, put_together
 
 
-@pytest.mark.parametrize(("length", "longest"), [(1, 4), (10, 10), (11, 10), (100, 10), (2000, 700), (701, 700), (5, 4)])
+@pytest.mark.parametrize(
+    ("length", "longest"), [(1, 4), (10, 10), (11, 10), (100, 10), (2000, 700), (701, 700), (5, 4)]
+)
 def test_windows_cover_every_residue_once_and_overlap(length, longest):
     windows = cut(length, longest)
     assert all(window.stop - window.start == min(length, longest) for window in windows)
     assert (windows[0].start, windows[-1].stop) == (0, length)
     owned = np.concatenate([np.arange(window.first, window.last) for window in windows])
     np.testing.assert_array_equal(owned, np.arange(length))
-    for window, following in zip(windows, windows[1:], strict=False):
+    for window, following in itertools.pairwise(windows):
         assert window.stop - following.start >= longest // 4
         assert window.start <= window.first < window.last <= window.stop
         # Neither window sees much less around their border than the other.

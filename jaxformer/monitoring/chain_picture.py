@@ -1,6 +1,6 @@
-"""Pictures of predicted structure: the confusion matrix, and a chain's observed and predicted states with confidence.
+"""The picture of a protein chain: its observed and predicted secondary structure, with the confidence of each residue.
 
-They need no display: matplotlib draws into memory. Not for scores (`structure`).
+It needs no display: matplotlib draws into memory. The confusion of states is drawn by `pictures`.
 """
 
 from __future__ import annotations
@@ -11,51 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxformer.evaluation.structure import StructureScores
+from jaxformer.monitoring.durable import explain_disk_errors
 
 _COLORS = {"H": "#C44E52", "G": "#DD8452", "I": "#937860", "E": "#4C72B0", "B": "#64B5CD", "T": "#8172B3",
            "S": "#CCB974", "C": "#D9D9D9"}  # fmt: skip
 _ROW = 100
 
 
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=120, layout="tight")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure: Any, path: str | os.PathLike[str]) -> None:
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(os.fspath(path), format="png")
-
-
-def confusion_picture(scores: StructureScores, path: str | os.PathLike[str], *, title: str = "") -> None:
-    """Draws the confusion matrix as a PNG: the share of each observed state that was predicted as each, and residues.
-
-    Raises:
-      OSError: if it cannot be written.
-    """
-    size = len(scores.states)
-    shares = scores.confusion / np.maximum(scores.confusion.sum(axis=1, keepdims=True), 1)
-    figure = _figure(2.2 + 0.75 * size, 1.7 + 0.7 * size)
-    axes = figure.subplots()
-    axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
-    for row, column in np.ndindex(size, size):
-        text = f"{shares[row, column]:.2f}\n{scores.confusion[row, column]:,}"
-        axes.text(column, row, text, ha="center", va="center", fontsize=8 if size < 5 else 6,
-                  color="white" if shares[row, column] > 0.6 else "black")  # fmt: skip
-    axes.set_xticks(range(size), scores.states)
-    axes.set_yticks(range(size), scores.states)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("observed")
-    axes.set_title(title or f"{scores.name.upper()} {scores.accuracy:.3f}", fontsize=10)
-    _save(figure, path)
-
-
-def chain_picture(
+def draw_chain(
     sequence: str,
     predicted: str,
     confidence: np.ndarray,
@@ -78,14 +41,18 @@ def chain_picture(
 
     Raises:
       ValueError: if the lengths differ.
-      OSError: if it cannot be written.
+      DiskError: if it cannot be written.
     """
     parts = {"states": len(predicted), "confidences": len(confidence), "observed states": len(observed or sequence)}
     for what, length in parts.items():
         if length != len(sequence):
             raise ValueError(f"{len(sequence)} residues but {length} {what}: give one for each residue")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     rows = -(-len(sequence) // _ROW)
-    figure = _figure(12, 0.5 + 1.3 * rows)
+    figure = Figure(figsize=(12, 0.5 + 1.3 * rows), dpi=120, layout="tight")
+    FigureCanvasAgg(figure)
     known = np.ones(len(sequence), bool) if scored is None else scored
     for row, axes in enumerate(figure.subplots(rows, 1, squeeze=False)[:, 0]):
         for place in range(row * _ROW, min((row + 1) * _ROW, len(sequence))):
@@ -98,14 +65,16 @@ def chain_picture(
         axes.plot(np.arange(len(part)) + 0.5, part, color="black", linewidth=0.9)
         axes.set_xlim(0, _ROW)
         axes.set_ylim(0, 2.9)
-        axes.set_yticks([0.0, 0.5, 1.0, 1.4, *([1.95] if observed else [])],
-                        ["0", "confidence", "1", "predicted", *(["observed"] if observed else [])], fontsize=6)  # fmt: skip
+        ticks = {0.0: "0", 0.5: "confidence", 1.0: "1", 1.4: "predicted"} | ({1.95: "observed"} if observed else {})
+        axes.set_yticks(list(ticks), list(ticks.values()), fontsize=6)
         axes.set_xticks(range(0, _ROW + 1, 10), [str(row * _ROW + x) for x in range(0, _ROW + 1, 10)], fontsize=6)
         axes.spines[["top", "right"]].set_visible(False)
     _legend(figure, sorted(set(predicted) | set(observed), key="HGIEBTSC".find))
     if title:
         figure.suptitle(title, fontsize=9)
-    _save(figure, path)
+    with explain_disk_errors(path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(os.fspath(path), format="png")
 
 
 def _box(x: float, y: float, color: str) -> Any:
