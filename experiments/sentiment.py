@@ -1,7 +1,8 @@
 """Sentiment: whether a text praises or blames.
 
-Source: Socher et al. 2013 for SST-2 (film reviews, 6,920 sentences and the 77,614 phrases that they are made of); a small
-encoder with attention pooling, no pre-training, strong dropout, whole tokens hidden (Iyyer et al. 2015: word dropout).
+Source: Socher et al. 2013 for SST-2 (film reviews, 6,920 sentences and the 77,614 phrases that they are made of); a
+small encoder with attention pooling, no pre-training, strong dropout, whole tokens hidden (Iyyer et al. 2015: word
+dropout).
 Naive Bayes on the same texts is printed beside it.
 
     python run.py --experiment=sentiment                                        # generated opinions, in a minute

@@ -1,6 +1,7 @@
 """From labelled texts to what a classifier reads: clean, learn the vocabulary, tokenise; every change counted.
 
-In memory, and made again by every run: a hundred thousand sentences take a few seconds. Not for reading (`labelled_text`).
+In memory, and made again by every run: a hundred thousand sentences take a few seconds. Not for reading
+(`labelled_text`).
 """
 
 from __future__ import annotations

@@ -89,14 +89,16 @@ class LabelledDataset:
         self.labels = dict(sorted(labels.items()))
         number, slots = len(self.lengths), int(ends[-1]) if len(ends) else 0
         if len(inputs) != slots:
-            raise ValueError(f"{number} records have {slots} positions together, but there are inputs for {len(inputs)}")
+            raise ValueError(f"{number} records have {slots} positions together, but there are {len(inputs)} inputs")
         if number and self.lengths.min() < 1:
             raise ValueError(f"record {int(self.lengths.argmin())} has no position: leave it out")
         for name, one in self.labels.items():
             wanted = slots if one.of_positions else number
             if len(one.values) != wanted or len(one.weights) != wanted:
                 what = "positions" if one.of_positions else "records"
-                raise ValueError(f"{wanted} {what} have {len(one.values)} labels of {name!r}, and {len(one.weights)} weights")
+                raise ValueError(
+                    f"{wanted} {what} have {len(one.values)} labels of {name!r}, and {len(one.weights)} weights"
+                )
 
     @classmethod
     def from_lists(cls, inputs: Sequence[Any], labels: Mapping[str, Labels]) -> LabelledDataset:
@@ -154,7 +156,8 @@ class LabelledDataset:
         if self.inputs.ndim == 1:
             return LabelledBatch(filled_rows(self.inputs[found], where, size), labels)
         positions, segments = (placed(x, where.index, size, np.int32) for x in (where.positions, where.segments))
-        return LabelledBatch(Series(placed(self.inputs[found], where.index, size, np.float32), positions, segments), labels)
+        values = placed(self.inputs[found], where.index, size, np.float32)
+        return LabelledBatch(Series(values, positions, segments), labels)
 
     def checksum(self) -> list[int]:
         """The number of records, and a checksum of everything that they hold."""

@@ -1,7 +1,8 @@
 """Texts with a label each, from files, from TFDS, or generated: where they are, which columns, how labels are spelt.
 
-A file is a table, tab-separated or CSV, plain or `.gz`: `label<TAB>text`, or any columns under a header that names them.
-Read whole: text classification has no corpora of the size of translation's. Not for cleaning or tokens (`classify`).
+A file is a table, tab-separated or CSV, plain or `.gz`: `label<TAB>text`, or any columns under a header that names
+them. Read whole: text classification has no corpora of the size of translation's. Not for cleaning or tokens
+(`classify`).
 """
 
 from __future__ import annotations
@@ -208,7 +209,7 @@ def _named(folder: Path, names: str, split: str, *, needed: bool) -> list[Path]:
         elif needed:
             there = ", ".join(sorted(file.name for file in folder.iterdir() if file.is_file())[:20]) or "no files"
             raise FileNotFoundError(
-                f"no {split} split: looked for {given.name} with one of {', '.join(_SUFFIXES)}; {folder} holds {there}; "
-                f"name it with --config.data.{split}"
+                f"no {split} split: looked for {given.name} with one of {', '.join(_SUFFIXES)}; {folder} holds {there}"
+                f"; name it with --config.data.{split}"
             )
     return found

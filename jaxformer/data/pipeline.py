@@ -211,7 +211,7 @@ def evaluation_batches(
     shard_count: int = 1,
     divisor: int = 1,
     length_divisor: int = 1,
-) -> Iterator[Batch]:
+) -> Iterator[Any]:
     """Every record of `dataset` once, one pair a row, in batches of a few fixed shapes; rows to spare have weight 0.
 
     Records come shape by shape, short before long: the same batches every time.

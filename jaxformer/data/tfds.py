@@ -1,4 +1,4 @@
-"""Translation sets, and sets of labelled texts, prepared by TensorFlow Datasets, read from array_record files without TensorFlow.
+"""Sets of TensorFlow Datasets, of translations and of labelled texts, read from array_record files without TensorFlow.
 
 Reading never downloads: a set that is not prepared is refused with the command that prepares it, which calls
 `download_and_prepare` here. Any set whose records hold one text for each language will do (`*_translate`). Needs the
@@ -247,7 +247,8 @@ def _register(tfds: ModuleType, name: str, kind: str) -> None:
     """
     wanted = name.split("/")[0]
     package = importlib.import_module(f"tensorflow_datasets.{kind}")
-    stems = [wanted.removesuffix("_translate").removesuffix("_reviews"), *(module.name for module in pkgutil.iter_modules(package.__path__))]
+    likely = wanted.removesuffix("_translate").removesuffix("_reviews")
+    stems = [likely, *(module.name for module in pkgutil.iter_modules(package.__path__))]
     for stem in stems:
         if wanted in tfds.list_builders(with_community_datasets=False):
             return

@@ -31,7 +31,9 @@ def confusion_matrix(
     known = weights > 0
     for name, classes in (("labels", labels[known]), ("predicted", predicted[known])):
         if classes.size and not 0 <= classes.min() <= classes.max() < num_classes:
-            raise ValueError(f"{name} must be classes from 0 to {num_classes - 1}, got {classes.min()} to {classes.max()}")
+            raise ValueError(
+                f"{name} must be classes from 0 to {num_classes - 1}, got {classes.min()} to {classes.max()}"
+            )
     cells = labels[known].astype(np.int64) * num_classes + predicted[known]
     return np.bincount(cells, weights[known], minlength=num_classes**2).reshape(num_classes, num_classes)
 
@@ -70,7 +72,7 @@ def accuracy(confusion: np.ndarray) -> float:
 
 
 def matthews_correlation(confusion: np.ndarray) -> float:
-    """Matthews' correlation coefficient for any number of classes (Gorodkin 2004): 1 all right, 0 no better than chance.
+    """Matthews' correlation coefficient for any number of classes (Gorodkin 2004): 1 is all right, 0 is chance.
 
     0 where labels or predictions are all of one class.
     """

@@ -29,7 +29,9 @@ class NaiveBayes:
       smoothing: added to every count (Laplace).
     """
 
-    def __init__(self, texts: Iterable[str], labels: Sequence[int], num_classes: int, *, smoothing: float = 1.0) -> None:
+    def __init__(
+        self, texts: Iterable[str], labels: Sequence[int], num_classes: int, *, smoothing: float = 1.0
+    ) -> None:
         counts = [Counter[str]() for _ in range(num_classes)]
         prior = np.zeros(num_classes)
         for text, label in zip(texts, labels, strict=True):

@@ -84,7 +84,11 @@ def learning_curves(
 
 
 def _panel(
-    axes: Any, records: Sequence[Mapping[str, Any]], names: Mapping[str, tuple[str, str]], label: str, scale: float = 1.0
+    axes: Any,
+    records: Sequence[Mapping[str, Any]],
+    names: Mapping[str, tuple[str, str]],
+    label: str,
+    scale: float = 1.0,
 ) -> None:
     for name, (text, color) in names.items():
         steps, values = series(records, name)

@@ -1,7 +1,7 @@
 """Which inputs a prediction hangs on: gradient times input (Shrikumar et al. 2016, section 2).
 
-A first-order estimate of what a class's logit owes to every position: positive where the input speaks for the class. Not
-for how that is shown (`monitoring.pages`).
+A first-order estimate of what a class's logit owes to every position: positive where the input speaks for the class.
+Not for how that is shown (`monitoring.pages`).
 """
 
 from __future__ import annotations

@@ -78,11 +78,12 @@ def _where(workdir: Workdir, config: Config) -> str:
     name, flags = config.experiment, f"--workdir={workdir.path}"
     pictures = sorted(workdir.report.glob("*"))
     known = [file for file in (workdir.facts, workdir.tokenizer) if file.exists()]
-    shown = ["result.json", "metrics.jsonl", *(f"report/{file.name}" for file in pictures), "predictions/", "checkpoints/"]
+    shown = ["result.json", "metrics.jsonl", *(f"report/{file.name}" for file in pictures)]
+    shown += ["predictions/", "checkpoints/", *(file.name for file in known)]
     command = f"python run.py --experiment={name}" if name else "python run.py"
     rows = [
         f"everything is in {path}:",
-        f"  {', '.join([*shown, *(file.name for file in known)])}",
+        f"  {', '.join(shown)}",
         "what next:",
         *(f"  {line}" for line in open_study(config).next_commands(command, flags)),
     ]

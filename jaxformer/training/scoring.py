@@ -1,4 +1,4 @@
-"""The final evaluation of a run that translates: translate its splits, score them, keep the translations, and say it to a person.
+"""The final evaluation of a translator: translate its splits, score them, keep the translations, say it to a person.
 
 Not for validation on the way (`validation`), nor for how a score is computed (`evaluation`).
 """

@@ -60,7 +60,8 @@ def load_predictor(workdir: str | os.PathLike[str], **decoding: Any) -> Any:
       ValueError: for a field or value that does not exist.
     """
     run = Workdir(Path(workdir))
-    return open_predictor(evaluation_config(run, {f"decoding.{name}": value for name, value in decoding.items()}), run)[2]
+    config = evaluation_config(run, {f"decoding.{name}": value for name, value in decoding.items()})
+    return open_predictor(config, run)[2]
 
 
 def open_predictor(config: Config, workdir: Workdir) -> tuple[Study, Any, Any, str]:

@@ -25,8 +25,8 @@ def random_set(number: int = 500) -> LabelledDataset:
     """The class of a record is its first token, the tag of a position its token."""
     random = np.random.default_rng(0)
     rows = [random.integers(4, 50, random.integers(1, 10)) for _ in range(number)]
-    labels = {"tag": Labels.positions(np.concatenate(rows)), "class": Labels.records(np.array([row[0] for row in rows]))}
-    return LabelledDataset.from_lists(rows, labels)
+    first = Labels.records(np.array([row[0] for row in rows]))
+    return LabelledDataset.from_lists(rows, {"tag": Labels.positions(np.concatenate(rows)), "class": first})
 
 
 def test_a_batch_by_hand() -> None:
@@ -136,7 +136,7 @@ def test_classes_are_counted_by_weight() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LabelledDataset(np.zeros(3), np.array([2]), {}), "1 records have 2 positions .* inputs for 3"),
+        (lambda: LabelledDataset(np.zeros(3), np.array([2]), {}), "1 records have 2 positions .* there are 3 inputs"),
         (lambda: LabelledDataset(np.zeros(2), np.array([2, 0]), {}), "record 1 has no position"),
         (
             lambda: LabelledDataset(np.zeros(2), np.array([2]), {"a": Labels.positions(np.zeros(3))}),

@@ -95,7 +95,8 @@ def config(folder: Path, **changes: Any) -> Config:
             "position": "rotary",
         },
         "data": {
-            "source": "bundled", "max_length": 12, "batch_tokens": 512, "num_shapes": 2, "cache_dir": str(folder / "cache")
+            "source": "bundled", "max_length": 12, "batch_tokens": 512, "num_shapes": 2,
+            "cache_dir": str(folder / "cache"),
         },
         "optimizer": {"learning_rate": 5e-3, "warmup_steps": 20, "schedule": "cosine"},
         "training": {

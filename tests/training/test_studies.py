@@ -13,8 +13,10 @@ from jaxformer import config as config_module
 from jaxformer import training
 from jaxformer.config import replace
 from jaxformer.monitoring.trackers import read_metrics
+from jaxformer.training import hooks
 from jaxformer.training import study as study_module
 from jaxformer.training.workdir import Workdir
+from tests.devices import run_on_eight_devices
 from tests.training import parity
 
 
@@ -95,15 +97,15 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, caplog):
     training.train(whole, tmp_path / "whole")
     steps = [dict(record, time=0) for record in read_metrics(tmp_path / "whole" / "metrics.jsonl")]
     part = Workdir(tmp_path / "part")
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="lights out"):
-        from jaxformer.training import hooks
 
-        def dark(line, step, metrics, progress):
-            if step == 20:
-                raise RuntimeError("lights out")
+    def dark(line, step, metrics, progress):
+        if step == 20:
+            raise RuntimeError("lights out")
 
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hooks.ProgressLine, "__call__", dark)
-        training.train(whole, part)
+        with pytest.raises(RuntimeError, match="lights out"):
+            training.train(whole, part)
     with caplog.at_level(logging.INFO):
         training.train(whole, part)
     assert any("restored step 16" in message for message in caplog.messages)
@@ -121,9 +123,10 @@ def test_changed_data_is_refused(trained, tmp_path):
     other = Workdir(tmp_path / "run")
     other.path.mkdir()
     other.facts.write_bytes(workdir.facts.read_bytes())
-    with pytest.raises(ValueError, match="training data has changed .* its labels or its statistics are others"):
-        study = study_module.open_study(changed)
-        study_module.keep_facts(study, study.prepare().facts, other)
+    study = study_module.open_study(changed)
+    facts = study.prepare().facts
+    with pytest.raises(ValueError, match=r"training data has changed .* its labels or its statistics are others"):
+        study_module.keep_facts(study, facts, other)
 
 
 @pytest.mark.parametrize(
@@ -149,3 +152,25 @@ def test_tagged_records_pack(tmp_path):
     result = training.train(config, tmp_path / "run")
     assert result["padding_efficiency"] > 0.9
     assert result["step"] == 60
+
+
+def test_a_study_trains_on_a_mesh_as_on_one_device(tmp_path):
+    run_on_eight_devices(f"    FOLDER = {str(tmp_path)!r}\n" + """
+    from pathlib import Path
+    from jaxformer import config as config_module, training
+    from jaxformer.training import study
+    from tests.training import parity
+
+    config_module.KINDS += ("parity",)
+    study.STUDIES["parity"] = "tests.training.parity:ParityStudy"
+
+    def run(name, **mesh):
+        sizes = {"training__num_steps": 6, "training__eval_every": 3, "training__log_every": 6,
+                 "task__token_dropout": 0.2}
+        config = parity.config(Path(FOLDER), **sizes, **{f"mesh__{axis}": size for axis, size in mesh.items()})
+        return training.train(config, Path(FOLDER) / name)
+
+    alone, split = run("alone", data=1), run("split", data=2, fsdp=2, context=2)
+    assert abs(alone["metrics"]["train/loss"] - split["metrics"]["train/loss"]) < 1e-4, (alone, split)
+    assert "train/imbalance" in split["throughput"]
+    """)

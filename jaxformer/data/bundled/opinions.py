@@ -17,8 +17,8 @@ DEFAULT_SIZES = {"train": 12_000, "validation": 500, "test": 1_000}
 _REMAINDERS = {"validation": (0,), "test": (1, 2), "train": tuple(range(3, 32))}
 
 _ASPECTS = (
-    "film", "plot", "acting", "cast", "music", "script", "ending", "dialogue", "camera work", "story", "humor", "pacing",
-    "opening", "soundtrack", "lead", "villain", "romance", "second half",
+    "film", "plot", "acting", "cast", "music", "script", "ending", "dialogue", "camera work", "story", "humor",
+    "pacing", "opening", "soundtrack", "lead", "villain", "romance", "second half",
 )  # fmt: skip
 _ADJECTIVES = (
     (

@@ -7,7 +7,7 @@ predictions are measured and shown. Not for any one kind of data.
 from __future__ import annotations
 
 import abc
-import dataclasses
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,15 +17,18 @@ import numpy as np
 
 from jaxformer.config import Config, nearest
 from jaxformer.data.bucketing import Shape
-from jaxformer.data.pipeline import BatchPipeline, evaluation_batches
+from jaxformer.data.pipeline import BatchPipeline
 from jaxformer.monitoring.flops import describe_encoder_flops, encoder_training_flops
 from jaxformer.parallel.layout import Layout
-from jaxformer.parallel.mesh import first_copy, host_share, make_layout, place_batch
+from jaxformer.parallel.mesh import make_layout
 from jaxformer.tasks.labelling import LabellingTask
-from jaxformer.training.memory import describe_size, explained_out_of_memory, predicting_advice, step_memory
+from jaxformer.training.memory import describe_size, predicting_advice, step_memory
+from jaxformer.training.studies.measuring import LabelledEvaluation, score_table
 from jaxformer.training.studies.records import LabelledData, LabelledFacts, LabelPredictor, Split
 from jaxformer.training.study import Curves, Scored
 from jaxformer.training.workdir import Workdir
+
+_LOGGER = logging.getLogger(__name__)
 
 Predicted = Mapping[str, np.ndarray]
 """What `LabelPredictor` gives, by name of the objective."""
@@ -110,7 +113,9 @@ class LabelledStudy(abc.ABC):
         """Refuses what is for translation alone, and a metric that is not measured."""
         config, kind = self.config, self.config.task.kind
         if config.training.r_drop:
-            raise ValueError(f"training.r_drop={config.training.r_drop} is for translation, and task.kind={kind}: set 0")
+            raise ValueError(
+                f"training.r_drop={config.training.r_drop} is for translation, not for task.kind={kind}: set it to 0"
+            )
         if config.mesh.auto or not config.data.batch_tokens:
             raise ValueError(
                 f"the planner chooses meshes and batches of translation alone, and task.kind={kind}: give "
@@ -118,8 +123,8 @@ class LabelledStudy(abc.ABC):
             )
         if config.data.subword_sampling:
             raise ValueError(
-                f"data.subword_sampling={config.data.subword_sampling} is for translation, and task.kind={kind}: set 0; "
-                "--config.task.token_dropout hides tokens"
+                f"data.subword_sampling={config.data.subword_sampling} is for translation, not for task.kind={kind}: "
+                "set it to 0; --config.task.token_dropout hides tokens"
             )
         metric = config.training.best_metric.removeprefix("validation/")
         if metric not in self.metrics:
@@ -148,8 +153,14 @@ class LabelledStudy(abc.ABC):
         """From `facts.json` and, of text, `tokenizer.model`."""
         return LabelledFacts.load(workdir)
 
+    def check_prepared(self, prepared: LabelledData) -> None:
+        """Says so if there is nothing to score."""
+        if not prepared.splits:
+            _LOGGER.warning("there is neither a validation nor a test split: nothing will be scored")
+
     def resolve(self, prepared: LabelledData) -> tuple[Config, str]:
-        """Nothing is left open."""
+        """Nothing may be left open."""
+        self.check()
         return self.config, ""
 
     def make_pipeline(
@@ -277,71 +288,10 @@ class LabelledStudy(abc.ABC):
             ("steps", f"{training.num_steps:,}, about {training.num_steps * rows * length:,} slots"),
             (
                 "memory",
-                f"{describe_size(memory.state)} of state and {temporary} during a step (compiled, not guessed) a device",
+                f"{describe_size(memory.state)} of state and {temporary} during a step (compiled, not guessed) on each",
             ),
             ("FLOPs", self.describe_flops(task, Shape(rows, length, 0))),
             ("evaluation", f"every {training.eval_every:,} steps, by {training.best_metric}"),
             ("workdir", str(workdir.path)),
         ]
         return "\n".join(f"{name:<12} {text}" for name, text in table)
-
-
-class LabelledEvaluation:
-    """Parameters -> `validation/loss`, the task's other metrics, and what the study measures.
-
-    Args:
-      study: measures predictions.
-      task: evaluates the loss, and predicts.
-      facts: of the run.
-      layout: over which the loss is evaluated; predicting takes one device.
-      split: the records.
-    """
-
-    def __init__(
-        self, study: LabelledStudy, task: LabellingTask, facts: LabelledFacts, layout: Layout, split: Split
-    ) -> None:
-        self._study, self._task, self._facts, self._layout, self._split = study, task, facts, layout, split
-        data = study.config.data
-        longest = int(split.records.lengths.max())
-        slots = max(data.batch_tokens, -(-longest // layout.parts("length")) * layout.mesh.size)
-        self._data = dataclasses.replace(data, batch_tokens=slots, batching="bucket")
-
-    def __call__(self, params: Any) -> Mapping[str, float]:
-        """Evaluates `params`."""
-        index, count = host_share(self._layout)
-        batches = evaluation_batches(
-            self._split.records,
-            self._data,
-            shard_index=index,
-            shard_count=count,
-            divisor=self._layout.parts("rows"),
-            length_divisor=self._layout.parts("length"),
-        )
-        values = self._task.evaluate_loss(params, batches, lambda batch: place_batch(batch, self._layout))
-        predictor = self._study.make_predictor(self._task, self._facts, first_copy(params, self._layout))
-        with explained_out_of_memory(self._study.memory_advice):
-            values |= self._study.measure(self._split, predictor(self._split.records))
-        return {f"validation/{name}": value for name, value in values.items()}
-
-
-def score_table(
-    metrics: Mapping[str, float], baselines: Mapping[str, Mapping[str, float]], sizes: Mapping[str, str]
-) -> str:
-    """The metrics of all splits for a person, one a line, each beside those of its baselines.
-
-    Args:
-      metrics: `test/accuracy` -> value.
-      baselines: name -> the same.
-      sizes: split -> such as `872 sentences`.
-    """
-    columns: dict[str, Mapping[str, float]] = {"model": metrics, **baselines}
-    rows = [["", *columns, ""]] if baselines else []
-    for name in metrics:
-        shown = [f"{values[name]:.4f}" if name in values else "-" for values in columns.values()]
-        rows.append([name, *shown, sizes[name.partition("/")[0]]])
-    widths = [max(len(row[place]) for row in rows) for place in range(len(columns) + 1)] if rows else []
-    lines = []
-    for name, *shown, size in rows:
-        cells = "  ".join(f"{text:>{width}}" for text, width in zip(shown, widths[1:], strict=True))
-        lines.append(f"  {name:<{widths[0]}}  {cells}  {size}".rstrip())
-    return "\n".join(lines)

@@ -1,6 +1,6 @@
 """Translation, as the trainer asks for it: pairs, a tokenizer, an encoder-decoder, BLEU.
 
-Not for how scores are written and told (`training.scoring`), nor for what is measured on the way (`training.validation`).
+Not for how scores are written and told (`training.scoring`), nor for validation on the way (`training.validation`).
 """
 
 from __future__ import annotations
@@ -97,15 +97,16 @@ class TranslationStudy:
         scoring.reference_lines(self.config.data)
 
     def prepare(self, *, download: bool = False) -> PreparedTranslation:
-        """Cleaned, tokenised and cached pairs; references are refused if they do not fit the test split."""
+        """Cleaned, tokenised and cached pairs."""
         if download and self.config.data.source == "tfds":
             from jaxformer.data.tfds import download_and_prepare
 
             download_and_prepare(self.config.data)
-        prepared = PreparedTranslation(prepare(self.config.data))
-        if not download:
-            scoring.read_references(self.config.data, prepared.splits.get("test"))
-        return prepared
+        return PreparedTranslation(prepare(self.config.data))
+
+    def check_prepared(self, prepared: PreparedTranslation) -> None:
+        """Refuses references that do not fit the test split."""
+        scoring.read_references(self.config.data, prepared.splits.get("test"))
 
     def has_facts(self, workdir: Workdir) -> bool:
         """Whether there is a `tokenizer.model`."""
@@ -192,7 +193,7 @@ class TranslationStudy:
         )
 
     def predict(self, predictor: Translator, lines: Iterable[str], *, interactive: bool = False) -> Iterator[str]:
-        """A translation for each line or, with `decoding.n_best` above 1, those that were found, in the form of Moses."""
+        """A translation for each line or, with `decoding.n_best` above 1, several, in the form of Moses."""
         stream = predictor.translate_stream(lines, chunk=1) if interactive else predictor.translate_stream(lines)
         for number, translation in enumerate(stream):
             yield _written(translation, number, n_best=self.config.decoding.n_best > 1)
