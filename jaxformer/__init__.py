@@ -39,6 +39,7 @@ _PUBLIC = {
     "data.labelled": ("LabelledDataset", "Labels"),
     "data.pipeline": ("BatchPipeline", "evaluation_batches"),
     "data.bundled": ("BundledCorpus",),
+    "data.proteins": ("Chain", "SyntheticChains"),
     "decoding": ("greedy_search", "beam_search", "sample", "Hypotheses"),
     "evaluation": ("Score", "corpus_bleu", "corpus_chrf", "tokenized_bleu", "exact_match"),
     "tasks.task": ("Task", "ModelTask"),

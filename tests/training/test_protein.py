@@ -123,6 +123,17 @@ def test_bad_input_is_refused_with_its_line_after_what_stands_before_it(trained,
     assert output.getvalue().count(">") == written
 
 
+def test_a_predictor_folds_chains_from_python(trained):
+    predictor = training.load_predictor(trained[1].path)
+    (folded,) = predictor.fold(["MKVLXA"])
+    assert len(folded.structure) == len(folded.digits()) == 6
+    assert predictor.fold([]) == []
+    with pytest.raises(ValueError, match="chain 1 has no residues"):
+        predictor.fold(["MK", ""])
+    with pytest.raises(ValueError, match="'k' at residue 2"):
+        predictor.fold(["Mk"])
+
+
 def test_a_person_types_sequences(trained):
     config, workdir, _ = trained
     output = io.StringIO()
@@ -160,6 +171,15 @@ def test_training_data_that_cannot_be_used_is_refused(tmp_path, rows, changes, s
     config = replace(_files(tmp_path, rows), changes)
     with pytest.raises(ValueError, match=said):
         open_study(config).prepare()
+
+
+def test_a_metric_of_labels_that_are_not_there_is_refused_before_training(tmp_path):
+    config = replace(_files(tmp_path, ["a\tMKV\tHHC\t111"]), {"training.best_metric": "validation/q8"})
+    study = open_study(config)
+    study.check()
+    prepared = study.prepare()
+    with pytest.raises(ValueError, match=r"validation/q8 is not measured on chains with labels for ss3.*validation/q3"):
+        study.check_prepared(prepared)
 
 
 def test_sources_that_hold_no_chains_and_unknown_metrics_are_refused(tmp_path):

@@ -29,7 +29,6 @@ _RULES = {
     "label_length": "labels of another length than the sequence",
     "label_letters": "labels that are no structure",
     "unscored": "no residue that is scored",
-    "too_long": "longer than max_length residues",
     "duplicates": "sequence of an earlier chain",
 }
 _CHANGES = {
@@ -47,8 +46,8 @@ class ChainReport:
 
     Attributes:
       read: chains read.
-      empty, letters, unlabelled, label_length, label_letters, unscored, too_long, duplicates: chains dropped, each
-        counted under the first rule that it broke.
+      empty, letters, unlabelled, label_length, label_letters, unscored, duplicates: chains dropped, each counted under
+        the first rule that it broke.
       lower_case, gaps, unknown, depositors: chains changed, or remarkable, dropped ones included.
       residues: of the chains kept.
       scored: of these, the ones that are scored.
@@ -63,7 +62,6 @@ class ChainReport:
     label_length: int = 0
     label_letters: int = 0
     unscored: int = 0
-    too_long: int = 0
     duplicates: int = 0
     lower_case: int = 0
     gaps: int = 0
@@ -97,16 +95,14 @@ class ChainCleaner:
     """Checks and normalises chains one by one, counting in `report`.
 
     Args:
-      max_length: a longer chain is dropped; 0 for no limit.
       deduplicate: drop a chain whose sequence an earlier one had.
 
     Attributes:
       report: the counts so far.
     """
 
-    def __init__(self, *, max_length: int = 0, deduplicate: bool = False) -> None:
+    def __init__(self, *, deduplicate: bool = False) -> None:
         self.report = ChainReport()
-        self._max_length = max_length
         self._deduplicate = deduplicate
         self._seen: set[str] = set()
 
@@ -152,8 +148,6 @@ class ChainCleaner:
         """The rule that keeps a sound chain out, if any."""
         if not scored(chain).any():
             return "unscored"
-        if self._max_length and len(chain) > self._max_length:
-            return "too_long"
         return "duplicates" if self._deduplicate and chain.sequence in self._seen else ""
 
     def _upper(self, chain: Chain) -> Chain:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from jaxformer.config import nearest
 from jaxformer.data.labelled import class_counts
 from jaxformer.data.proteins import ChainCleaner, ChainReport, read_splits
 from jaxformer.data.proteins.alphabet import THREE_STATES, VOCABULARY_SIZE, classes, encode
@@ -27,6 +29,7 @@ from jaxformer.monitoring.durable import atomic_write
 from jaxformer.parallel.layout import Layout
 from jaxformer.tasks.objectives import Classes, Numbers, Objective
 from jaxformer.tasks.tagging import TaggingTask
+from jaxformer.training.studies.chain_predictor import ChainPredictor
 from jaxformer.training.studies.labelled import LabelledStudy, Predicted
 from jaxformer.training.studies.records import LabelledData, LabelledFacts, LabelPredictor, Split
 from jaxformer.training.study import Curves
@@ -46,7 +49,7 @@ class ProteinStudy(LabelledStudy):
     noun = "chains and windows"
     counted = "residues"
     curves = Curves("nats per residue", {"validation/q3": "validation Q3", "validation/q8": "validation Q8"}, 100.0)
-    metrics = ("loss", "nll", "accuracy", "ss3/loss", "ss3/nll", "ss8/loss", "rsa/loss", "q3", "q3_chain", "sov", "q8",
+    metrics = ("loss", "nll", "accuracy", "ss3/loss", "ss8/loss", "rsa/loss", "q3", "q3_chain", "sov", "q8",
                "rsa_mae")  # fmt: skip
 
     def check(self) -> None:
@@ -54,6 +57,20 @@ class ProteinStudy(LabelledStudy):
         super().check()
         if self.config.data.source == "tfds":
             raise ValueError("data.source=tfds has no chains: set --config.data.source=files, with a path, or bundled")
+
+    def check_prepared(self, prepared: LabelledData) -> None:
+        """Also refuses a metric of labels that these chains do not have."""
+        super().check_prepared(prepared)
+        parts = prepared.facts.values["parts"]
+        alone = ("nll", "accuracy") if len(parts) == 1 else tuple(f"{part}/loss" for part in parts)
+        measured = {"loss", "q3", "q3_chain", "sov", *alone}
+        measured |= ({"q8"} if "ss8" in parts else set()) | ({"rsa_mae"} if "rsa" in parts else set())
+        metric = self.config.training.best_metric
+        if metric.removeprefix("validation/") not in measured:
+            raise ValueError(
+                f"training.best_metric={metric} is not measured on chains with labels for {', '.join(parts)}: "
+                + nearest(metric, (f"validation/{name}" for name in measured))
+            )
 
     def prepare(self, *, download: bool = False) -> LabelledData:
         """Cleaned chains, in memory."""
@@ -121,6 +138,10 @@ class ProteinStudy(LabelledStudy):
         return TaggingTask(
             self.config, objectives, vocabulary_size=VOCABULARY_SIZE, part_weights=self.part_weights, layout=layout
         )
+
+    def make_predictor(self, task: Any, facts: LabelledFacts, params: Any) -> ChainPredictor:
+        """Predicts chains."""
+        return ChainPredictor(task, params, facts, self.config)
 
     def measure(self, split: Split, predicted: Predicted) -> dict[str, float]:
         """Q3, and Q8 and the error of accessibility where they are known; see `StructureScores.metrics`."""
@@ -216,17 +237,12 @@ class ProteinStudy(LabelledStudy):
         Raises:
           ValueError: for a letter that is no amino acid, with its line; chains before it have been written.
         """
+        assert isinstance(predictor, ChainPredictor)
         records = typed(lines) if interactive else read_fasta(lines)
         for chunk in checked_chunks(records, 1 if interactive else _CHUNK):
             sequences = [sequence for _, sequence in chunk]
-            for (record, sequence), folded in zip(chunk, self.fold(predictor, sequences), strict=True):
+            for (record, sequence), folded in zip(chunk, predictor.fold(sequences), strict=True):
                 yield f">{record.title}\n{sequence}\n{folded.structure}\n{folded.digits()}\n"
-
-    def fold(self, predictor: LabelPredictor, sequences: Sequence[str]) -> list[Folded]:
-        """What is believed of chains of any length, given as upper-case letters."""
-        chains = [Chain(str(number), sequence) for number, sequence in enumerate(sequences)]
-        records, pieces = records_of(chains, predictor.facts.values["parts"], self.config.data.max_length)
-        return [Folded.of(shares) for _, shares in by_chain(pieces, predictor(records)["ss3"])]
 
     @property
     def prompt(self) -> str:

@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from jaxformer.data.proteins import Chain, ChainCleaner
+from jaxformer.data.proteins import Chain, ChainCleaner, ChainReport
 
 
 def _clean(*chains, **rules):
@@ -22,14 +24,13 @@ def _clean(*chains, **rules):
         ("label_letters", Chain("x", "MKV", "CQC")),
         ("label_letters", Chain("x", "MKV", "", "HXC")),
         ("unscored", Chain("x", "MKV", "CCC", scored=np.zeros(3, bool))),
-        ("too_long", Chain("x", "MKVMK", "CCCCC")),
         ("duplicates", Chain("x", "acdf", "CCCC")),
     ],
 )
 def test_a_chain_that_breaks_a_rule_is_dropped_counted_and_shown(rule, chain):
     good = Chain("good", "ACDF", "HECC")
     broken = Chain(**{**chain.__dict__, "place": "t.tsv, line 7"})
-    kept, report = _clean(good, broken, max_length=4, deduplicate=True)
+    kept, report = _clean(good, broken, deduplicate=True)
     assert [one.name for one in kept] == ["good"]
     assert (report.read, report.kept, getattr(report, rule)) == (2, 1, 1)
     assert report.first == {rule: "x (t.tsv, line 7)"}
@@ -49,6 +50,14 @@ def test_case_and_gaps_are_normalised_with_their_labels():
 def test_three_states_are_made_from_eight_and_all_is_scored_without_a_mask():
     (clean,), _ = _clean(Chain("x", "MKV", "", "GBT"))
     assert (clean.three, clean.scored.tolist()) == ("HEC", [True] * 3)
+
+
+def test_every_rule_is_explained_in_the_docs():
+    text = (Path(__file__).parents[3] / "docs/protein.md").read_text(encoding="utf-8")
+    lines = [line for line in ChainReport().table().splitlines() if line.startswith("dropped: ")]
+    rules = [line.removeprefix("dropped: ").split("  ")[0] for line in lines]
+    assert len(rules) == 7
+    assert all(f"| {rule} |" in text for rule in rules)
 
 
 def test_labels_of_depositors_are_counted():
