@@ -20,6 +20,7 @@ from jaxformer.tasks.attribution import gradient_times_input
 from jaxformer.tasks.classification import ClassificationTask
 from jaxformer.tasks.rows import group_rows
 from jaxformer.training.studies.records import LabelPredictor
+from jaxformer.types import Sequences
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -83,15 +84,15 @@ def coloured(
     assert tokenizer is not None
     task = predictor.task
     assert isinstance(task, ClassificationTask)
+    attribute = gradient_times_input(task, LABEL)
     probabilities = predictor(records)[LABEL][:, 0]
     found: dict[int, ColouredText] = {}
     limit = int(records.lengths.max())
     for places, rows, length in group_rows(records.lengths.tolist(), limit, predictor.config.decoding.batch_tokens):
         numbers = np.asarray(places)
         batch = records.assemble(numbers, np.arange(len(numbers)), Shape(rows, length, 0), rows)
-        scores, _ = jax.device_get(
-            gradient_times_input(task, predictor.params, jax.device_put(batch.inputs), LABEL)
-        )
+        assert isinstance(batch.inputs, Sequences)
+        scores, _ = jax.device_get(attribute(predictor.params, jax.device_put(batch.inputs)))
         for row, number in enumerate(places):
             ids = np.asarray(batch.inputs.tokens)[row, : records.lengths[number]]
             words, sums = tokenizer.words(ids.tolist(), scores[row].tolist())
