@@ -50,11 +50,9 @@ def records_of(
     labels = {}
     for part in parts:
         found = [_labels(piece, part) for piece in pieces]
-        values, weights = zip(*found, strict=True) if found else ((), ())
-        kind = np.float32 if part == "rsa" else np.int32
-        labels[part] = Labels.positions(
-            np.concatenate([np.zeros(0, kind), *values]), np.concatenate([np.zeros(0, np.float32), *weights])
-        )
+        nothing: np.ndarray = np.zeros(0, np.float32 if part == "rsa" else np.int32)
+        values = np.concatenate([nothing, *(own for own, _ in found)])
+        labels[part] = Labels.positions(values, np.concatenate([np.zeros(0, np.float32), *(own for _, own in found)]))
     return LabelledDataset.from_lists(inputs, labels), pieces
 
 

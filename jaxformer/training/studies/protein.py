@@ -194,7 +194,8 @@ class ProteinStudy(LabelledStudy):
         if not splits:
             return {}
         last, title = list(splits)[-1], self.config.experiment
-        split, files = splits[last], {}
+        split = splits[last]
+        files: dict[str, Path] = {}
         for name, values in predicted[last].items():
             labels = split.records.labels[name]
             if name in STATES and labels.weights.any():
