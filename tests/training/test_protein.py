@@ -191,7 +191,8 @@ def test_sources_that_hold_no_chains_and_unknown_metrics_are_refused(tmp_path):
 
 def test_the_plan_needs_no_data(tmp_path, capsys):
     config = experiments.find("protein").config("netsurfp2")
-    config = replace(config, {"data.batch_tokens": 1024, "data.path": str(tmp_path / "none")})
+    small = {"model.d_model": 32, "model.num_encoder_layers": 2, "model.local_layers": 1, "data.batch_tokens": 1024}
+    config = replace(config, small | {"data.path": str(tmp_path / "none")})
     training.plan(config, Workdir(tmp_path / "run"))
     assert "parameters" in capsys.readouterr().out
 

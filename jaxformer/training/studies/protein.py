@@ -99,7 +99,8 @@ class ProteinStudy(LabelledStudy):
         """The same chains again; no training chain is read."""
         readers = read_splits(self.config.data, train=False)
         readers.pop("train", None)
-        return {name: self._split(self._cleaned(reader)[0], facts) for name, reader in readers.items()}
+        found = {name: self._cleaned(reader)[0] for name, reader in readers.items()}
+        return {name: self._split(chains, facts) for name, chains in found.items() if chains}
 
     def _cleaned(self, chains: Iterable[Chain], *, deduplicate: bool = False) -> tuple[list[Chain], ChainReport]:
         cleaner = ChainCleaner(deduplicate=deduplicate)
@@ -202,7 +203,7 @@ class ProteinStudy(LabelledStudy):
                 confusion = confusion_matrix(labels.values, values.argmax(axis=-1), len(STATES[name]), labels.weights)
                 files[f"confusion, {name}"] = folder / f"confusion-{name}.png"
                 heading = f"{title} {last}: Q{len(STATES[name])} {np.trace(confusion) / confusion.sum():.4f}"
-                pictures.draw_confusion(confusion, STATES[name], files[f"confusion, {name}"], title=heading)
+                pictures.draw_confusion(confusion, tuple(STATES[name]), files[f"confusion, {name}"], title=heading)
         files["calibration"] = folder / "calibration.png"
         known = {name: one.records.labels["ss3"] for name, one in splits.items()}
         curves = {
