@@ -26,7 +26,7 @@ def trained(tmp_path_factory):
         {
             "data": {"cache_dir": str(folder / "cache"), "num_examples": 6000},
             "monitoring": {"progress": False, "tensorboard": False, "samples": 4},
-            "training": {"num_steps": 300, "eval_every": 150, "checkpoint_every": 150},
+            "training": {"num_steps": 400, "eval_every": 200, "checkpoint_every": 200},
         },
     )
     workdir = Workdir(folder / "run")
