@@ -42,6 +42,7 @@ _PUBLIC = {
     "data.proteins": ("Chain", "SyntheticChains"),
     "decoding": ("greedy_search", "beam_search", "sample", "Hypotheses"),
     "evaluation": ("Score", "corpus_bleu", "corpus_chrf", "tokenized_bleu", "exact_match"),
+    "evaluation.classification": ("classification_scores", "confusion_matrix"),
     "tasks.task": ("Task", "ModelTask"),
     "tasks.objectives": ("Classes", "YesNo", "Numbers", "Quantiles"),
     "tasks.tagging": ("TaggingTask",),

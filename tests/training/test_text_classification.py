@@ -51,7 +51,7 @@ def test_the_workdir_holds_pictures_a_page_and_the_predictions(trained):
         assert (workdir.report / name).read_bytes().startswith(b"\x89PNG"), name
     page = (workdir.report / "words.html").read_text()
     assert page.count("<tr>") == 60
-    assert "1,000" not in page
+    assert "60 texts of the test split" in page
     rows = [line.split("\t") for line in (workdir.predictions / "test.tsv").read_text().splitlines()]
     assert rows[0] == ["label", "predicted", "probability", "text"]
     assert len(rows) == 1001
