@@ -29,8 +29,8 @@ _PUBLIC = {
         "uncertainty_total",
     ),
     "nn": (
-        "SelfAttention", "CrossAttention", "FeedForward", "Embedding", "ValueEmbedding", "Residual", "EncoderBlock",
-        "DecoderBlock", "Stack", "TokenHead", "PooledHead", "ChannelHead", "LearnedWeights",
+        "SelfAttention", "CrossAttention", "FeedForward", "Embedding", "ValueEmbedding", "Neighbourhood", "Residual",
+        "EncoderBlock", "DecoderBlock", "Stack", "TokenHead", "PooledHead", "ChannelHead", "LearnedWeights",
     ),
     "models": ("Encoder", "EncoderDecoder", "EncoderWithHeads"),
     "data.sources": ("open_splits",),
@@ -39,6 +39,7 @@ _PUBLIC = {
     "data.labelled": ("LabelledDataset", "Labels"),
     "data.pipeline": ("BatchPipeline", "evaluation_batches"),
     "data.bundled": ("BundledCorpus",),
+    "data.proteins": ("Chain", "SyntheticChains"),
     "decoding": ("greedy_search", "beam_search", "sample", "Hypotheses"),
     "evaluation": ("Score", "corpus_bleu", "corpus_chrf", "tokenized_bleu", "exact_match"),
     "evaluation.classification": ("classification_scores", "confusion_matrix"),

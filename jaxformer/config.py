@@ -73,6 +73,10 @@ class ModelConfig:
       dropout: rate on embeddings and on the output of every sub-layer.
       attention_dropout: rate on attention weights.
       activation_dropout: rate inside the feed-forward layer.
+      neighbourhood: of encoders with heads: an input token also takes an embedding of each of its neighbours up to this
+        far away, by distance; for vocabularies as small as amino acids. 0 for none.
+      local_layers: of encoders with heads: in the first so many layers a position sees only those near to it.
+      local_window: how far away they may be, on either side.
       scan_layers: compile one layer and scan over the depth, instead of compiling every layer.
       attention_table: file that `--mode=tune` wrote: attention uses what was fastest there; empty: the package's own.
     """
@@ -93,13 +97,17 @@ class ModelConfig:
     dropout: float = 0.1
     attention_dropout: float = 0.0
     activation_dropout: float = 0.0
+    neighbourhood: int = 0
+    local_layers: int = 0
+    local_window: int = 16
     scan_layers: bool = False
     attention_table: str = ""
 
     def __post_init__(self) -> None:
         _check_positive("model", self, "d_model", "d_ff", "num_heads", "num_encoder_layers", "num_decoder_layers")
         _check_positive("model", self, "max_length")
-        _check_not_negative("model", self, "num_kv_heads")
+        _check_positive("model", self, "local_window")
+        _check_not_negative("model", self, "num_kv_heads", "neighbourhood", "local_layers")
         _check_choice("model.activation", self.activation, "relu", "gelu", "swiglu")
         _check_choice("model.norm", self.norm, "layernorm", "rmsnorm")
         _check_choice("model.norm_position", self.norm_position, "pre", "post")
@@ -115,6 +123,11 @@ class ModelConfig:
                 f"model.num_kv_heads={self.num_kv_heads} does not divide model.num_heads={self.num_heads}: "
                 "choose a divisor, or 0 for one key/value head per query head"
             )
+        if self.local_layers >= self.num_encoder_layers:
+            raise ValueError(
+                f"model.local_layers={self.local_layers} leaves none of model.num_encoder_layers="
+                f"{self.num_encoder_layers} that sees whole sequences: lower it, or raise the other"
+            )
         if self.position == "rotary" and (self.d_model // self.num_heads) % 2:
             raise ValueError(
                 "model.position=rotary needs an even head size, "
@@ -122,7 +135,7 @@ class ModelConfig:
             )
 
 
-KINDS = ("translation", "text_classification")
+KINDS = ("translation", "text_classification", "protein")
 """The kinds of problem that can be trained; `jaxformer.training.study` says which class serves each."""
 
 
@@ -131,7 +144,8 @@ class TaskConfig:
     """What is learnt from the data; all but `kind` is for encoders with heads, which translation is not.
 
     Attributes:
-      kind: `translation`, or `text_classification` (a label for every text, such as its sentiment).
+      kind: `translation`, `text_classification` (a label for every text, such as its sentiment), or `protein` (the
+        secondary structure of every residue).
       pooling: how a sequence becomes one vector: `cls` (a token of its own at its start), `mean`, or `attention` (a
         learned weighted mean).
       part_weights: of the losses where several things are predicted: `equal`, or `learned` (by their uncertainty).
@@ -540,6 +554,12 @@ class Config:
                 f"training.r_drop={self.training.r_drop} compares two passes with different dropout, "
                 "of which there is none: set --config.model.dropout, or --config.training.r_drop=0"
             )
+        for name in ("neighbourhood", "local_layers"):
+            if self.task.kind == "translation" and getattr(self.model, name):
+                raise ValueError(
+                    f"model.{name}={getattr(self.model, name)} is for encoders with heads, and task.kind=translation: "
+                    f"set --config.model.{name}=0"
+                )
         if self.profile.num_steps and self.profile.start_step > self.training.num_steps:
             raise ValueError(
                 f"profile.start_step={self.profile.start_step} is after the last step, training.num_steps="

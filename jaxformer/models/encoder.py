@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxformer.config import ModelConfig
-from jaxformer.nn import Embedding, EncoderBlock, LearnedWeights, Norm, Stack, ValueEmbedding
+from jaxformer.nn import Embedding, EncoderBlock, LearnedWeights, Neighbourhood, Norm, Stack, ValueEmbedding
 from jaxformer.nn.dropout import dropout
 from jaxformer.ops import Mask, fold_seed
 from jaxformer.parallel.sharding import whole_length
@@ -27,6 +27,8 @@ def encode_rows(
     norm: Callable[[jax.Array], jax.Array] | None,
     rate: float,
     seed: jax.Array | None,
+    local: Stack | None = None,
+    window: int = 0,
 ) -> jax.Array:
     """Embedded rows [B, S, D] through dropout, encoder layers and the last norm, to [B, S, D].
 
@@ -37,9 +39,13 @@ def encode_rows(
       norm: after them; None for layers that end normalised.
       rate: of dropout on `embedded`.
       seed: uint32, one or one for each row; None for no dropout.
+      local: layers before those of `stack`, in which a position sees others at most `window` away; None for none.
+      window: of `local`.
     """
     x = dropout(embedded, rate, fold_seed(seed, 0))
     mask = Mask.segments(whole_length(inputs.segment_ids))
+    if local is not None:
+        x = local(x, inputs.positions, mask & Mask(window=window), seed=fold_seed(seed, 2))
     x = stack(x, inputs.positions, mask, seed=fold_seed(seed, 1))
     return x if norm is None else norm(x)
 
@@ -77,26 +83,39 @@ class Encoder(nnx.Module):
             self.embedding = Embedding(vocabulary_size, config.d_model, **kinds, rngs=rngs)
         else:
             self.value_embedding = ValueEmbedding(num_channels, config.d_model, **kinds, rngs=rngs)
-        self.stack = Stack(
-            lambda rngs: encoder_block(config, rngs=rngs),
-            config.num_encoder_layers,
-            scan=config.scan_layers,
-            remat=remat,
-            rngs=rngs,
-        )
+        if config.neighbourhood:
+            if not vocabulary_size:
+                raise ValueError(
+                    f"model.neighbourhood={config.neighbourhood} is for tokens, not for numbers: set it to 0"
+                )
+            self.neighbourhood = Neighbourhood(vocabulary_size, config.d_model, config.neighbourhood, rngs=rngs)
+
+        def layers(depth: int) -> Stack:
+            make = lambda rngs: encoder_block(config, rngs=rngs)  # noqa: E731
+            return Stack(make, depth, scan=config.scan_layers, remat=remat, rngs=rngs)
+
+        self.local_stack = layers(config.local_layers) if config.local_layers else None
+        self.stack = layers(config.num_encoder_layers - config.local_layers)
         # A post-norm stack ends normalised.
         self.norm = Norm(config.norm, config.d_model) if config.norm_position == "pre" else None
 
     def __call__(self, inputs: Sequences | Series, *, seed: jax.Array | None = None) -> jax.Array:
         """Rows [B, S] or [B, S, C] encoded, [B, S, D]. `seed`: uint32 for dropout, one or one for each row; or None."""
-        return encode_rows(self._embedded(inputs), inputs, self.stack, self.norm, self.config.dropout, seed)
+        config = self.config
+        return encode_rows(
+            self._embedded(inputs), inputs, self.stack, self.norm, config.dropout, seed, self.local_stack,
+            config.local_window,
+        )  # fmt: skip
 
     def _embedded(self, inputs: Sequences | Series) -> jax.Array:
         if isinstance(inputs, Series) != hasattr(self, "value_embedding"):
             wanted = "numbers (Series)" if hasattr(self, "value_embedding") else "tokens (Sequences)"
             raise ValueError(f"this encoder reads {wanted}, got {type(inputs).__name__}")
         if isinstance(inputs, Sequences):
-            return self.embedding(inputs.tokens, inputs.positions)
+            x = self.embedding(inputs.tokens, inputs.positions)
+            if self.config.neighbourhood:
+                x += self.neighbourhood(inputs.tokens, inputs.segment_ids)
+            return x
         # Padding may hold anything, nan as well, which no mask would keep from a sum that it has a weight of 0 in.
         values = jnp.where(jnp.asarray(inputs.segment_ids)[..., None] != 0, inputs.values, 0)
         return self.value_embedding(values, inputs.positions)

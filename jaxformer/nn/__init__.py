@@ -10,6 +10,7 @@ from jaxformer.nn.embedding import Embedding, ValueEmbedding
 from jaxformer.nn.feed_forward import FeedForward
 from jaxformer.nn.heads import ChannelHead, PooledHead, TokenHead
 from jaxformer.nn.multi_task import LearnedWeights
+from jaxformer.nn.neighbourhood import Neighbourhood
 from jaxformer.nn.residual import Norm, Residual
 from jaxformer.nn.stack import Stack
 
@@ -23,6 +24,7 @@ __all__ = [
     "FeedForward",
     "KeyValues",
     "LearnedWeights",
+    "Neighbourhood",
     "Norm",
     "PooledHead",
     "Residual",

@@ -32,6 +32,7 @@ from jaxformer.training.workdir import Workdir
 STUDIES = {
     "translation": "jaxformer.training.studies.translation:TranslationStudy",
     "text_classification": "jaxformer.training.studies.text_classification:TextClassificationStudy",
+    "protein": "jaxformer.training.studies.protein:ProteinStudy",
 }
 """`task.kind` -> module and class, imported when it is asked for; `config.KINDS` has the same names."""
 

@@ -12,7 +12,7 @@ from flax import nnx
 
 from jaxformer.models import Encoder, EncoderDecoder, EncoderWithHeads
 from jaxformer.nn import EncoderBlock, PooledHead, TokenHead, ValueEmbedding
-from jaxformer.ops import sinusoidal_positions
+from jaxformer.ops import Mask, sinusoidal_positions
 from jaxformer.types import Series
 from tests.models.test_encoder_decoder import SMALL, VARIETIES, V, _rows
 
@@ -124,3 +124,42 @@ def test_the_settings_of_decoders_are_not_used():
         for config in (SMALL, dataclasses.replace(SMALL, num_decoder_layers=5, tie_output=False))
     ]
     assert sizes[0] == sizes[1]
+
+
+LOCAL = {"position": "rotary", "num_encoder_layers": 3, "local_layers": 2, "local_window": 2, "neighbourhood": 1}
+
+
+def test_packed_equals_unpacked_with_neighbours_and_local_layers():
+    model = _encoder(LOCAL)
+    encode = nnx.jit(lambda model, inputs: model(inputs))
+    separate = np.asarray(encode(model, _rows(*[[sequence] for sequence in TOKENS], width=6)))
+    together, start = np.asarray(encode(model, _rows(TOKENS, width=13)))[0], 0
+    for row, sequence in enumerate(TOKENS):
+        stop = start + len(sequence)
+        np.testing.assert_allclose(together[start:stop], separate[row, : len(sequence)], rtol=1e-5, atol=1e-5)
+        start = stop
+
+
+def _reach(changes):
+    """How far from the middle of a row of 25 a change of its middle token is seen."""
+    model, inputs = _encoder({"position": "rotary", **changes}), _rows([[5] * 25], width=25)
+    changed = dataclasses.replace(inputs, tokens=np.where(np.arange(25) == 12, 9, inputs.tokens))
+    differ = np.abs(np.asarray(model(inputs)) - np.asarray(model(changed))).max(axis=-1)[0] > 0
+    return int(np.abs(np.flatnonzero(differ) - 12).max())
+
+
+def test_local_layers_see_as_far_as_their_window_and_the_others_see_all():
+    changes = {"num_encoder_layers": 3, "local_layers": 2, "local_window": 2}
+    assert _reach(changes) == 12
+    model = _encoder({"position": "rotary", **changes})
+    assert (model.local_stack.depth, model.stack.depth) == (2, 1)
+    rows = _rows([[5] * 25], width=25)
+    other = dataclasses.replace(rows, tokens=np.where(np.arange(25) == 12, 9, rows.tokens))
+    mask = Mask.segments(jnp.asarray(rows.segment_ids)) & Mask(window=2)
+    one, two = (model.local_stack(model.embedding(x.tokens, x.positions), x.positions, mask) for x in (rows, other))
+    np.testing.assert_array_equal(np.flatnonzero(np.abs(one - two).max(axis=-1)[0]), np.arange(12 - 4, 12 + 5))
+
+
+def test_neighbours_of_numbers_are_refused():
+    with pytest.raises(ValueError, match=r"model\.neighbourhood=1 is for tokens, not for numbers"):
+        _encoder({"neighbourhood": 1}, num_channels=C)

@@ -52,6 +52,12 @@ _CASE = """
         rows = packed()
         return task, LabelledBatch(rows, {n: labels(PositionLabels, part, (ROWS, SLOTS)) for n, part in parts.items()})
 
+    def near(layout):
+        model = {"neighbourhood": 2, "num_encoder_layers": 2, "local_layers": 1, "local_window": 3}
+        config, part = replace(CONFIG, {"model": model}), Classes(3)
+        task = TaggingTask(config, {"class": part}, vocabulary_size=V, layout=layout)
+        return task, LabelledBatch(packed(), {"class": labels(PositionLabels, part, (ROWS, SLOTS))})
+
     def classifying(pooling, part_weights=None):
         def make(layout):
             parts = {"class": Classes(3), "number": Numbers()}
@@ -73,6 +79,7 @@ _CASE = """
 
     TASKS = {
         "tagging": tagging,
+        "near": near,
         "cls": classifying("cls"),
         "mean": classifying("mean", {"number": 0.3}),
         "attention": classifying("attention", "learned"),
@@ -102,6 +109,7 @@ _CASE = """
         ("tagging", "LAYOUTS"),
         ("attention", "LAYOUTS"),
         ("forecasting", "LAYOUTS"),
+        ("near", "LAYOUTS[2:5]"),
         ("cls", "LAYOUTS[3:5]"),  # pooled as `attention` is, in simpler ways
         ("mean", "LAYOUTS[3:5]"),
     ],

@@ -39,7 +39,7 @@ def trained(tmp_path_factory):
 
 def test_every_kind_of_the_configuration_has_a_study():
     assert set(study_module.STUDIES) == set(config_module.KINDS)
-    for kind in ("translation", "text_classification"):
+    for kind in ("translation", "text_classification", "protein"):
         changes = {"task.kind": kind, "training.best_metric": "validation/loss"}
         study_module.open_study(replace(config_module.Config(), changes)).check()
 
