@@ -15,7 +15,7 @@ from typing import Protocol
 
 from jaxformer.config import Config, nearest
 
-NAMES = ("wmt", "multi30k", "tatoeba", "scan")
+NAMES = ("wmt", "multi30k", "tatoeba", "scan", "sentiment")
 
 Choice = Callable[[bool, bool], tuple[str, str]]
 

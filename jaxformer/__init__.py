@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "config": (
         "Config", "ModelConfig", "DataConfig", "OptimizerConfig", "TrainingConfig", "MemoryConfig", "MeshConfig",
-        "DecodingConfig", "MonitoringConfig", "ProfileConfig", "replace",
+        "DecodingConfig", "MonitoringConfig", "ProfileConfig", "TaskConfig", "replace",
     ),
     "types": (
         "Batch", "LabelledBatch", "Mean", "Pair", "PositionLabels", "RowLabels", "Sequences", "Series", "PAD_ID",
@@ -36,6 +36,7 @@ _PUBLIC = {
     "data.sources": ("open_splits",),
     "data.prepare": ("prepare",),
     "data.tokenizer": ("Tokenizer", "train_tokenizer"),
+    "data.labelled": ("LabelledDataset", "Labels"),
     "data.pipeline": ("BatchPipeline", "evaluation_batches"),
     "data.bundled": ("BundledCorpus",),
     "decoding": ("greedy_search", "beam_search", "sample", "Hypotheses"),
@@ -50,6 +51,7 @@ _PUBLIC = {
     "parallel.mesh": ("make_mesh",),
     "training": (
         "TrainState", "create_state", "make_optimizer", "make_schedule", "make_train_step", "train", "load_translator",
+        "load_predictor",
     ),
 }  # fmt: skip
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}

@@ -122,12 +122,45 @@ class ModelConfig:
             )
 
 
+KINDS = ("translation", "text_classification")
+"""The kinds of problem that can be trained; `jaxformer.training.study` says which class serves each."""
+
+
 @dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """Where sentence pairs come from and how they become batches.
+class TaskConfig:
+    """What is learnt from the data; all but `kind` is for encoders with heads, which translation is not.
 
     Attributes:
-      source: `bundled` (the generated corpus), `files` (parallel text in `path`) or `tfds` (a prepared TFDS set).
+      kind: `translation`, or `text_classification` (a label for every text, such as its sentiment).
+      pooling: how a sequence becomes one vector: `cls` (a token of its own at its start), `mean`, or `attention` (a
+        learned weighted mean).
+      part_weights: of the losses where several things are predicted: `equal`, or `learned` (by their uncertainty).
+      class_weights: of the classes in a loss: `none`, or `balanced` (rare ones count more: inversely to how often they
+        occur in the training data).
+      token_dropout: share of input tokens that training hides, each time others: they become the unknown token.
+    """
+
+    kind: str = "translation"
+    pooling: str = "attention"
+    part_weights: str = "equal"
+    class_weights: str = "none"
+    token_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_choice("task.kind", self.kind, *KINDS)
+        _check_choice("task.pooling", self.pooling, "cls", "mean", "attention")
+        _check_choice("task.part_weights", self.part_weights, "equal", "learned")
+        _check_choice("task.class_weights", self.class_weights, "none", "balanced")
+        _check_fraction("task", self, "token_dropout")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Where records come from and how they become batches.
+
+    Attributes:
+      source: `bundled` (generated), `files` (in `path`: parallel text, or labelled text) or `tfds` (a prepared TFDS
+        set).
       path: for `files`, the folder; for `tfds`, the TFDS data folder (empty: its usual one).
       name: for `tfds`, the data set, such as `wmt14_translate/de-en`.
       source_language: language code, also the suffix of the source files (`train.en`).
@@ -260,7 +293,8 @@ class TrainingConfig:
       keep_checkpoints: how many of the newest checkpoints stay.
       average_checkpoints: evaluate the mean of the last N checkpoints' parameters; 0 or 1 for none.
       ema_decay: decay of the exponential moving average of the parameters, which is then evaluated; 0 for none.
-      best_metric: the validation metric whose best checkpoint is kept, and which early stopping watches.
+      best_metric: the validation metric whose best checkpoint is kept, and which early stopping watches; which there
+        are depends on `task.kind`.
       early_stopping: stop after this many evaluations without improvement; 0 for never.
       eval_examples: validation sentences translated on the way; 0 for all.
     """
@@ -298,10 +332,6 @@ class TrainingConfig:
         _check_not_negative("training", self, "average_checkpoints", "early_stopping", "eval_examples", "r_drop")
         _check_not_negative("training", self, "r_drop_start")
         _check_fraction("training", self, "label_smoothing", "ema_decay")
-        _check_choice(
-            "training.best_metric", self.best_metric, "validation/bleu", "validation/chrf", "validation/loss",
-            "validation/exact_match",
-        )
         if self.r_drop_start and not (self.r_drop and self.r_drop_start < self.num_steps):
             raise ValueError(
                 f"training.r_drop_start={self.r_drop_start} has no R-Drop after it: training.r_drop={self.r_drop} and "
@@ -483,6 +513,7 @@ class Config:
 
     experiment: str = ""
     precision: str = "fp32"
+    task: TaskConfig = TaskConfig()
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -496,6 +527,7 @@ class Config:
 
     def __post_init__(self) -> None:
         _check_choice("precision", self.precision, "fp32", "bf16", "fp16")
+        self._check_best_metric()
         if self.training.r_drop and not max(
             self.model.dropout, self.model.attention_dropout, self.model.activation_dropout
         ):
@@ -517,6 +549,17 @@ class Config:
             raise ValueError(
                 f"data.max_length={self.data.max_length} is more than model.max_length={self.model.max_length}: "
                 "raise --config.model.max_length or lower --config.data.max_length"
+            )
+
+    def _check_best_metric(self) -> None:
+        """Metrics of translation are known here; those of other tasks are checked where they are measured."""
+        metric = self.training.best_metric
+        if self.task.kind == "translation":
+            names = ("bleu", "chrf", "loss", "exact_match")
+            _check_choice("training.best_metric", metric, *(f"validation/{name}" for name in names))
+        elif not metric.startswith("validation/"):
+            raise ValueError(
+                f"training.best_metric={metric!r} is not known: it is a metric of validation, such as validation/loss"
             )
 
 

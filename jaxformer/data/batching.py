@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,11 +19,33 @@ from jaxformer.config import DataConfig
 from jaxformer.data.bucketing import Shape, WindowPlan, assignment, choose_shapes, histogram, plan_buckets
 from jaxformer.data.dealing import deal, imbalance
 from jaxformer.data.packing import pack_shape, plan_packing
-from jaxformer.data.store import TokenizedDataset, ranges
+from jaxformer.data.store import ranges
 
 _BLOCK = 1024  # neighbouring records that share a window
 _WINDOW = 1 << 17  # records, about
 _WINDOW_BATCHES = 128  # a window holds at least about so many batches: what its last batches leave empty is then little
+
+
+class Records(Protocol):
+    """What is planned: records by number, of known lengths, that make their own batches.
+
+    `TokenizedDataset` holds pairs; `LabelledDataset` holds inputs with labels, whose `target_lengths` are all 0.
+    """
+
+    source_lengths: np.ndarray
+    target_lengths: np.ndarray
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def assemble(self, records: np.ndarray, rows: np.ndarray, shape: Shape, num_rows: int) -> Any:
+        """Some records as a batch: `rows` says in which row each stands, ascending."""
+
+    def copy(self, firsts: np.ndarray, counts: np.ndarray) -> Records:
+        """Runs of records, one after another, in memory."""
+
+    def release(self) -> None:
+        """Gives back what the system can read again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +58,7 @@ class Window:
       numbers: int64 [n], the number of each in the whole data set.
     """
 
-    data: TokenizedDataset
+    data: Records
     plan: WindowPlan
     numbers: np.ndarray
 
@@ -83,7 +106,7 @@ class Planner:
 
     def __init__(
         self,
-        variants: Sequence[TokenizedDataset],
+        variants: Sequence[Records],
         config: DataConfig,
         *,
         seed: int,
@@ -115,7 +138,7 @@ class Planner:
         self._num_blocks = -(-len(variants[0]) // _BLOCK)
         self.num_windows = -(-self._num_blocks // max(1, size // _BLOCK))
 
-    def dataset(self, epoch: int) -> TokenizedDataset:
+    def dataset(self, epoch: int) -> Records:
         """The segmentation that `epoch` reads."""
         return self._variants[epoch % len(self._variants)]
 
@@ -162,7 +185,7 @@ def _random(*key: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
 
 
-def _counts(variants: Sequence[TokenizedDataset], max_length: int) -> np.ndarray:
+def _counts(variants: Sequence[Records], max_length: int) -> np.ndarray:
     """The histogram of lengths over all segmentations, read in slices."""
     counts: np.ndarray | None = None
     for dataset in variants:
@@ -208,7 +231,7 @@ class EpochPlan:
 
 
 def plan_epoch(
-    dataset: TokenizedDataset, config: DataConfig, *, seed: int, epoch: int, divisor: int = 1
+    dataset: Records, config: DataConfig, *, seed: int, epoch: int, divisor: int = 1
 ) -> EpochPlan:
     """The whole plan of one epoch, for looking at; training plans window by window."""
     planner = Planner([dataset], config, seed=seed, divisor=divisor)

@@ -124,7 +124,8 @@ def _rows(counts: np.ndarray, shape: Shape, width: int) -> tuple[np.ndarray, np.
     """For every place in the packed rows, its row and its cell (source length * width + target length)."""
     source, target = np.nonzero(counts)
     number = counts[source, target]
-    least = max((number * source).sum() / shape.source_length, (number * target).sum() / shape.target_length)
+    # Of labelled records, the target side is 0 slots wide.
+    least = max((number * source).sum() / shape.source_length, (number * target).sum() / max(1, shape.target_length))
     attempts = [_fill(counts, shape, width, max(1, int(least / fill))) for fill in _FILLS]
     groups = min(attempts, key=lambda groups: sum(number for number, _ in groups))
     numbers = np.array([number for number, _ in groups], np.int64)
@@ -140,16 +141,16 @@ def _fill(counts: np.ndarray, shape: Shape, width: int, num_rows: int) -> list[t
     size = (shape.source_length, shape.target_length)
     rows = _OpenRows(*size)
     rows.put(size, num_rows, ())
-    source_room, target_room = np.meshgrid(*(np.arange(n + 1) / n for n in size), indexing="ij")
+    source_room, target_room = np.meshgrid(*(np.arange(n + 1) / max(1, n) for n in size), indexing="ij")
     cost = _UNEVENNESS * np.abs(source_room - target_room) - (source_room + target_room)
     source, target = np.nonzero(counts)
-    order = np.argsort(-((source / size[0]) ** 2 + (target / size[1]) ** 2), kind="stable")
+    order = np.argsort(-((source / size[0]) ** 2 + (target / max(1, size[1])) ** 2), kind="stable")
     for s, t in zip(source[order].tolist(), target[order].tolist(), strict=True):
         remaining = int(counts[s, t])
         while remaining:
             fitting = rows.count[s:, t:] > 0  # by the room left after placing
             if not fitting.any():
-                rows.put(size, -(-remaining // min(size[0] // s, size[1] // t)), ())
+                rows.put(size, -(-remaining // min(size[0] // s, size[1] // t if t else remaining)), ())
                 continue
             after = np.where(fitting, cost[: fitting.shape[0], : fitting.shape[1]], np.inf)
             i, j = divmod(int(np.argmin(after)), after.shape[1])

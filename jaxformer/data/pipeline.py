@@ -10,64 +10,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import grain
 import numpy as np
 
 from jaxformer.config import DataConfig
-from jaxformer.data.batching import Planner, Window
+from jaxformer.data.batching import Planner, Records, Window
 from jaxformer.data.bucketing import Shape, WindowPlan, assignment, choose_shapes, histogram, plan_buckets
-from jaxformer.data.store import TokenizedDataset, ranges
-from jaxformer.types import Batch, Sequences
 
 _FOREVER = 1 << 62  # batches; Grain wants a length
 _EVALUATION_SHAPES = 4  # validation is short: compiling more shapes costs more than padding
 
 
-def assemble(
-    dataset: TokenizedDataset, records: np.ndarray, rows: np.ndarray, shape: Shape, num_rows: int
-) -> Batch:
-    """The records as one batch of `num_rows` rows; rows without records have weight 0.
-
-    Args:
-      dataset: where the tokens are.
-      records: record numbers.
-      rows: the row of each, ascending; records of one row are packed in the given order.
-      shape: gives the widths.
-      num_rows: rows of the batch (fewer than `shape.rows` on one of several hosts).
-    """
-    source, source_lengths, target, target_lengths = dataset.fetch(records)
-    first = np.searchsorted(rows, rows, side="left")  # the first record of the same row
-    segment = np.arange(len(rows)) - first + 1
-    return Batch(
-        source=_side(source, source_lengths, rows, first, segment, (num_rows, shape.source_length)),
-        target=_side(target, target_lengths, rows, first, segment, (num_rows, shape.target_length)),
-    )
-
-
-def _side(
-    flat: np.ndarray,
-    lengths: np.ndarray,
-    rows: np.ndarray,
-    first: np.ndarray,
-    segment: np.ndarray,
-    size: tuple[int, int],
-) -> Sequences:
-    before = np.cumsum(lengths, dtype=np.int64) - lengths
-    place = ranges(rows.astype(np.int64) * size[1] + before - before[first], lengths)
-    tokens, positions, segment_ids = (np.zeros(size[0] * size[1], np.int32) for _ in range(3))
-    weights = np.zeros(size[0] * size[1], np.float32)
-    tokens[place] = flat
-    positions[place] = ranges(np.zeros_like(before), lengths)
-    segment_ids[place] = np.repeat(segment, lengths)
-    weights[place] = 1.0
-    return Sequences(*(array.reshape(size) for array in (tokens, positions, segment_ids, weights)))
-
-
 def read_batch(
-    dataset: TokenizedDataset, plan: WindowPlan, number: int, shapes: Sequence[Shape], shard: tuple[int, int]
-) -> Batch:
+    dataset: Records, plan: WindowPlan, number: int, shapes: Sequence[Shape], shard: tuple[int, int]
+) -> Any:
     """Batch `number` of `plan`: of its rows, the share of host `shard[0]` of `shard[1]`."""
     shape = shapes[plan.shapes[number]]
     part = slice(plan.starts[number], plan.starts[number + 1])
@@ -75,7 +33,7 @@ def read_batch(
     index, count = shard
     share = shape.rows // count
     low, high = np.searchsorted(rows, [index * share, (index + 1) * share])
-    return assemble(dataset, records[low:high], rows[low:high] - index * share, shape, share)
+    return dataset.assemble(records[low:high], rows[low:high] - index * share, shape, share)
 
 
 class _Place(NamedTuple):
@@ -89,7 +47,7 @@ class _Place(NamedTuple):
 class _Placed(NamedTuple):
     """A batch, the real tokens of the rows that all hosts have of it, and the place of the batch after it."""
 
-    batch: Batch
+    batch: Any
     row_tokens: np.ndarray
     following: _Place
 
@@ -143,11 +101,12 @@ class _Batches:
         self._executor.shutdown(wait=True, cancel_futures=True)
 
 
-class BatchPipeline(Iterator[Batch]):
+class BatchPipeline(Iterator[Any]):
     """Training batches without end, epoch after epoch.
 
     Args:
-      dataset: what to read: a data set, or several segmentations of it (`PreparedData.variants`), one an epoch.
+      dataset: what to read: a data set, of pairs or of labelled records, which makes its own batches; or several
+        segmentations of it (`PreparedData.variants`), one an epoch.
       config: how batches are made and read.
       seed: of the order of records and batches.
       shard_index, shard_count: this host and how many there are; each gets equally many rows of every batch.
@@ -168,7 +127,7 @@ class BatchPipeline(Iterator[Batch]):
 
     def __init__(
         self,
-        dataset: TokenizedDataset | Sequence[TokenizedDataset],
+        dataset: Records | Sequence[Records],
         config: DataConfig,
         *,
         seed: int,
@@ -180,7 +139,7 @@ class BatchPipeline(Iterator[Batch]):
     ) -> None:
         if not 0 <= shard_index < shard_count:
             raise ValueError(f"shard_index={shard_index} must be at least 0 and less than shard_count={shard_count}")
-        variants = [dataset] if isinstance(dataset, TokenizedDataset) else list(dataset)
+        variants = list(dataset) if isinstance(dataset, list | tuple) else [cast(Records, dataset)]
         self.row_tokens = np.zeros((2, 0), np.int64)
         self._planner = Planner(
             variants,
@@ -204,7 +163,7 @@ class BatchPipeline(Iterator[Batch]):
         self._batches = _Batches(self._planner, self._place, self._shard, self._options.prefetch_buffer_size)
         self._iterator = iter(grain.MapDataset.source(self._batches).to_iter_dataset(self._options))
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> Any:
         if self._closed:
             raise ValueError("this pipeline is closed")
         if self._batches is None:
@@ -245,27 +204,36 @@ class BatchPipeline(Iterator[Batch]):
 
 
 def evaluation_batches(
-    dataset: TokenizedDataset,
+    dataset: Records,
     config: DataConfig,
     *,
     shard_index: int = 0,
     shard_count: int = 1,
     divisor: int = 1,
     length_divisor: int = 1,
-) -> Iterator[Batch]:
+) -> Iterator[Any]:
     """Every record of `dataset` once, one pair a row, in batches of a few fixed shapes; rows to spare have weight 0.
 
     Records come shape by shape, short before long: the same batches every time.
 
     Args:
-      dataset: tokenised evaluation pairs (`prepare.tokenize`).
+      dataset: evaluation records, such as tokenised pairs (`prepare.tokenize`).
       config: `batch_tokens` and `num_shapes` (of which at most 4 are used) are read.
       shard_index, shard_count, divisor, length_divisor: as for `BatchPipeline`.
 
     Raises:
       ValueError: `batch_tokens` does not hold `divisor` rows of the longest record.
     """
-    divisor = int(np.lcm(divisor, shard_count))
+    plan, shapes = evaluation_plan(
+        dataset, config, divisor=int(np.lcm(divisor, shard_count)), length_divisor=length_divisor
+    )
+    return (read_batch(dataset, plan, number, shapes, (shard_index, shard_count)) for number in range(len(plan)))
+
+
+def evaluation_plan(
+    dataset: Records, config: DataConfig, *, divisor: int = 1, length_divisor: int = 1
+) -> tuple[WindowPlan, list[Shape]]:
+    """Which records `evaluation_batches` puts where, and the shapes that its batches have."""
     counts = histogram(dataset.source_lengths, dataset.target_lengths)
     shapes = choose_shapes(
         counts,
@@ -277,5 +245,4 @@ def evaluation_batches(
     shape_of = assignment(shapes, counts)[dataset.source_lengths, dataset.target_lengths]
     needed = -(-np.bincount(shape_of, minlength=len(shapes)).max() // divisor) * divisor
     shapes = [shape._replace(rows=min(shape.rows, int(needed))) for shape in shapes]
-    plan = plan_buckets(np.arange(len(dataset)), shape_of, shapes, shuffle=None)
-    return (read_batch(dataset, plan, number, shapes, (shard_index, shard_count)) for number in range(len(plan)))
+    return plan_buckets(np.arange(len(dataset)), shape_of, shapes, shuffle=None), shapes

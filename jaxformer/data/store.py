@@ -10,8 +10,12 @@ import io
 import mmap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from jaxformer.data.bucketing import Shape
+from jaxformer.types import Batch, Sequences
 
 _ARRAYS = ("starts", "source_lengths", "target_lengths", "tokens")
 _SLICE = 1 << 20  # values handled at once by whole-file operations
@@ -80,6 +84,22 @@ class TokenizedDataset:
         target = self.tokens[ranges(starts + source_lengths, target_lengths)].astype(np.int32)
         return source, source_lengths, target, target_lengths
 
+    def assemble(self, records: np.ndarray, rows: np.ndarray, shape: Shape, num_rows: int) -> Batch:
+        """The records as one batch of `num_rows` rows; rows without records have weight 0.
+
+        Args:
+          records: record numbers.
+          rows: the row of each, ascending; records of one row are packed in the given order.
+          shape: gives the widths.
+          num_rows: rows of the batch (fewer than `shape.rows` on one of several hosts).
+        """
+        source, source_lengths, target, target_lengths = self.fetch(records)
+        sizes = (num_rows, shape.source_length), (num_rows, shape.target_length)
+        return Batch(
+            source=filled_rows(source, places(source_lengths, rows, sizes[0]), sizes[0]),
+            target=filled_rows(target, places(target_lengths, rows, sizes[1]), sizes[1]),
+        )
+
     def copy(self, firsts: np.ndarray, counts: np.ndarray) -> TokenizedDataset:
         """Runs of records, `counts[i]` (at least 1) of them from `firsts[i]` on, one after another in memory."""
         runs, end = [], 0
@@ -98,6 +118,51 @@ class TokenizedDataset:
         for mapped in self._maps:
             if hasattr(mapped, "madvise"):
                 mapped.madvise(mmap.MADV_DONTNEED)
+
+
+class Places(NamedTuple):
+    """Where the tokens of some records stand in the rows of a batch, token by token.
+
+    Attributes:
+      index: int64, in the flattened rows.
+      positions: int64, each within its own record.
+      segments: int64, the number of its record within its row, from 1.
+    """
+
+    index: np.ndarray
+    positions: np.ndarray
+    segments: np.ndarray
+
+
+def places(lengths: np.ndarray, rows: np.ndarray, size: tuple[int, int]) -> Places:
+    """The places of records of `lengths` in rows, one after another in each.
+
+    Args:
+      lengths: int [n], of the records.
+      rows: int [n], the row of each, ascending.
+      size: rows, and slots in each.
+    """
+    first = np.searchsorted(rows, rows, side="left")  # the first record of the same row
+    before = np.cumsum(lengths, dtype=np.int64) - lengths
+    index = ranges(rows.astype(np.int64) * size[1] + before - before[first], lengths)
+    segments = np.arange(len(rows)) - first + 1
+    return Places(index, ranges(np.zeros_like(before), lengths), np.repeat(segments, lengths))
+
+
+def placed(values: np.ndarray, index: np.ndarray, size: tuple[int, int], dtype: Any) -> np.ndarray:
+    """Zeros [*size, ...] in which `values` [m, ...] stand at `index` [m]."""
+    flat = np.zeros((size[0] * size[1], *values.shape[1:]), dtype)
+    flat[index] = values
+    return flat.reshape(*size, *values.shape[1:])
+
+
+def filled_rows(tokens: np.ndarray, where: Places, size: tuple[int, int]) -> Sequences:
+    """Rows that hold `tokens` [m] at their places, each with weight 1."""
+    positions, segments = (placed(x, where.index, size, np.int32) for x in (where.positions, where.segments))
+    ones = np.ones(len(tokens), np.float32)
+    return Sequences(
+        placed(tokens, where.index, size, np.int32), positions, segments, placed(ones, where.index, size, np.float32)
+    )
 
 
 def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:

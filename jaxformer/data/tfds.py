@@ -1,4 +1,4 @@
-"""Translation sets prepared by TensorFlow Datasets, read from array_record files without TensorFlow.
+"""Sets of TensorFlow Datasets, of translations and of labelled texts, read from array_record files without TensorFlow.
 
 Reading never downloads: a set that is not prepared is refused with the command that prepares it, which calls
 `download_and_prepare` here. Any set whose records hold one text for each language will do (`*_translate`). Needs the
@@ -12,6 +12,7 @@ import importlib
 import os
 import pkgutil
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -126,8 +127,43 @@ def _text(value: Any) -> str:
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
-def open_splits(config: DataConfig) -> dict[str, Any]:
+def open_splits(config: DataConfig) -> dict[str, TfdsSource]:
     """The splits of the prepared set `config.name`, by our names; validation and test only where they exist.
+
+    Raises:
+      FileNotFoundError, ValueError: see `_splits`.
+    """
+    return _splits(config, lambda _: (config.source_language, config.target_language))
+
+
+_TEXTS = ("sentence", "text", "review")
+"""Fields of text in the records of sets with labels."""
+
+
+def open_labelled(config: DataConfig) -> dict[str, TfdsSource]:
+    """The splits of a prepared set of labelled texts, such as `glue/sst2`: pairs of a label, as text, and a text.
+
+    Splits whose labels are withheld (the test split of GLUE) are left out.
+
+    Raises:
+      FileNotFoundError, ValueError: see `_splits`; or a set without labels and texts.
+    """
+
+    def fields(known: set[str]) -> tuple[str, str]:
+        text = next((name for name in _TEXTS if name in known), None)
+        if text is None or "label" not in known:
+            raise ValueError(
+                f"{config.name} has the fields {', '.join(sorted(known))}: a label and one of {', '.join(_TEXTS)} are "
+                "needed; choose another set with --config.data.name"
+            )
+        return "label", text
+
+    splits = _splits(config, fields)
+    return {name: source for name, source in splits.items() if len(source) and source[0].source != "-1"}
+
+
+def _splits(config: DataConfig, fields: Callable[[set[str]], tuple[str, str]]) -> dict[str, TfdsSource]:
+    """The splits of the prepared set `config.name`, of which `fields` chooses two among those that there are.
 
     Raises:
       FileNotFoundError: the set is not prepared; says how to prepare it.
@@ -139,14 +175,14 @@ def open_splits(config: DataConfig) -> dict[str, Any]:
             f"{config.name} is not prepared in {data_folder(config.path)}: run the same command with --mode=prepare to "
             "download it, set --config.data.path to where it is, or use your own text with --config.data.source=files"
         )
-    present = _tfds().builder_from_directory(str(folder)).info.splits
-    languages = (config.source_language, config.target_language)
+    info = _tfds().builder_from_directory(str(folder)).info
+    present, chosen = info.splits, fields(set(info.features.keys()))
     splits = {}
     for ours, usual in _SPLITS.items():
         named = getattr(config, ours)
         found = [name for name in ((named,) if named else usual) if name.split("[")[0] in present]
         if found:
-            splits[ours] = TfdsSource(folder, found[0], languages)
+            splits[ours] = TfdsSource(folder, found[0], chosen)
         elif named or ours == "train":
             raise ValueError(
                 f"{config.name} has no split {named or 'train'!r}: it has {', '.join(sorted(present))}; "
@@ -155,8 +191,19 @@ def open_splits(config: DataConfig) -> dict[str, Any]:
     return splits
 
 
-def download_and_prepare(config: DataConfig) -> Path:
+_LOCAL = {
+    False: "train.en and train.de (plain text, one sentence a line, or .gz) and val.*, test.*",
+    True: "train.tsv, dev.tsv and test.tsv (a label, a tab and a text a line, or .gz)",
+}
+"""The files that stand in for a set, by whether it is of labelled texts."""
+
+
+def download_and_prepare(config: DataConfig, *, labelled: bool = False) -> Path:
     """Downloads `config.name` and writes it as array_record files; returns its folder. Only for `--mode=prepare`.
+
+    Args:
+      config: names the set and the folder.
+      labelled: whether it is a set of labelled texts, not of translations.
 
     Raises:
       OSError: the download failed (the links die from time to time, and some machines have no network).
@@ -166,10 +213,15 @@ def download_and_prepare(config: DataConfig) -> Path:
     if folder is not None:
         return folder
     tfds = _tfds()
-    _register(tfds, config.name)
-    known = [name for name in tfds.list_builders(with_community_datasets=False) if name.endswith("_translate")]
+    _register(tfds, config.name, "text" if labelled else "translate")
+    known = [
+        name
+        for name in tfds.list_builders(with_community_datasets=False)
+        if labelled or name.endswith("_translate")
+    ]
     if config.name.split("/")[0] not in known:
-        raise ValueError(f"TFDS has no translation set {config.name!r}: {nearest(config.name, known)}")
+        kind = "set of texts" if labelled else "translation set"
+        raise ValueError(f"TFDS has no {kind} {config.name!r}: {nearest(config.name, known)}")
     try:
         builder = tfds.builder(config.name, data_dir=str(data_folder(config.path)))
     except ValueError as error:
@@ -179,22 +231,28 @@ def download_and_prepare(config: DataConfig) -> Path:
     except Exception as error:
         raise OSError(
             f"could not prepare {config.name} in {data_folder(config.path)}: {type(error).__name__}: {error}\n"
-            "The download links die from time to time. Local files do as well: put train.en and train.de (plain text, "
-            "one sentence a line, or .gz) and val.*, test.* into a folder, then use --config.data.source=files "
-            "--config.data.path=FOLDER"
+            f"The download links die from time to time. Local files do as well: put {_LOCAL[labelled]} into a folder, "
+            "then use --config.data.source=files --config.data.path=FOLDER"
         ) from error
     return Path(builder.data_dir)
 
 
-def _register(tfds: ModuleType, name: str) -> None:
-    """Imports the module that defines `name`: a plain `tfds.builder` does not find builders in modules not imported."""
+def _register(tfds: ModuleType, name: str, kind: str) -> None:
+    """Imports the module that defines `name`: a plain `tfds.builder` does not find builders in modules not imported.
+
+    Args:
+      tfds: the library.
+      name: of a set.
+      kind: the package of TFDS that holds it, `translate` or `text`.
+    """
     wanted = name.split("/")[0]
-    package = importlib.import_module("tensorflow_datasets.translate")
-    stems = [wanted.removesuffix("_translate"), *(module.name for module in pkgutil.iter_modules(package.__path__))]
+    package = importlib.import_module(f"tensorflow_datasets.{kind}")
+    likely = wanted.removesuffix("_translate").removesuffix("_reviews")
+    stems = [likely, *(module.name for module in pkgutil.iter_modules(package.__path__))]
     for stem in stems:
         if wanted in tfds.list_builders(with_community_datasets=False):
             return
         try:
-            importlib.import_module(f"tensorflow_datasets.translate.{stem}")
+            importlib.import_module(f"tensorflow_datasets.{kind}.{stem}")
         except ImportError:
             continue  # another set's missing dependency is not our concern

@@ -24,6 +24,9 @@ from jaxformer.data import pieces
 from jaxformer.data.sampling import SubwordSampler
 from jaxformer.types import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Pair
 
+_SPACE = "\u2581"
+"""What sentencepiece writes for a space, before every word."""
+
 _SEPARATE = b"jaxformer separate vocabularies\n"  # first bytes of a file that holds two models
 
 
@@ -86,6 +89,25 @@ class Tokenizer:
     def _decode(model: sentencepiece.SentencePieceProcessor, ids: Sequence[int]) -> str:
         return model.decode([int(i) for i in ids if i not in (PAD_ID, BOS_ID, EOS_ID)])
 
+    def words(self, ids: Sequence[int], numbers: Sequence[float]) -> tuple[list[str], list[float]]:
+        """The words that source tokens spell, and for each the sum of what belongs to its tokens.
+
+        Args:
+          ids: of source text; special tokens are passed over.
+          numbers: one a token.
+        """
+        words: list[list[int]] = []
+        sums: list[float] = []
+        for i, number in zip(ids, numbers, strict=False):
+            if i in (PAD_ID, BOS_ID, EOS_ID):
+                continue
+            if not words or self._source.id_to_piece(i).startswith(_SPACE):
+                words.append([])
+                sums.append(0.0)
+            words[-1].append(i)
+            sums[-1] += number
+        return [self._source.decode(word) for word in words], sums
+
     def samplers(self, kind: str, strength: float) -> tuple[SubwordSampler, SubwordSampler]:
         """Sources of random segmentations for both sides; see `SubwordSampler`."""
         return SubwordSampler(self._source, kind, strength), SubwordSampler(self._target, kind, strength)
@@ -145,6 +167,12 @@ def train_tokenizer(pairs: Iterable[Pair], config: DataConfig) -> Tokenizer:
         model = pieces.target_first(model, (pair.target for pair in pairs))
         return Tokenizer(model, model)
     return Tokenizer(_train((p.source for p in pairs), config), _train((p.target for p in pairs), config))
+
+
+def train_text_tokenizer(texts: Iterable[str], config: DataConfig) -> Tokenizer:
+    """A tokenizer for text that is not translated, learnt from it; see `train_tokenizer`."""
+    model = _train(iter(texts), config)
+    return Tokenizer(model, model)
 
 
 def _train(texts: Iterator[str], config: DataConfig) -> bytes:

@@ -55,3 +55,29 @@ def describe_flops(model: ModelConfig, vocabulary: int, rows: int, source: int, 
         f"{total / 1e9:,.4g} GFLOP for {rows}x({source}+{target}) slots = 3 (forward, and backward twice that) x "
         f"({shares}); causal attention counts half, recomputation nothing"
     )
+
+
+def encoder_flops(model: ModelConfig, rows: int, length: int) -> dict[str, float]:
+    """FLOPs of one forward pass of an encoder over `rows` rows of `length` slots, by part; its heads are small.
+
+    Returns:
+      `encoder`, and `attention` (scores and weighted sums of all layers).
+    """
+    alone = forward_flops(model, 0, rows, length, 0)
+    own_attention = 4.0 * rows * model.d_model * model.num_encoder_layers * length * length
+    return {"encoder": alone["encoder"], "attention": own_attention}
+
+
+def encoder_training_flops(model: ModelConfig, rows: int, length: int) -> float:
+    """FLOPs of one training step of an encoder (forward and backward); see `encoder_flops`."""
+    return 3.0 * sum(encoder_flops(model, rows, length).values())
+
+
+def describe_encoder_flops(model: ModelConfig, rows: int, length: int) -> str:
+    """`encoder_training_flops` with its parts, for a run's log."""
+    parts, total = encoder_flops(model, rows, length), encoder_training_flops(model, rows, length)
+    shares = ", ".join(f"{name} {value / 1e9:,.3g}" for name, value in parts.items())
+    return (
+        f"{total / 1e9:,.4g} GFLOP for {rows}x{length} slots = 3 (forward, and backward twice that) x ({shares}); "
+        "recomputation counts for nothing"
+    )

@@ -9,25 +9,40 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from jaxformer.monitoring.durable import explain_disk_errors
 
 _LOSSES = {"train/loss": ("training", "#4C72B0"), "validation/loss": ("validation", "#DD8452")}
-_SCORES = {
-    "validation/bleu": ("validation BLEU", "#DD8452"),
-    "validation/exact_match": ("validation exact match", "#8172B3"),
-    "validation/chrf": ("validation chrF", "#55A868"),
-}
-_FINAL = {"test/bleu": ("test BLEU", "#C44E52"), "test/exact_match": ("test exact match", "#8172B3")}
+_COLORS = ("#DD8452", "#8172B3", "#55A868", "#937860")
+_STAR = "#C44E52"
 
 
-def learning_curves(records: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], *, title: str = "") -> None:
+class Curves(Protocol):
+    """What a study wants to be shown: `training.study.Curves`."""
+
+    @property
+    def loss(self) -> str:
+        """The unit of the loss."""
+
+    @property
+    def scores(self) -> Mapping[str, str]:
+        """Metrics of the right panel, with a label for each."""
+
+    @property
+    def scale(self) -> float:
+        """What they are multiplied by."""
+
+
+def learning_curves(
+    records: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], *, curves: Curves, title: str = ""
+) -> None:
     """Draws losses and scores over steps, on two panels, as a PNG.
 
     Args:
       records: of a run, as `trackers.read_metrics` gives them.
       path: of the picture; its folder is made if need be.
+      curves: what is shown; the final score of the test split is a star.
       title: above the panels, such as the name of the experiment.
 
     Raises:
@@ -39,17 +54,20 @@ def learning_curves(records: Sequence[Mapping[str, Any]], path: str | os.PathLik
     figure = Figure(figsize=(10, 4), dpi=120, layout="tight")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    _panel(left, records, _LOSSES, "loss (nats per target token)")
-    _panel(right, records, _SCORES, "score")
+    scores = {name: (label, color) for (name, label), color in zip(curves.scores.items(), _COLORS, strict=False)}
+    _panel(left, records, _LOSSES, f"loss ({curves.loss})")
+    _panel(right, records, scores, "score", curves.scale)
     losses = [value for name in _LOSSES for value in series(records, name)[1]]
     if losses:
         # The first losses would flatten the rest of the curve: the axis ends a little above a typical early value.
         left.set_ylim(top=min(max(losses), 3.5 * sorted(losses)[len(losses) // 2]) * 1.05)
-    for name, (label, color) in _FINAL.items():
-        steps, values = series(records, name)
+    for name, (label, color) in scores.items():
+        steps, values = series(records, name.replace("validation/", "test/"))
         if steps:
-            right.plot(steps[-1:], values[-1:], marker="*", markersize=12, color=color, linestyle="none",
-                       label=f"{label} {values[-1]:.1f}")
+            final, label = curves.scale * values[-1], label.replace("validation", "test")
+            color = _STAR if name == next(iter(scores)) else color
+            right.plot(steps[-1:], [final], marker="*", markersize=12, color=color, linestyle="none",
+                       label=f"{label} {final:.1f}")
     for axes in (left, right):
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False)
@@ -65,10 +83,17 @@ def learning_curves(records: Sequence[Mapping[str, Any]], path: str | os.PathLik
         figure.savefig(os.fspath(path), format="png")
 
 
-def _panel(axes: Any, records: Sequence[Mapping[str, Any]], names: Mapping[str, tuple[str, str]], label: str) -> None:
+def _panel(
+    axes: Any,
+    records: Sequence[Mapping[str, Any]],
+    names: Mapping[str, tuple[str, str]],
+    label: str,
+    scale: float = 1.0,
+) -> None:
     for name, (text, color) in names.items():
         steps, values = series(records, name)
         if steps:
+            values = [scale * value for value in values]
             few = len(steps) <= 40
             axes.plot(steps, values, color=color, label=text, linewidth=1.5, marker="o" if few else None, markersize=3)
     axes.set_xlabel("step")

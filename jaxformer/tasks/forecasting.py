@@ -65,6 +65,10 @@ class ForecastingTask(LabellingTask):
             rngs=rngs,
         )
 
+    def label_places(self, rows: int, length: int) -> tuple[int, ...]:
+        """[B, T]."""
+        return rows, self.horizon
+
     def outputs(
         self, model: EncoderWithHeads, inputs: Sequences | Series, num_sequences: int, seed: jax.Array | None
     ) -> dict[str, jax.Array]:

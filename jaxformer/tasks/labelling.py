@@ -6,6 +6,7 @@ Not for which head a part has: `tagging`, `classification` and `forecasting` say
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
@@ -16,12 +17,13 @@ from flax import nnx
 from jaxformer.config import Config, nearest
 from jaxformer.models import Encoder, EncoderWithHeads
 from jaxformer.nn import LearnedWeights
-from jaxformer.ops import weighted_total
+from jaxformer.ops import fold_seed, weighted_total
+from jaxformer.ops.dropout import keep_mask, row_seeds
 from jaxformer.parallel.layout import Layout
-from jaxformer.parallel.sharding import counted_once
+from jaxformer.parallel.sharding import counted_once, place
 from jaxformer.tasks.objectives import Objective
-from jaxformer.tasks.task import Metrics, ModelTask
-from jaxformer.types import LabelledBatch, Mean, PositionLabels, RowLabels, Sequences, Series
+from jaxformer.tasks.task import Metrics, ModelTask, abstract_sequences
+from jaxformer.types import PAD_ID, UNK_ID, LabelledBatch, Mean, PositionLabels, RowLabels, Sequences, Series
 
 PartWeights = Mapping[str, float] | Literal["learned"] | None
 
@@ -93,10 +95,29 @@ class LabellingTask(ModelTask[EncoderWithHeads, LabelledBatch]):
         """G, how many sequences a row may hold, by the labels of one part."""
         return 1
 
+    def label_places(self, rows: int, length: int) -> tuple[int, ...]:
+        """The shape of the weights of labels for rows of `length` slots: [B, S], [B, G] or [B, T]."""
+        return (rows, length) if self.label_type is PositionLabels else (rows, 1)
+
+    def abstract_batch(self, shape: tuple[int, int, int]) -> LabelledBatch:
+        """The shapes of a batch of rows and input slots; one sequence a row, where labels are of sequences."""
+        rows, length, _ = shape
+        inputs: Sequences | Series = abstract_sequences(rows, length)
+        if self.num_channels:
+            values = jax.ShapeDtypeStruct((rows, length, self.num_channels), jnp.float32)
+            inputs = Series(values, inputs.positions, inputs.segment_ids)
+        places = self.label_places(rows, length)
+        weights = jax.ShapeDtypeStruct(places, jnp.float32)
+        values = {name: objective.abstract_labels(places) for name, objective in self.objectives.items()}
+        return LabelledBatch(inputs, {name: self.label_type(value, weights) for name, value in values.items()})
+
     def outputs(
         self, model: EncoderWithHeads, inputs: Sequences | Series, num_sequences: int, seed: jax.Array | None
     ) -> dict[str, jax.Array]:
         """The outputs of every head, as objectives take them."""
+        rate = self.config.task.token_dropout
+        if rate and seed is not None and isinstance(inputs, Sequences):
+            inputs = hidden_tokens(inputs, rate, seed)
         return model(inputs, num_sequences=num_sequences, seed=seed)
 
     def loss(self, model: EncoderWithHeads, batch: LabelledBatch, seed: jax.Array | None) -> tuple[Mean, Metrics]:
@@ -167,3 +188,22 @@ class LabellingTask(ModelTask[EncoderWithHeads, LabelledBatch]):
     ) -> dict[str, jax.Array]:
         outputs = self.outputs(self.model(params), inputs, num_sequences, None)
         return {name: objective.predict(outputs[name]) for name, objective in self.objectives.items()}
+
+
+_HIDING = 1 << 17
+"""What seeds of hidden tokens are folded with: more than any place in a network has for its number."""
+
+
+def hidden_tokens(inputs: Sequences, rate: float, seed: jax.Array) -> Sequences:
+    """`inputs` with tokens replaced by the unknown one, each with probability `rate` (Iyyer et al. 2015: word dropout).
+
+    Args:
+      inputs: rows [B, S].
+      rate: in (0, 1).
+      seed: uint32, one or one for each row.
+    """
+    tokens = jnp.asarray(inputs.tokens)
+    seeds = fold_seed(row_seeds(seed, tokens.shape[0]), _HIDING)
+    assert seeds is not None
+    keep = keep_mask(seeds, tokens.shape, rate, (place("length"),))
+    return dataclasses.replace(inputs, tokens=jnp.where(keep | (tokens == PAD_ID), tokens, UNK_ID))

@@ -28,6 +28,9 @@ class Objective(Protocol):
     def likelihood_factor(self) -> float:
         """The loss times this is a negative log-likelihood of unit scale, up to a constant."""
 
+    def abstract_labels(self, places: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+        """Shape and type of labels for `places` [*]."""
+
     def sums(self, outputs: jax.Array, labels: jax.Array, weights: jax.Array) -> Metrics:
         """`loss`, the part with a gradient, and other metrics, of outputs [*, E] and labels with weights [*]."""
 
@@ -69,6 +72,10 @@ class Classes:
     def likelihood_factor(self) -> float:
         """1: the loss is a negative log-likelihood."""
         return 1.0
+
+    def abstract_labels(self, places: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+        """Shape and type of labels for `places` [*]."""
+        return jax.ShapeDtypeStruct(places, jnp.int32)
 
     def sums(self, outputs: jax.Array, labels: jax.Array, weights: jax.Array) -> Metrics:
         """`loss`, `nll` (without smoothing and class weights), `accuracy`."""
@@ -116,6 +123,10 @@ class YesNo:
         """1: the loss is a negative log-likelihood."""
         return 1.0
 
+    def abstract_labels(self, places: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+        """Shape and type of labels for `places` [*]."""
+        return jax.ShapeDtypeStruct((*places, self.num_labels) if self.num_labels > 1 else places, jnp.int32)
+
     def sums(self, outputs: jax.Array, labels: jax.Array, weights: jax.Array) -> Metrics:
         """`loss`, a mean over the E labels, and `accuracy`, of those with all E right."""
         positive = jnp.asarray(self.positive_weights) if self.positive_weights else 1.0
@@ -161,6 +172,10 @@ class Numbers:
         """1/2 for squared errors, as of a normal distribution; the Huber loss has that half in it."""
         return 0.5 if self.loss == "squared" else 1.0
 
+    def abstract_labels(self, places: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+        """Shape and type of labels for `places` [*]."""
+        return jax.ShapeDtypeStruct((*places, self.num_numbers) if self.num_numbers > 1 else places, jnp.float32)
+
     def sums(self, outputs: jax.Array, labels: jax.Array, weights: jax.Array) -> Metrics:
         """`loss`, `mse`, `mae`."""
         each = jnp.broadcast_to(weights[..., None], outputs.shape)
@@ -204,6 +219,10 @@ class Quantiles:
     def likelihood_factor(self) -> float:
         """1, as of an asymmetric Laplace distribution."""
         return 1.0
+
+    def abstract_labels(self, places: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+        """Shape and type of labels for `places` [*]."""
+        return jax.ShapeDtypeStruct(places, jnp.float32)
 
     def sums(self, outputs: jax.Array, labels: jax.Array, weights: jax.Array) -> Metrics:
         """`loss` and, such as `below_0.1`, the share of labels that are not above each quantile."""

@@ -11,12 +11,13 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from jaxformer.config import Config, ModelConfig
 from jaxformer.parallel.layout import Layout
 from jaxformer.parallel.rows import sum_over_rows
-from jaxformer.types import Mean
+from jaxformer.types import Mean, Sequences
 
 Metrics = dict[str, Mean]
 
@@ -37,6 +38,9 @@ class Task(Protocol[_Batch]):
 
     def abstract_params(self, layout: Layout | None = None) -> Any:
         """Their shapes, placed as `layout` says."""
+
+    def abstract_batch(self, shape: tuple[int, int, int]) -> _Batch:
+        """The shapes of a batch of rows, input slots and target slots (0 of an encoder), on no device yet."""
 
     def loss_function(self, params: Any, batch: _Batch, seeds: jax.Array) -> tuple[Mean, Metrics]:
         """The loss of a batch, and metrics with `loss` among them: undivided sums. `seeds`: uint32 [B], of dropout."""
@@ -77,6 +81,10 @@ class ModelTask(abc.ABC, Generic[_Model, _Batch]):
     @abc.abstractmethod
     def init_model(self, rngs: nnx.Rngs) -> _Model:
         """A new network with random parameters in float32."""
+
+    @abc.abstractmethod
+    def abstract_batch(self, shape: tuple[int, int, int]) -> _Batch:
+        """The shapes of a batch of rows, input slots and target slots (0 of an encoder), on no device yet."""
 
     @abc.abstractmethod
     def loss(self, model: _Model, batch: _Batch, seed: jax.Array | None) -> tuple[Mean, Metrics]:
@@ -134,6 +142,12 @@ class ModelTask(abc.ABC, Generic[_Model, _Batch]):
             metrics = self._evaluate(params, place(batch))
             total = {name: total[name] + mean if total else mean for name, mean in metrics.items()}
         return {name: mean.value() for name, mean in jax.device_get(total).items()}
+
+
+def abstract_sequences(rows: int, length: int) -> Sequences:
+    """The shapes of rows of tokens."""
+    dtypes = (np.int32, np.int32, np.int32, np.float32)
+    return Sequences(*(jax.ShapeDtypeStruct((rows, length), dtype) for dtype in dtypes))
 
 
 def check_divides(model: ModelConfig, layout: Layout) -> None:

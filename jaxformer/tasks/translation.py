@@ -20,7 +20,7 @@ from jaxformer.ops.dropout import row_seeds
 from jaxformer.ops.linear_cross_entropy import RDrop
 from jaxformer.parallel.layout import Layout
 from jaxformer.parallel.sharding import split_axes
-from jaxformer.tasks.task import Metrics, ModelTask
+from jaxformer.tasks.task import Metrics, ModelTask, abstract_sequences
 from jaxformer.tasks.translator import TextTokenizer, Translator
 from jaxformer.types import Batch, Mean, Pair
 
@@ -80,6 +80,11 @@ class TranslationTask(ModelTask[EncoderDecoder, Batch]):
             remat=self.config.memory.remat,
             rngs=rngs,
         )
+
+    def abstract_batch(self, shape: tuple[int, int, int]) -> Batch:
+        """The shapes of a batch of rows, source slots and target slots."""
+        rows, source, target = shape
+        return Batch(abstract_sequences(rows, source), abstract_sequences(rows, target))
 
     def loss(
         self, model: EncoderDecoder, batch: Batch, seed: jax.Array | None, *, r_drop: float = 0.0

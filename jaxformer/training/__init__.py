@@ -17,6 +17,7 @@ _HOME = {
     "prepare": "entry",
     "tune": "entry",
     "load_translator": "trained",
+    "load_predictor": "trained",
     "TrainState": "state",
     "create_state": "state",
     "make_optimizer": "optimizer",

@@ -18,9 +18,9 @@ import optax
 from jaxformer.ops.dropout import row_seeds
 from jaxformer.parallel.layout import Layout
 from jaxformer.parallel.rows import gradients_over_rows, sum_over_rows
+from jaxformer.training.feed import side_lengths
 from jaxformer.training.state import TrainState
-from jaxformer.training.step import LossFunction, make_train_step, split_rows, sum_of_gradients
-from jaxformer.types import Batch
+from jaxformer.training.step import LossFunction, Rows, make_train_step, split_rows, sum_of_gradients
 
 REPEATS = 7
 
@@ -29,7 +29,7 @@ def time_parts(
     loss_function: LossFunction,
     optimizer: optax.GradientTransformation,
     state: TrainState,
-    batch: Batch,
+    batch: Rows,
     *,
     accumulate: int = 1,
     ema_decay: float = 0.0,
@@ -54,7 +54,7 @@ def time_parts(
         found, *sums = sum_of_gradients(loss_function, params, batch, seeds, 1.0)
         return found, tuple(sums)
 
-    def seeds(batch: Batch) -> jax.Array:
+    def seeds(batch: Rows) -> jax.Array:
         return row_seeds(jnp.uint32(0), jax.tree.leaves(batch)[0].shape[0])
 
     compiled_forward = jax.jit(lambda params, batch: sum_over_rows(forward, layout)(params, (batch, seeds(batch))))
@@ -90,11 +90,12 @@ def _seconds(program: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def describe_parts(parts: dict[str, float], batch: Batch) -> str:
+def describe_parts(parts: dict[str, float], batch: Rows) -> str:
     """`time_parts` for a person."""
     whole = parts["step"]
     shares = ", ".join(
         f"{name} {parts[name] * 1e3:.1f} ms ({parts[name] / whole:.0%})" for name in ("forward", "backward", "update")
     )
-    (rows, source), target = batch.source.tokens.shape, batch.target.tokens.shape[1]
-    return f"a step on {rows}x({source}+{target}) slots takes {whole * 1e3:.1f} ms: {shares}"
+    rows, (source, target) = jax.tree.leaves(batch)[0].shape[0], side_lengths(batch)
+    slots = f"({source}+{target})" if target else str(source)
+    return f"a step on {rows}x{slots} slots takes {whole * 1e3:.1f} ms: {shares}"

@@ -43,8 +43,8 @@ def regular_steps(steps: Sequence[int], period: int) -> list[int]:
 
 
 def lower_is_better(metric: str) -> bool:
-    """Whether a smaller value of `metric` is the better one: true for losses."""
-    return metric.endswith(("loss", "nll", "perplexity"))
+    """Whether a smaller value of `metric` is the better one: true for losses and errors."""
+    return metric.endswith(("loss", "nll", "perplexity", "mse", "mae", "error", "brier"))
 
 
 def best_of(scores: Mapping[int, float], metric: str) -> int:

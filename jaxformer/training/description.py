@@ -9,42 +9,50 @@ from typing import Any
 
 import jax
 
-from jaxformer.config import Config
-from jaxformer.data.pipeline import BatchPipeline
-from jaxformer.monitoring.flops import describe_flops
+from jaxformer.data.bucketing import Shape
 from jaxformer.monitoring.peaks import mesh_peak
 from jaxformer.ops.attention import describe_attention
 from jaxformer.parallel.layout import Layout
-from jaxformer.tasks.translation import TranslationTask
+from jaxformer.tasks.task import Task
+from jaxformer.training.study import Study, TrainingPipeline
 from jaxformer.training.tuning import attention_calls
 
 
-def describe_run(config: Config, task: TranslationTask, pipeline: BatchPipeline, layout: Layout, pairs: int) -> str:
+def describe_run(study: Study, task: Task[Any], pipeline: TrainingPipeline, layout: Layout, size: int) -> str:
     """The lines.
 
     Args:
-      config: of the run.
-      task: with its tokenizer.
+      study: of the run.
+      task: of the study.
       pipeline: of the training split.
       layout: of the devices that share the work.
-      pairs: of the training split.
+      size: records of the training split.
     """
-    shapes = ", ".join(f"{s.rows}x({s.source_length}+{s.target_length})" for s in pipeline.shapes)
+    config = study.config
+    encoder = not any(shape.target_length for shape in pipeline.shapes)
+    meaning = "rows x positions" if encoder else "rows x (source + target)"
+    shapes = ", ".join(describe_shape(shape) for shape in pipeline.shapes)
     steps, device = config.training.num_steps, layout.mesh.devices.flat[0]
     return "\n".join(
         [
             f"model: {task.num_parameters:,} parameters, {describe_precision(config.precision, device)}",
             _attention(task, pipeline, config.memory.accumulate * layout.parts("rows")),
-            _flops(config, task, pipeline, layout.mesh),
-            f"batches: {shapes} (rows x (source + target)); planned padding efficiency {pipeline.efficiency:.3f}"
+            _flops(study, task, pipeline, layout.mesh),
+            f"batches: {shapes} ({meaning}); planned padding efficiency {pipeline.efficiency:.3f}"
             f"{_balance(pipeline, layout)}",
-            f"training: {pairs:,} pairs, {pipeline.batches_per_epoch:,} batches an epoch, "
+            f"training: {size:,} {study.noun}, {pipeline.batches_per_epoch:,} batches an epoch, "
             f"{steps:,} steps = {steps / pipeline.batches_per_epoch:.1f} epochs, devices: {layout.describe()}",
         ]
     )
 
 
-def _balance(pipeline: BatchPipeline, layout: Layout) -> str:
+def describe_shape(shape: Shape) -> str:
+    """`64x(20+24)`, or of an encoder `64x20`."""
+    rows, source, target = shape
+    return f"{rows}x({source}+{target})" if target else f"{rows}x{source}"
+
+
+def _balance(pipeline: TrainingPipeline, layout: Layout) -> str:
     """How evenly real tokens lie on the devices that share the rows, where several do."""
     parts = layout.parts("rows")
     if parts == 1:
@@ -66,21 +74,20 @@ def describe_precision(precision: str, device: Any) -> str:
     return precision
 
 
-def _attention(task: TranslationTask, pipeline: BatchPipeline, parts: int) -> str:
-    """Which attention the decoder uses on each device for the longest rows, and why."""
-    rows, source, target = max(pipeline.shapes, key=lambda shape: shape.target_length)
+def _attention(task: Task[Any], pipeline: TrainingPipeline, parts: int) -> str:
+    """Which attention the decoder, or an encoder alone, uses on each device for the longest rows, and why."""
+    rows, source, target = max(pipeline.shapes, key=lambda shape: (shape.target_length, shape.source_length))
     calls = attention_calls(task, [(rows // parts, source, target)])
-    call = next(call for call in calls if call.mask is not None and call.mask.causal)
+    call = next((call for call in calls if call.mask is not None and call.mask.causal), calls[-1])
     return describe_attention(call.q, call.k, mask=call.mask, dropout=call.dropout)
 
 
-def _flops(config: Config, task: TranslationTask, pipeline: BatchPipeline, mesh: Any) -> str:
+def _flops(study: Study, task: Task[Any], pipeline: TrainingPipeline, mesh: Any) -> str:
     """Model FLOPs of a middling batch, and what MFU compares them with."""
-    rows, source, target = pipeline.shapes[len(pipeline.shapes) // 2]
-    text = describe_flops(config.model, task.tokenizer.target_vocabulary_size, rows, source, target)
-    peak = mesh_peak(config.precision, mesh)
+    text = study.describe_flops(task, pipeline.shapes[len(pipeline.shapes) // 2])
+    peak = mesh_peak(study.config.precision, mesh)
     against = f"against {peak.rate / 1e9:,.0f} GFLOP/s, {peak.source}" if peak.rate else f"not told: {peak.source}"
-    training = config.training
+    training = study.config.training
     if training.r_drop:
         text += f"; twice that from step {training.r_drop_start + 1:,} on, since R-Drop passes every row twice"
     return f"model FLOPs: {text}; MFU is {against}"

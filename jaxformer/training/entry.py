@@ -23,8 +23,7 @@ from jaxformer.training.interruption import Interrupted, Interruption
 from jaxformer.training.workdir import Workdir
 
 if TYPE_CHECKING:
-    from jaxformer.data.prepare import PreparedData
-    from jaxformer.tasks.translator import Translation
+    from jaxformer.training.study import Prepared, Study
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -56,21 +55,19 @@ def train(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str
         _use_compilation_cache(config)
         _keep_attention_table(config, workdir)
         _use_attention_table(workdir)
-        from jaxformer.data.prepare import prepare as prepare_data
-        from jaxformer.training import scoring
         from jaxformer.training.session import Session, open_checkpoints
-        from jaxformer.training.trained import best_translator
+        from jaxformer.training.study import keep_facts, open_study
+        from jaxformer.training.trained import best_predictor
 
-        scoring.reference_lines(config.data)  # refused before anything is prepared
-        prepared = prepare_data(config.data)
+        study = open_study(config)
+        study.check()  # refused before anything is prepared
+        prepared = study.prepare()
         _LOGGER.info("cleaning of the training split:\n%s", prepared.report)
-        splits = {"validation": prepared.validation, "test": prepared.test}
-        present = {split: pairs for split, pairs in splits.items() if pairs}
-        scoring.read_references(config.data, present.get("test"))  # refuse before training, not after it
-        _keep_tokenizer(workdir, prepared.tokenizer)
-        config = _planned(config, prepared, workdir)
+        keep_facts(study, prepared.facts, workdir)
+        config = _planned(study, prepared, workdir)
+        study = open_study(config)
         with contextlib.closing(open_checkpoints(config, workdir)) as checkpoints:
-            session = Session(config, workdir, prepared, checkpoints)
+            session = Session(config, workdir, study, prepared, checkpoints)
             _LOGGER.info("%s", session.describe())
             with Interruption() as interruption:
                 try:
@@ -78,20 +75,22 @@ def train(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str
                 except Interrupted as interrupted:
                     _LOGGER.warning("%s: run the same command to continue", interrupted)
                     raise
-            translator, described = best_translator(config, session.task, checkpoints, session.layout)
-        _LOGGER.info("final evaluation: %s, %s search", described, config.decoding.method)
-        with _decoding_memory(config):
-            scored = scoring.score_splits(config, workdir.predictions, translator, present)
-        result = record_result(config, workdir, outcome, scored, described, time.perf_counter() - began)
-        say_done(config, workdir, result, scored)
+            predictor, described = best_predictor(study, session.task, prepared.facts, checkpoints, session.layout)
+        _LOGGER.info("final evaluation: %s%s", described, study.searching())
+        with _predicting_memory(study):
+            scored = study.score(
+                predictor, prepared.splits, predictions=workdir.predictions, report=workdir.report, prepared=prepared
+            )
+        result = record_result(study, workdir, outcome, scored, described, time.perf_counter() - began)
+        say_done(study, workdir, result, scored)
         return result
 
 
 def evaluate(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str, float]:
-    """Translates and scores the validation and test splits of a trained run; prints the scores.
+    """Predicts and scores the validation and test splits of a trained run; prints the scores.
 
-    The translations go to `predictions/evaluate/`: those that `result.json` gives the scores of stay as they are. Needs
-    the workdir and the text of the splits, not the prepared training data.
+    The predictions go to `predictions/evaluate/`: those that `result.json` gives the scores of stay as they are. Needs
+    the workdir and the data of the splits, not the prepared training data.
 
     Returns:
       The scores, such as `test/bleu`.
@@ -100,21 +99,20 @@ def evaluate(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[
       ValueError: if there is nothing to evaluate on.
       OSError: if the run or its data cannot be read.
     """
-    from jaxformer.training import scoring
-    from jaxformer.training.trained import open_translator
+    from jaxformer.training.trained import open_predictor
 
     workdir = _as_workdir(workdir)
     _use_compilation_cache(config)
     _use_attention_table(workdir)
-    splits = scoring.evaluation_splits(config.data)
+    study, facts, predictor, described = open_predictor(config, workdir)
+    splits = study.evaluation_splits(facts)
     if not splits:
         raise ValueError("there is neither a validation nor a test split: name one with --config.data.test")
-    translator, described = open_translator(config, workdir)
-    with _decoding_memory(config):
-        scored = scoring.score_splits(config, workdir.predictions / "evaluate", translator, splits)
-    print(f"{workdir.path}: {described}\n{scoring.score_table(scored)}")
-    print("\n".join(f"  translations of {one.split}: {one.file}" for one in scored), flush=True)
-    return scoring.metrics_of(scored)
+    with _predicting_memory(study):
+        scored = study.score(predictor, splits, predictions=workdir.predictions / "evaluate")
+    print(f"{workdir.path}: {described}\n{scored.table}")
+    print("\n".join(f"  {what}: {file}" for what, file in scored.files.items()), flush=True)
+    return dict(scored.metrics)
 
 
 def predict(
@@ -125,16 +123,16 @@ def predict(
     *,
     interactive: bool = False,
 ) -> None:
-    """Translates `lines` with a trained run, one line out for each line in, in order.
+    """Predicts from `lines` with a trained run: translates them, or classifies them, one line out for each line in.
 
-    With `decoding.n_best` above 1, as many lines as were found for each line in, best first, in the form of Moses:
-    `NUMBER ||| TEXT ||| SCORE`, lines counted from 0, the score normalised by length.
+    With a translation's `decoding.n_best` above 1, as many lines as were found for each line in, best first, in the
+    form of Moses: `NUMBER ||| TEXT ||| SCORE`, lines counted from 0, the score normalised by length.
 
     Args:
       config: of the run.
       workdir: of the run; nothing else is needed.
       lines: without their line ends; read a part at a time, or with `interactive` one at a time.
-      output: gets the translations.
+      output: gets the predictions.
       interactive: a person types: prompt on standard error and answer every line at once.
 
     Raises:
@@ -142,14 +140,14 @@ def predict(
     """
     import sys
 
-    from jaxformer.training.trained import open_translator
+    from jaxformer.training.trained import open_predictor
 
     workdir = _as_workdir(workdir)
     _use_compilation_cache(config)
     _use_attention_table(workdir)
-    translator, described = open_translator(config, workdir)
-    _LOGGER.info("translating with %s", described)
-    prompt = f"{config.data.target_language if config.data.reverse else config.data.source_language}> "
+    study, _, predictor, described = open_predictor(config, workdir)
+    _LOGGER.info("%s with %s", study.predicting(), described)
+    prompt = study.prompt
 
     def asked() -> Iterator[str]:
         rest = iter(lines)
@@ -162,32 +160,23 @@ def predict(
                 sys.stderr.write("\n")
                 return
 
-    stream = translator.translate_stream(asked(), chunk=1) if interactive else translator.translate_stream(lines)
-    with _decoding_memory(config):
-        for number, translation in enumerate(stream):
-            output.write(_written(translation, number, n_best=config.decoding.n_best > 1))
+    stream = study.predict(predictor, asked() if interactive else lines, interactive=interactive)
+    with _predicting_memory(study):
+        for text in stream:
+            output.write(text)
             if interactive:
                 output.flush()
     output.flush()
 
 
-def _written(translation: Translation, number: int, *, n_best: bool) -> str:
-    if not n_best:
-        return translation.text + "\n"
-    candidates = [(one.text, one.score) for one in translation.n_best] or [("", 0.0)]
-    return "".join(f"{number} ||| {text} ||| {score:.6g}\n" for text, score in candidates)
-
-
 def prepare(config: Config) -> None:
     """Downloads (TFDS sets only), cleans and caches the data of `config`; prints the cleaning table and where it is."""
-    from jaxformer.data.prepare import prepare as prepare_data
+    from jaxformer.training.study import open_study
 
-    if config.data.source == "tfds":
-        from jaxformer.data.tfds import download_and_prepare
-
-        download_and_prepare(config.data)
-    prepared = prepare_data(config.data)
-    print(f"{prepared.report}\n{len(prepared.train):,} training pairs, ready in {prepared.cache_path}", flush=True)
+    study = open_study(config)
+    prepared = study.prepare(download=True)
+    place = f"ready in {prepared.cache_path}" if prepared.cache_path else "made again by every run"
+    print(f"{prepared.report}\n{prepared.size:,} training {study.noun}, {place}", flush=True)
 
 
 def tune(config: Config, output: str = "") -> None:
@@ -197,14 +186,16 @@ def tune(config: Config, output: str = "") -> None:
       config: of the run; its data is prepared, because that decides the shapes.
       output: file that gets the table for `model.attention_table`, as JSON; standard output if empty.
     """
-    from jaxformer.data.prepare import prepare as prepare_data
     from jaxformer.monitoring.streams import open_output
     from jaxformer.training import tuning
+    from jaxformer.training.study import open_study
 
     _use_compilation_cache(config)
     with open_output(output) as file:  # first: what cannot be written is refused before anything is measured
-        prepared = prepare_data(config.data)
-        file.write(tuning.tune(_planned(config, prepared), prepared))
+        study = open_study(config)
+        study.check()
+        prepared = study.prepare()
+        file.write(tuning.tune(open_study(_planned(study, prepared)), prepared))
     if output:
         _LOGGER.info("train with what is fastest here: --config.model.attention_table=%s", output)
 
@@ -212,26 +203,16 @@ def tune(config: Config, output: str = "") -> None:
 def plan(config: Config, workdir: Workdir | str | os.PathLike[str]) -> None:
     """Prints what `train` would do and need, and which layouts of the devices there are; writes nothing."""
     from jaxformer.ops.attention import load_measurements
-    from jaxformer.training.planner.describe import describe_plan
+    from jaxformer.training.study import open_study
 
     if config.model.attention_table:
         load_measurements(expanded(config.model.attention_table))
-    print(describe_plan(config, _as_workdir(workdir)), flush=True)
+    print(open_study(config).describe_plan(_as_workdir(workdir)), flush=True)
 
 
-_BATCHES = 16
-"""Into how many batches an epoch is cut at least where the plan finds the batch."""
-
-
-def _planned(config: Config, prepared: PreparedData, workdir: Workdir | None = None) -> Config:
-    """`config` with what it leaves to the planner, which is said, and kept in the workdir."""
-    from jaxformer.training.planner.resolve import resolve
-
-    data = prepared.train
-    slots = max(int(lengths.sum()) for lengths in (data.source_lengths, data.target_lengths))
-    longest = config.data.pack_length or config.data.max_length
-    # A batch of most of an epoch would be mostly padding, a step or two of training.
-    config, said = resolve(config, prepared.tokenizer, limit=max(slots // _BATCHES, longest))
+def _planned(study: Study, prepared: Prepared, workdir: Workdir | None = None) -> Config:
+    """The configuration with what it leaves to the planner, which is said, and kept in the workdir."""
+    config, said = study.resolve(prepared)
     if said:
         _LOGGER.info("%s", said)
         if workdir is not None and not jax.process_index():
@@ -262,10 +243,10 @@ def _use_compilation_cache(config: Config) -> None:
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
-def _decoding_memory(config: Config) -> contextlib.AbstractContextManager[None]:
-    from jaxformer.training.memory import decoding_advice, explained_out_of_memory
+def _predicting_memory(study: Study) -> contextlib.AbstractContextManager[None]:
+    from jaxformer.training.memory import explained_out_of_memory
 
-    return explained_out_of_memory(lambda: decoding_advice(config.decoding))
+    return explained_out_of_memory(study.memory_advice)
 
 
 def _keep_attention_table(config: Config, workdir: Workdir) -> None:
@@ -290,16 +271,3 @@ def _use_attention_table(workdir: Workdir) -> None:
     forget_measurements()
     if workdir.attention_table.exists():
         load_measurements(workdir.attention_table)
-
-
-def _keep_tokenizer(workdir: Workdir, tokenizer: Any) -> None:
-    from jaxformer.data.tokenizer import Tokenizer
-
-    if workdir.tokenizer.exists():
-        if Tokenizer.load(workdir.tokenizer).digest != tokenizer.digest:
-            raise ValueError(
-                f"the training text has changed since the run in {workdir.path} began: its vocabulary is another one; "
-                "restore the text, or choose another --workdir"
-            )
-    elif jax.process_index() == 0:
-        tokenizer.save(workdir.tokenizer)

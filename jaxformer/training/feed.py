@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 
-from jaxformer.types import Batch
+from jaxformer.types import Batch, LabelledBatch
 
 
 class Pipeline(Protocol):
@@ -24,13 +24,13 @@ class Pipeline(Protocol):
     row_tokens: np.ndarray
     """int [2, B]: real source and target tokens of each row of the batch that came last, as all hosts have it."""
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> Any:
         """The next host batch: this host's rows."""
 
     def get_state(self) -> dict[str, int]:
         """A few integers that say which batch is next."""
 
-    def set_state(self, state: dict[str, int]) -> None:
+    def set_state(self, state: Mapping[str, int]) -> None:
         """Continues where `get_state` was called."""
 
     def close(self) -> None:
@@ -47,21 +47,28 @@ class Fed(NamedTuple):
       iterator: the pipeline's state after this batch.
     """
 
-    batch: Batch
+    batch: Any
     counts: dict[str, float]
     iterator: dict[str, int]
 
 
-def count_tokens(batch: Batch, row_tokens: np.ndarray) -> dict[str, float]:
-    """The counts of a batch; see `Fed`.
+def count_tokens(batch: Batch | LabelledBatch, row_tokens: np.ndarray) -> dict[str, float]:
+    """The counts of a batch; see `Fed`. An encoder has no target tokens: its inputs are counted as source tokens.
 
     Args:
       batch: this host's rows of it.
       row_tokens: of all its rows; see `Pipeline`.
     """
     source, target = row_tokens.sum(axis=1).tolist()
-    row_slots = batch.source.tokens.shape[1] + batch.target.tokens.shape[1]
+    row_slots = sum(side_lengths(batch))
     return {"source_tokens": source, "target_tokens": target, "slots": row_tokens.shape[1] * row_slots}
+
+
+def side_lengths(batch: Batch | LabelledBatch) -> tuple[int, int]:
+    """Slots of a row of input and of target; an encoder has no target."""
+    if isinstance(batch, LabelledBatch):
+        return batch.inputs.positions.shape[1], 0
+    return batch.source.tokens.shape[1], batch.target.tokens.shape[1]
 
 
 class DeviceFeed:
@@ -79,10 +86,10 @@ class DeviceFeed:
     def __init__(
         self,
         pipeline: Pipeline,
-        place: Callable[[Batch], Batch],
+        place: Callable[[Any], Any],
         *,
         depth: int = 2,
-        count: Callable[[Batch, np.ndarray], dict[str, float]] = count_tokens,
+        count: Callable[[Any, np.ndarray], dict[str, float]] = count_tokens,
     ) -> None:
         self._pipeline, self._place, self._count = pipeline, place, count
         self._queue: queue.Queue[Fed | BaseException] = queue.Queue(maxsize=depth)

@@ -23,7 +23,7 @@ from jaxformer.training.feed import DeviceFeed
 from jaxformer.training.interruption import Interrupted, Interruption
 from jaxformer.training.state import TrainState
 from jaxformer.training.step import Stage
-from jaxformer.types import Batch, Mean
+from jaxformer.types import Mean
 
 LAG = 2
 """Steps the host may be ahead of the newest metrics it has seen."""
@@ -38,7 +38,7 @@ class Progress:
       iterator: the data iterator's state after them.
       batches: what that state counts: the prepared data and the shapes of its batches.
       window: sums and weights of every metric since the last record of the log.
-      tokens: real target tokens trained on so far, by all processes together.
+      tokens: real target tokens trained on so far, by all processes together; of an encoder, those of its inputs.
       evaluated: the step of the last validation, 0 for none.
       scores: what that validation found.
       best: the best value of the watched metric so far; None before the first.
@@ -207,7 +207,7 @@ class Loop:
                 self._pending.append(_Pending(self.progress.step, metrics, counts, not compiles))
                 self.settle(0 if compiles else LAG)
 
-    def _phase(self, stage: Stage, batch: Batch) -> str:
+    def _phase(self, stage: Stage, batch: Any) -> str:
         kind = (stage.start, *(leaf.shape for leaf in jax.tree.leaves(batch)))
         known = kind in self._compiled
         self._compiled.add(kind)
@@ -219,7 +219,7 @@ class Loop:
             step, metrics, counts, timed = self._pending.popleft()
             fetched = jax.device_get(metrics)
             self.progress.add(fetched)
-            self.progress.tokens += int(counts["target_tokens"])
+            self.progress.tokens += int(counts["target_tokens"] or counts["source_tokens"])
             if timed:
                 self._throughput.update(**counts)
             for hook in self._step_hooks:

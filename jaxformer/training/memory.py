@@ -12,18 +12,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import numpy as np
+from jax.sharding import NamedSharding
 
 from jaxformer.config import Config, DecodingConfig, replace
 from jaxformer.data.packing import packed_rows
 from jaxformer.monitoring.machine import memory as host_memory
 from jaxformer.parallel.layout import Layout
-from jaxformer.parallel.mesh import batch_sharding
-from jaxformer.tasks.translation import TranslationTask
+from jaxformer.tasks.task import Task
 from jaxformer.training.optimizer import make_optimizer
 from jaxformer.training.state import create_state
 from jaxformer.training.step import make_train_step
-from jaxformer.types import Batch, Sequences
+
+MakeTask = Callable[[Config, Layout], Task[Any]]
+"""The task of a configuration on some devices."""
 
 
 class OutOfMemory(ValueError):
@@ -48,8 +49,8 @@ class StepMemory:
         return self.state + (self.temporary or 0)
 
 
-def step_memory(config: Config, task: TranslationTask, layout: Layout, shape: tuple[int, int, int]) -> StepMemory:
-    """The memory of a step of `config` on a batch of `shape`, (rows, source slots, target slots)."""
+def step_memory(config: Config, task: Task[Any], layout: Layout, shape: tuple[int, int, int]) -> StepMemory:
+    """The memory of a step of `config` on a batch of `shape`: rows, input slots, and target slots (0 of an encoder)."""
     optimizer = make_optimizer(config.optimizer, config.training.num_steps)
     ema, scaled = config.training.ema_decay > 0, config.precision == "fp16"
     state = jax.eval_shape(
@@ -58,8 +59,11 @@ def step_memory(config: Config, task: TranslationTask, layout: Layout, shape: tu
     state = jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), state, layout.shardings(state)
     )
-    rows, source, target = shape
-    batch = Batch(_side(rows, source, layout), _side(rows, target, layout))
+    abstract = task.abstract_batch(shape)
+    batch = jax.tree.map(
+        lambda leaf, spec: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(layout.mesh, spec)),
+        abstract, layout.batch_specs(abstract),
+    )  # fmt: skip
     step: Any = make_train_step(
         task.loss_function,
         optimizer,
@@ -76,12 +80,6 @@ def step_memory(config: Config, task: TranslationTask, layout: Layout, shape: tu
     return StepMemory(held, None if found is None else int(found.temp_size_in_bytes))
 
 
-def _side(rows: int, length: int, layout: Layout) -> Sequences:
-    sharding = batch_sharding(layout)
-    dtypes = (np.int32, np.int32, np.int32, np.float32)
-    return Sequences(*(jax.ShapeDtypeStruct((rows, length), dtype, sharding=sharding) for dtype in dtypes))
-
-
 @contextlib.contextmanager
 def explained_out_of_memory(advice: Callable[[], str]) -> Iterator[None]:
     """Turns a device's out-of-memory error inside the block into `OutOfMemory` with `advice`."""
@@ -94,19 +92,20 @@ def explained_out_of_memory(advice: Callable[[], str]) -> Iterator[None]:
         raise OutOfMemory(advice()) from error
 
 
-def training_advice(config: Config, tokenizer: Any, layout: Layout, shape: tuple[int, int, int]) -> str:
+def training_advice(config: Config, make_task: MakeTask, layout: Layout, shape: tuple[int, int, int]) -> str:
     """What a step of `config` needs, what there is, and what it would need with less costly settings.
 
     Args:
       config: of the run that failed.
-      tokenizer: of the run, or anything else with its vocabulary sizes.
+      make_task: the task of a configuration.
       layout: of the run.
-      shape: (rows, source slots, target slots) of the batch that failed, or of the longest.
+      shape: rows, input slots and target slots of the batch that failed, or of the longest.
     """
     device = layout.mesh.devices.flat[0]
-    step = f"out of memory: a step on {shape[0]}x({shape[1]}+{shape[2]}) slots"
+    slots = f"({shape[1]}+{shape[2]})" if shape[2] else str(shape[1])
+    step = f"out of memory: a step on {shape[0]}x{slots} slots"
     try:
-        now = describe_size(_needed(config, tokenizer, layout, shape))
+        now = describe_size(_needed(config, make_task, layout, shape))
     except jax.errors.JaxRuntimeError:  # compiling may need memory as well
         settings = "\n".join(f"  {setting}" for setting, _, _ in _cheaper(config, shape[0], layout.parts("rows")))
         return f"{step} does not fit, {_available(device)}. What needs less:\n{settings}"
@@ -116,7 +115,7 @@ def training_advice(config: Config, tokenizer: Any, layout: Layout, shape: tuple
     ]
     for setting, changed, rows in _cheaper(config, shape[0], layout.parts("rows")):
         with contextlib.suppress(jax.errors.JaxRuntimeError):
-            needed = _needed(changed, tokenizer, layout, (rows, *shape[1:]))
+            needed = _needed(changed, make_task, layout, (rows, *shape[1:]))
             lines.append(f"  {describe_size(needed):>9}  {setting}")
     return "\n".join(lines)
 
@@ -151,8 +150,8 @@ def _cheaper(config: Config, rows: int, devices: int) -> Iterator[tuple[str, Con
                 yield setting, changed, whole
 
 
-def _needed(config: Config, tokenizer: Any, layout: Layout, shape: tuple[int, int, int]) -> int:
-    return step_memory(config, TranslationTask(config, tokenizer, layout), layout, shape).total
+def _needed(config: Config, make_task: MakeTask, layout: Layout, shape: tuple[int, int, int]) -> int:
+    return step_memory(config, make_task(config, layout), layout, shape).total
 
 
 def _available(device: Any) -> str:
@@ -160,6 +159,11 @@ def _available(device: Any) -> str:
         return f"{describe_size(host_memory()[1])} of host memory are free"
     limit = int((device.memory_stats() or {}).get("bytes_limit", 0))
     return f"{device.device_kind} gives {describe_size(limit)}" if limit else f"{device.device_kind} has less"
+
+
+def predicting_advice(config: DecodingConfig) -> str:
+    """What to do when predicting with an encoder takes too much."""
+    return f"out of memory while predicting: lower --config.decoding.batch_tokens (now {config.batch_tokens})"
 
 
 def describe_size(size: float) -> str:

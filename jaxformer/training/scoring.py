@@ -1,6 +1,6 @@
-"""The final evaluation of a run: translate its splits, score them, keep the translations, and say it to a person.
+"""The final evaluation of a translator: translate its splits, score them, keep the translations, say it to a person.
 
-Not for validation on the way (`session`), nor for how a score is computed (`evaluation`).
+Not for validation on the way (`validation`), nor for how a score is computed (`evaluation`).
 """
 
 from __future__ import annotations
@@ -157,9 +157,10 @@ def sample_table(scored: Sequence[Scored], count: int) -> str:
     usable = [index for index, pair in enumerate(scored[-1].pairs) if pair.source] if scored else []
     count = min(count, len(usable))
     chosen = [usable[place * len(usable) // count] for place in range(count)]
-    return "\n".join(
+    rows = "\n".join(
         f"  source       {scored[-1].pairs[index].source}\n"
         f"  reference    {scored[-1].pairs[index].target}\n"
         f"  translation  {scored[-1].hypotheses[index]}\n"
         for index in chosen
     )
+    return f"sample translations ({scored[-1].split})\n\n{rows}" if rows else ""

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import functools
 import logging
-import zlib
 from typing import Any
 
 import jax
@@ -18,21 +17,19 @@ import numpy as np
 from jaxformer.config import Config, to_dict
 from jaxformer.data.bucketing import Shape
 from jaxformer.data.dealing import imbalance
-from jaxformer.data.pipeline import BatchPipeline
-from jaxformer.data.prepare import PreparedData
-from jaxformer.monitoring.flops import training_flops
 from jaxformer.monitoring.peaks import mesh_peak
 from jaxformer.monitoring.progress import Progress as ProgressBar
 from jaxformer.monitoring.throughput import PhaseClock, Throughput, process_start
 from jaxformer.monitoring.trackers import JsonlTracker, TensorBoardTracker, Tracker, Trackers
 from jaxformer.monitoring.utilisation import watch
+from jaxformer.parallel.layout import Layout
 from jaxformer.parallel.mesh import host_share, make_layout, place_batch
-from jaxformer.tasks.translation import TranslationTask
+from jaxformer.tasks.task import Task
 from jaxformer.training import hooks
 from jaxformer.training.breakdown import describe_parts, time_parts
 from jaxformer.training.checkpoint import Checkpoints
 from jaxformer.training.description import describe_run
-from jaxformer.training.feed import DeviceFeed, count_tokens
+from jaxformer.training.feed import DeviceFeed, count_tokens, side_lengths
 from jaxformer.training.interruption import Interrupted, Interruption
 from jaxformer.training.loop import BoundaryHook, Loop, Progress, StepHook
 from jaxformer.training.memory import explained_out_of_memory, training_advice
@@ -40,9 +37,8 @@ from jaxformer.training.optimizer import make_optimizer, make_schedule
 from jaxformer.training.profile import ProfileWindow
 from jaxformer.training.state import TrainState, create_state
 from jaxformer.training.step import LossFunction, Stage, make_train_step
-from jaxformer.training.validation import Evaluation
+from jaxformer.training.study import Prepared, Study, open_study
 from jaxformer.training.workdir import Workdir
-from jaxformer.types import Batch
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -105,19 +101,21 @@ class Session:
     Args:
       config: of the run.
       workdir: claimed by this process.
+      study: of the configuration.
       prepared: its data.
       checkpoints: where states are kept.
     """
 
-    def __init__(self, config: Config, workdir: Workdir, prepared: PreparedData, checkpoints: Checkpoints) -> None:
-        self.config, self.workdir, self.prepared, self.checkpoints = config, workdir, prepared, checkpoints
+    def __init__(
+        self, config: Config, workdir: Workdir, study: Study, prepared: Prepared, checkpoints: Checkpoints
+    ) -> None:
+        self.config, self.workdir, self.checkpoints = config, workdir, checkpoints
+        self.study, self.prepared = study, prepared
         self.layout = make_layout(config.mesh)
-        self.task = TranslationTask(config, prepared.tokenizer, self.layout)
+        self.task = study.make_task(prepared.facts, self.layout)
         index, count = host_share(self.layout)
-        self.pipeline = BatchPipeline(
-            prepared.variants,
-            config.data,
-            seed=config.training.seed,
+        self.pipeline = study.make_pipeline(
+            prepared,
             shard_index=index,
             shard_count=count,
             divisor=self.layout.parts("rows") * config.memory.accumulate,
@@ -126,7 +124,7 @@ class Session:
         )
         self.schedule = make_schedule(config.optimizer, config.training.num_steps)
         self.optimizer = make_optimizer(config.optimizer, config.training.num_steps)
-        if config.training.early_stopping and not (prepared.validation and config.training.eval_every):
+        if config.training.early_stopping and not (prepared.splits.get("validation") and config.training.eval_every):
             raise ValueError(
                 f"training.early_stopping={config.training.early_stopping} needs a validation split and "
                 "training.eval_every above 0: give both, or set --config.training.early_stopping=0"
@@ -134,7 +132,7 @@ class Session:
 
     def describe(self) -> str:
         """What is about to be trained, in a few lines."""
-        return describe_run(self.config, self.task, self.pipeline, self.layout, len(self.prepared.train))
+        return describe_run(self.study, self.task, self.pipeline, self.layout, self.prepared.size)
 
     def train(self, interruption: Interruption) -> Outcome:
         """Restores if there is something to restore, then runs the loop to its end.
@@ -190,7 +188,7 @@ class Session:
         if run is None:
             return None
         before = Progress.from_json(run).batches
-        check_same_data(before.get("data"), self._data(), self.workdir)
+        check_same_data(before.get("data"), self.prepared.checksum, self.workdir)
         return [Shape(*shape) for shape in before["shapes"]]
 
     def _make_stages(self) -> list[Stage]:
@@ -211,8 +209,9 @@ class Session:
         return stages
 
     def _loss_function(self, *, r_drop: bool) -> LossFunction:
-        alpha = self.config.training.r_drop if r_drop else 0.0
-        return functools.partial(self.task.loss_function, r_drop=alpha)
+        alpha = self.config.training.r_drop
+        function: Any = self.task.loss_function
+        return functools.partial(function, r_drop=alpha if r_drop else 0.0) if alpha else function
 
     def _step_hooks(
         self, stack: contextlib.ExitStack, tracker: Tracker, bar: ProgressBar, throughput: Throughput
@@ -240,19 +239,17 @@ class Session:
             window = ProfileWindow(profile.start_step, profile.num_steps, self.workdir.profile)
             stack.callback(window.close)
             found.append(window)
-        if self.prepared.validation and training.eval_every:
-            evaluate = Evaluation(
-                self.config, self.task, self.prepared.tokenizer, self.layout, self.prepared.validation
-            )
+        evaluate = self.study.validation(self.prepared, self.task, self.layout) if training.eval_every else None
+        if evaluate is not None:
             found.append(hooks.Validation(
                 training.eval_every, evaluate, tracker, metric=training.best_metric, patience=training.early_stopping
             ))  # fmt: skip
         return found
 
-    def _count(self, batch: Batch, row_tokens: np.ndarray) -> dict[str, float]:
+    def _count(self, batch: Any, row_tokens: np.ndarray) -> dict[str, float]:
         """Tokens, model FLOPs of a pass, and imbalance of a whole batch, of which this host has `batch`."""
-        sizes = (row_tokens.shape[1], batch.source.tokens.shape[1], batch.target.tokens.shape[1])
-        flops = training_flops(self.config.model, self.task.tokenizer.target_vocabulary_size, *sizes)
+        shape = Shape(row_tokens.shape[1], *side_lengths(batch))
+        flops = self.study.flops(self.task, shape)
         counts = count_tokens(batch, row_tokens) | {"flops": round(flops)}
         if (parts := self.layout.parts("rows")) > 1:
             counts["imbalance"] = float(imbalance(row_tokens.sum(axis=0), parts))
@@ -260,7 +257,11 @@ class Session:
 
     def _memory_advice(self) -> str:
         rows, source, target = max(self.pipeline.shapes, key=lambda shape: shape.source_length + shape.target_length)
-        return training_advice(self.config, self.task.tokenizer, self.layout, (rows, source, target))
+
+        def make_task(config: Config, layout: Layout) -> Task[Any]:
+            return open_study(config).make_task(self.prepared.facts, layout)
+
+        return training_advice(self.config, make_task, self.layout, (rows, source, target))
 
     def _time_step(self, state: TrainState, step: int) -> dict[str, float]:
         """Times the parts of the step that follows `step` others on the first batch, and says so."""
@@ -299,15 +300,7 @@ class Session:
 
     def _batches(self) -> dict[str, Any]:
         """What an iterator state counts; equal where it may be restored, and as JSON gives it back."""
-        return {"data": self._data(), "shapes": [list(map(int, shape)) for shape in self.pipeline.shapes]}
-
-    def _data(self) -> list[int]:
-        """Pairs, and a checksum of their lengths."""
-        lengths = 0  # of both sides of every pair: with the seed, they alone decide which records form which batch
-        for data in self.prepared.variants:
-            for side in (data.source_lengths, data.target_lengths):
-                lengths = zlib.crc32(np.ascontiguousarray(side).data, lengths)
-        return [len(self.prepared.train), lengths]
+        return {"data": self.prepared.checksum, "shapes": [list(map(int, shape)) for shape in self.pipeline.shapes]}
 
     def _trackers(self, progress: Progress) -> tuple[Trackers, ProgressBar]:
         monitoring, step = self.config.monitoring, progress.step

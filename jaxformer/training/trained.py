@@ -1,6 +1,6 @@
-"""A trained run as something that translates.
+"""A trained run as something that translates, or predicts what else it has learnt.
 
-Not for training (`session`) or for what is done with the translations (`entry`).
+Not for training (`session`) or for what is done with the predictions (`entry`).
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from jaxformer.config import Config, MeshConfig
-from jaxformer.data.tokenizer import Tokenizer
 from jaxformer.parallel.layout import Layout
 from jaxformer.parallel.mesh import first_copy, make_layout
-from jaxformer.tasks.translation import TranslationTask
 from jaxformer.tasks.translator import Translator
 from jaxformer.training.averaging import select_params
 from jaxformer.training.checkpoint import Checkpoints
 from jaxformer.training.session import open_checkpoints
+from jaxformer.training.study import Study, open_study
 from jaxformer.training.workdir import Workdir, evaluation_config
 
 
@@ -38,27 +37,54 @@ def load_translator(workdir: str | os.PathLike[str], **decoding: Any) -> Transla
     """
     run = Workdir(Path(workdir))
     config = evaluation_config(run, {f"decoding.{name}": value for name, value in decoding.items()})
-    return open_translator(config, run)[0]
+    if config.task.kind != "translation":
+        raise ValueError(
+            f"the run in {run.path} does not translate, its task.kind is {config.task.kind}: use jf.load_predictor"
+        )
+    predictor: Translator = open_predictor(config, run)[2]
+    return predictor
 
 
-def open_translator(config: Config, workdir: Workdir) -> tuple[Translator, str]:
-    """The translator of the run in `workdir` with its configuration, and words for which parameters it uses.
+def load_predictor(workdir: str | os.PathLike[str], **decoding: Any) -> Any:
+    """What a trained run of any kind predicts with: a `Translator`, a `TextClassifier`, ...
+
+        classifier = jf.load_predictor("runs/sentiment-bundled")
+        print(classifier.classify(["a warm and funny film"])[0])
+
+    Args:
+      workdir: of the run; nothing else is needed.
+      decoding: fields of `DecodingConfig` that shall differ from the run's own.
+
+    Raises:
+      OSError: if there is no such run, or it cannot be read.
+      ValueError: for a field or value that does not exist.
+    """
+    run = Workdir(Path(workdir))
+    config = evaluation_config(run, {f"decoding.{name}": value for name, value in decoding.items()})
+    return open_predictor(config, run)[2]
+
+
+def open_predictor(config: Config, workdir: Workdir) -> tuple[Study, Any, Any, str]:
+    """What predicts with the run in `workdir`, on one device, however many have trained.
+
+    Returns:
+      The study of the run, its facts, the predictor, and words for which parameters it uses.
 
     Raises:
       OSError: if there is no trained run, or it cannot be read.
     """
-    for needed in (workdir.tokenizer, workdir.checkpoints):
-        if not needed.exists():
-            raise FileNotFoundError(f"{needed} is not there: {workdir.path} holds no trained run; train it first")
-    task = TranslationTask(config, Tokenizer.load(workdir.tokenizer))
+    study = open_study(config)
+    facts = study.load_facts(workdir)
+    workdir.check_trained(workdir.checkpoints)
+    task = study.make_task(facts)
     with contextlib.closing(open_checkpoints(config, workdir, read_only=True)) as checkpoints:
-        # One device translates, however many have trained.
-        return best_translator(config, task, checkpoints, make_layout(MeshConfig(data=1)))
+        predictor, described = best_predictor(study, task, facts, checkpoints, make_layout(MeshConfig(data=1)))
+    return study, facts, predictor, described
 
 
-def best_translator(
-    config: Config, task: TranslationTask, checkpoints: Checkpoints, layout: Layout
-) -> tuple[Translator, str]:
-    """A translator with the parameters that `select_params` chooses, and words for which they are."""
-    params, described = select_params(checkpoints, config.training, task.abstract_params(layout))
-    return task.translator(first_copy(params, layout), config.decoding), described
+def best_predictor(
+    study: Study, task: Any, facts: Any, checkpoints: Checkpoints, layout: Layout
+) -> tuple[Any, str]:
+    """What predicts with the parameters that `select_params` chooses, and words for which they are."""
+    params, described = select_params(checkpoints, study.config.training, task.abstract_params(layout))
+    return study.make_predictor(task, facts, first_copy(params, layout)), described

@@ -7,6 +7,7 @@ comparing with rivals (`benchmarks.attention`).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import functools
@@ -21,14 +22,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxformer.config import Config
-from jaxformer.data.pipeline import BatchPipeline
-from jaxformer.data.prepare import PreparedData
 from jaxformer.ops.attention import IMPLEMENTATIONS, Call, Mask, attention, recorded_calls
 from jaxformer.ops.attention.choice import FORMAT, Case, current_device
 from jaxformer.parallel.mesh import make_layout
-from jaxformer.tasks.translation import TranslationTask
-from jaxformer.types import Batch, Sequences
+from jaxformer.tasks.task import Task
+from jaxformer.training.study import Prepared, Study
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -63,15 +61,15 @@ class Measured:
     refused: dict[str, str]
 
 
-def tune(config: Config, prepared: PreparedData) -> str:
-    """The table for the calls that training `config` on `prepared` makes; says what it finds as it goes.
+def tune(study: Study, prepared: Prepared) -> str:
+    """The table for the calls that training on `prepared` makes; says what it finds as it goes.
 
     Raises:
       ValueError: for batches that do not divide over the devices.
     """
-    task = TranslationTask(config, prepared.tokenizer)
-    parts = make_layout(config.mesh).parts("rows") * config.memory.accumulate
-    with BatchPipeline(prepared.variants, config.data, seed=config.training.seed, divisor=parts) as pipeline:
+    task = study.make_task(prepared.facts)
+    parts = make_layout(study.config.mesh).parts("rows") * study.config.memory.accumulate
+    with contextlib.closing(study.make_pipeline(prepared, divisor=parts)) as pipeline:
         shapes = [(shape.rows // parts, shape.source_length, shape.target_length) for shape in pipeline.shapes]
     cases = largest_by_case(attention_calls(task, shapes))
     _LOGGER.info("%d cases of attention on %s, forward and backward", len(cases), current_device().device_kind)
@@ -82,20 +80,15 @@ def tune(config: Config, prepared: PreparedData) -> str:
     return table_json(measured, f"{datetime.date.today().isoformat()}, jax {jax.__version__}")
 
 
-def attention_calls(task: TranslationTask, shapes: Iterable[tuple[int, int, int]]) -> list[Call]:
-    """The calls of attention in training steps on batches of `shapes`, (rows, source slots, target slots)."""
+def attention_calls(task: Task[Any], shapes: Iterable[tuple[int, int, int]]) -> list[Call]:
+    """The calls of attention in training steps on batches of `shapes`: rows, input slots, target slots."""
     calls: list[Call] = []
-    for rows, source, target in shapes:
-        batch = Batch(_side(rows, source), _side(rows, target))
+    for shape in shapes:
+        batch, seed = task.abstract_batch(shape), jax.ShapeDtypeStruct((), np.uint32)
         with recorded_calls() as found:
-            jax.eval_shape(task.loss_function, task.abstract_params(), batch, jax.ShapeDtypeStruct((), np.uint32))
+            jax.eval_shape(task.loss_function, task.abstract_params(), batch, seed)
         calls += found
     return calls
-
-
-def _side(rows: int, length: int) -> Sequences:
-    dtypes = (np.int32, np.int32, np.int32, np.float32)
-    return Sequences(*(jax.ShapeDtypeStruct((rows, length), dtype) for dtype in dtypes))
 
 
 def largest_by_case(calls: Iterable[Call]) -> dict[Case, Call]:

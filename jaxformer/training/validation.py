@@ -1,4 +1,4 @@
-"""What validation measures on the way: the loss over the split, and how its sentences are translated greedily.
+"""What validation of a translator measures on the way: the loss, and how its sentences are translated greedily.
 
 Not for when that happens (`hooks.Validation`) nor for the scores at the end (`scoring`).
 """

@@ -85,6 +85,11 @@ class Workdir:
         return self.path / "tokenizer.model"
 
     @property
+    def facts(self) -> Path:
+        """What a run that does not translate knows besides its parameters: names of labels, statistics; JSON."""
+        return self.path / "facts.json"
+
+    @property
     def checkpoints(self) -> Path:
         """The folder of checkpoints."""
         return self.path / "checkpoints"
@@ -96,7 +101,7 @@ class Workdir:
 
     @property
     def predictions(self) -> Path:
-        """The folder of translations."""
+        """The folder of translations, or of other predictions."""
         return self.path / "predictions"
 
     @property
@@ -143,6 +148,16 @@ class Workdir:
                     self._unbind(new)
                 raise
 
+    def check_trained(self, *files: Path) -> None:
+        """Refuses a folder without `files`, which a trained run has.
+
+        Raises:
+          FileNotFoundError: naming what is missing.
+        """
+        for needed in files:
+            if not needed.exists():
+                raise FileNotFoundError(f"{needed} is not there: {self.path} holds no trained run; train it first")
+
     def keep_config(self, config: Config) -> None:
         """Writes `config.json`, by the process that holds the folder: again when the planner has completed it."""
         atomic_write(self.config, json.dumps(to_dict(config), indent=2) + "\n")
@@ -150,7 +165,7 @@ class Workdir:
     @property
     def _binding(self) -> list[Path]:
         """Files that bind the folder to one run."""
-        return [self.config, self.tokenizer, self.attention_table]
+        return [self.config, self.tokenizer, self.facts, self.attention_table]
 
     def _unbind(self, files: list[Path]) -> None:
         with explain_disk_errors(self.path):

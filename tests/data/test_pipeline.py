@@ -11,7 +11,7 @@ import pytest
 from jaxformer.config import DataConfig
 from jaxformer.data import batching
 from jaxformer.data.bucketing import Shape
-from jaxformer.data.pipeline import BatchPipeline, assemble, evaluation_batches
+from jaxformer.data.pipeline import BatchPipeline, evaluation_batches
 from jaxformer.data.prepare import prepare, tokenize
 from jaxformer.data.store import TokenizedDataset
 from jaxformer.types import Batch
@@ -40,7 +40,7 @@ def records(batch: Batch) -> list[int]:
 
 def test_a_packed_batch_by_hand() -> None:
     data = TokenizedDataset.from_lists([[5, 3], [6, 7, 3], [8, 3]], [[15, 16, 3], [17, 3], [3]])
-    batch = assemble(data, np.array([1, 2, 0]), np.array([0, 0, 2]), Shape(3, 6, 4), 3)
+    batch = data.assemble(np.array([1, 2, 0]), np.array([0, 0, 2]), Shape(3, 6, 4), 3)
     np.testing.assert_array_equal(batch.source.tokens, [[6, 7, 3, 8, 3, 0], [0] * 6, [5, 3, 0, 0, 0, 0]])
     np.testing.assert_array_equal(batch.source.positions, [[0, 1, 2, 0, 1, 0], [0] * 6, [0, 1, 0, 0, 0, 0]])
     np.testing.assert_array_equal(batch.source.segment_ids, [[1, 1, 1, 2, 2, 0], [0] * 6, [1, 1, 0, 0, 0, 0]])
@@ -54,7 +54,7 @@ def test_a_packed_batch_by_hand() -> None:
 
 def test_an_empty_share_is_all_padding() -> None:
     empty = np.zeros(0, np.int64)
-    batch = assemble(dataset(3), empty, empty.astype(np.int32), Shape(4, 5, 6), 2)
+    batch = dataset(3).assemble(empty, empty.astype(np.int32), Shape(4, 5, 6), 2)
     assert batch.source.tokens.shape == (2, 5)
     assert not batch.target.weights.any()
 

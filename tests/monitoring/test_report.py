@@ -6,6 +6,8 @@ import pytest
 
 from jaxformer.monitoring import report
 from jaxformer.monitoring.durable import DiskError
+from jaxformer.training.studies.translation import TranslationStudy
+from jaxformer.training.study import Curves
 
 RECORDS = [
     {"step": 50, "train/loss": 7.0},
@@ -14,6 +16,8 @@ RECORDS = [
     {"step": 150, "train/loss": float("nan")},
     {"step": 150, "test/bleu": 4.0},
 ]
+
+CURVES = TranslationStudy.curves
 
 
 def _size(path):
@@ -40,7 +44,7 @@ def test_both_panels_are_drawn_with_labels(tmp_path, monkeypatch):
     original = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", keep)
     path = tmp_path / "report" / "learning_curves.png"
-    report.learning_curves(RECORDS, path, title="wmt:bundled")
+    report.learning_curves(RECORDS, path, curves=CURVES, title="wmt:bundled")
     assert _size(path) == (1200, 480)
     left, right = drawn["figure"].axes
     assert (left.get_xlabel(), right.get_xlabel()) == ("step", "step")
@@ -51,11 +55,25 @@ def test_both_panels_are_drawn_with_labels(tmp_path, monkeypatch):
 
 
 def test_a_run_without_records_has_a_picture_that_says_so(tmp_path):
-    report.learning_curves([], tmp_path / "empty.png")
+    report.learning_curves([], tmp_path / "empty.png", curves=CURVES)
     assert _size(tmp_path / "empty.png") == (1200, 480)
 
 
 def test_an_unwritable_place_is_explained(tmp_path):
     (tmp_path / "report").write_text("")
     with pytest.raises(DiskError, match="it is a file, not a folder"):
-        report.learning_curves(RECORDS, tmp_path / "report" / "learning_curves.png")
+        report.learning_curves(RECORDS, tmp_path / "report" / "learning_curves.png", curves=CURVES)
+
+
+def test_shares_are_shown_in_per_cent(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **options: drawn.append(self))
+    records = [{"step": 5, "validation/accuracy": 0.5}, {"step": 5, "test/accuracy": 0.25}]
+    curves = Curves("nats per label", {"validation/accuracy": "validation accuracy"}, 100.0)
+    report.learning_curves(records, tmp_path / "curve.png", curves=curves)
+    left, right = drawn[0].axes
+    assert left.get_ylabel() == "loss (nats per label)"
+    assert right.get_legend_handles_labels()[1] == ["validation accuracy", "test accuracy 25.0"]
+    assert [list(line.get_ydata()) for line in right.get_lines()] == [[50.0], [25.0]]

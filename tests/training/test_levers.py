@@ -16,7 +16,6 @@ import pytest
 
 from jaxformer.config import Config, replace
 from jaxformer.data.bucketing import Shape
-from jaxformer.data.pipeline import assemble
 from jaxformer.data.store import TokenizedDataset
 from jaxformer.ops import cross_entropy
 from jaxformer.ops.attention import choice, recorded_calls
@@ -48,7 +47,7 @@ def _batch(pairs_a_row: int = 1) -> Batch:
     records = np.arange(PAIRS)
     rows = PAIRS // pairs_a_row
     shape = Shape(rows, *(2 * (pairs_a_row * LENGTH,)))
-    return assemble(TokenizedDataset.from_lists(*sides), records, records // pairs_a_row, shape, rows)
+    return TokenizedDataset.from_lists(*sides).assemble(records, records // pairs_a_row, shape, rows)
 
 
 def _without_dropout(config: Config) -> Config:

@@ -26,6 +26,10 @@ class Sizes:
     source_vocabulary_size = target_vocabulary_size = 100
 
 
+def _task(config, layout):
+    return TranslationTask(config, Sizes(), layout)
+
+
 def _too_much():
     jax.jit(lambda: jnp.zeros((1 << 22, 1 << 22)))().block_until_ready()  # 64 TiB
 
@@ -54,7 +58,7 @@ def _mebibytes(text: str) -> float:
 
 
 def test_the_advice_gives_what_each_setting_would_need():
-    text = training_advice(CONFIG, Sizes(), LAYOUT, SHAPE)
+    text = training_advice(CONFIG, _task, LAYOUT, SHAPE)
     head, *lines = text.splitlines()
     match = re.match(r"out of memory: a step on 64x\(32\+32\) slots needs (.*) on each device, and .* are free", head)
     now = _mebibytes(match[1])
@@ -94,7 +98,7 @@ def test_advice_that_the_configuration_refuses_is_not_given():
 
 def test_where_compiling_needs_too_much_as_well_the_settings_are_named_alone(monkeypatch):
     monkeypatch.setattr(memory, "_needed", lambda *_: _too_much())
-    text = training_advice(CONFIG, Sizes(), LAYOUT, SHAPE)
+    text = training_advice(CONFIG, _task, LAYOUT, SHAPE)
     assert text.startswith("out of memory: a step on 64x(32+32) slots does not fit, ")
     assert "\n  --config.memory.accumulate=2\n" in text
 

@@ -39,7 +39,7 @@ def describe_plan(config: Config, workdir: Workdir) -> str:
     found = plan_for(config, TranslationTask(config, _Sizes(config)))  # type: ignore[arg-type]
     config, chosen, plan = found.config, found.chosen, found.plan
     lines = [
-        ("run", _run_state(workdir)),
+        ("run", run_state(workdir)),
         ("mesh", f"{chosen.candidate.describe()} of {plan.hardware.describe()}, {_by(found)}"),
         *_work(config, chosen, found.model),
         ("memory", _memory(found)),
@@ -56,7 +56,8 @@ def describe_plan(config: Config, workdir: Workdir) -> str:
     return "\n\n".join([table, *_layouts(plan, found), *_precisions(found)])
 
 
-def _run_state(workdir: Workdir) -> str:
+def run_state(workdir: Workdir) -> str:
+    """Whether a run in `workdir` is new, goes on, or is finished."""
     if workdir.result() is not None:
         return "finished: training again would do nothing"
     steps = [int(entry.name) for entry in workdir.checkpoints.glob("*") if entry.name.isdigit()]

@@ -1,0 +1,115 @@
+"""Sentiment: whether a text praises or blames.
+
+Source: Socher et al. 2013 for SST-2 (film reviews, 6,920 sentences and the 77,614 phrases that they are made of); a
+small encoder with attention pooling, no pre-training, strong dropout, whole tokens hidden (Iyyer et al. 2015: word
+dropout).
+Naive Bayes on the same texts is printed beside it.
+
+    python run.py --experiment=sentiment                                        # generated opinions, in a minute
+    python run.py --experiment=sentiment:sst2 --config.data.path=DIR            # DIR/train_phrases.tsv.gz, dev.tsv
+    python run.py --experiment=sentiment:sst2 --config.data.path=DIR --config.data.train=train    # sentences alone
+    python run.py --experiment=sentiment:imdb --mode=prepare                    # IMDB reviews from TFDS, once
+    python run.py --experiment=sentiment:imdb
+"""
+
+from __future__ import annotations
+
+from jaxformer.config import Config, replace
+
+_SST2 = replace(
+    Config(),
+    {
+        "task": {"kind": "text_classification", "pooling": "attention", "token_dropout": 0.15},
+        "model": {
+            "d_model": 128,
+            "d_ff": 256,
+            "num_heads": 4,
+            "num_encoder_layers": 2,
+            "dropout": 0.4,
+            "attention_dropout": 0.1,
+            "position": "rotary",
+            "max_length": 128,
+        },
+        "data": {
+            "source": "files",
+            "path": "../shared/data/sst2",
+            "train": "train_phrases",
+            "validation": "dev",
+            "vocabulary_size": 8000,
+            "tokenizer": "unigram",
+            "max_length": 96,
+            "batch_tokens": 2048,
+            "num_shapes": 6,
+        },
+        "optimizer": {
+            "name": "adamw",
+            "learning_rate": 1.5e-3,
+            "weight_decay": 0.05,
+            "b2": 0.98,
+            "schedule": "cosine",
+            "warmup_steps": 300,
+            "end_factor": 0.01,
+            "clip_norm": 1.0,
+        },
+        "training": {
+            "num_steps": 4000,
+            "label_smoothing": 0.1,
+            "log_every": 100,
+            "eval_every": 500,
+            "checkpoint_every": 1000,
+            "ema_decay": 0.998,
+            "best_metric": "validation/accuracy",
+        },
+    },
+)
+
+_IMDB = replace(
+    _SST2,
+    {
+        "model": {"max_length": 512},
+        "data": {
+            "source": "tfds",
+            "path": "",
+            "name": "imdb_reviews",
+            "train": "train[:90%]",
+            "validation": "train[90%:]",
+            "max_length": 512,
+            "batch_tokens": 8192,
+        },
+    },
+)
+
+_BUNDLED = replace(
+    _SST2,
+    {
+        "task": {"token_dropout": 0.0},
+        "model": {"d_model": 64, "d_ff": 128, "dropout": 0.1, "attention_dropout": 0.0, "max_length": 64},
+        "data": {
+            "source": "bundled",
+            "path": "",
+            "train": "",
+            "validation": "",
+            "vocabulary_size": 300,
+            "tokenizer": "bpe",
+            "max_length": 64,
+            "num_shapes": 3,
+        },
+        "optimizer": {"learning_rate": 4e-3, "weight_decay": 0.0, "warmup_steps": 50},
+        "training": {
+            "num_steps": 500,
+            "label_smoothing": 0.0,
+            "log_every": 50,
+            "eval_every": 125,
+            "checkpoint_every": 250,
+            "ema_decay": 0.98,
+        },
+    },
+)
+
+VARIANTS: dict[str, Config] = {"bundled": _BUNDLED, "sst2": _SST2, "imdb": _IMDB}
+
+DESCRIPTIONS = {
+    "bundled": "generated opinions with negation and contrast: learnt in a minute on two CPU cores, needs no download",
+    "imdb": "IMDB film reviews (needs --mode=prepare first), the first 512 tokens of each; not tuned",
+    "sst2": "Stanford Sentiment Treebank, two classes, 2 layers of width 128, trained on phrases",
+}

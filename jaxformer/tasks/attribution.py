@@ -1,0 +1,52 @@
+"""Which inputs a prediction hangs on: gradient times input (Shrikumar et al. 2016, section 2).
+
+A first-order estimate of what a class's logit owes to every position: positive where the input speaks for the class.
+Not for how that is shown (`monitoring.pages`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxformer.models.encoder import encode_rows
+from jaxformer.tasks.classification import ClassificationTask
+from jaxformer.types import Sequences
+
+
+def gradient_times_input(task: ClassificationTask, params: Any, inputs: Sequences, name: str) -> tuple[Any, Any]:
+    """What every position of some rows adds to the logit of the class that is predicted there, and that class.
+
+    Args:
+      task: of the run; its encoder reads tokens.
+      params: of it.
+      inputs: rows [B, S] of one sequence each, on one device.
+      name: of the objective, which predicts classes.
+
+    Returns:
+      float32 [B, S], 0 for padding, and int32 [B].
+    """
+    return _compiled(task, name)(params, inputs)
+
+
+def _compiled(task: ClassificationTask, name: str) -> Any:
+    def attribute(params: Any, inputs: Sequences) -> tuple[jax.Array, jax.Array]:
+        model = task.model(params)
+        encoder = model.encoder
+        embedded = encoder.embedding(inputs.tokens, inputs.positions)
+
+        def logits(embedded: jax.Array) -> jax.Array:
+            encoded = encode_rows(embedded, inputs, encoder.stack, encoder.norm, 0.0, None)
+            return model.heads[name](encoded, inputs, num_sequences=1, seed=None)[:, 0].astype(jnp.float32)
+
+        found = logits(embedded).argmax(axis=-1)
+
+        def chosen(embedded: jax.Array) -> jax.Array:
+            return jnp.take_along_axis(logits(embedded), found[:, None], axis=-1).sum()  # rows do not see each other
+
+        scores = (jax.grad(chosen)(embedded) * embedded).sum(axis=-1).astype(jnp.float32)
+        return jnp.where(jnp.asarray(inputs.segment_ids) > 0, scores, 0.0), found
+
+    return jax.jit(attribute)

@@ -1,0 +1,349 @@
+"""What studies of labelled records share: batches, validation, scores beside baselines, tables, the plan.
+
+A study of its own kind derives from `LabelledStudy`, says how data is prepared, which task learns it, and how
+predictions are measured and shown. Not for any one kind of data.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from jaxformer.config import Config, nearest
+from jaxformer.data.bucketing import Shape
+from jaxformer.data.pipeline import BatchPipeline, evaluation_batches
+from jaxformer.monitoring.flops import describe_encoder_flops, encoder_training_flops
+from jaxformer.parallel.layout import Layout
+from jaxformer.parallel.mesh import first_copy, host_share, make_layout, place_batch
+from jaxformer.tasks.labelling import LabellingTask
+from jaxformer.training.memory import describe_size, explained_out_of_memory, predicting_advice, step_memory
+from jaxformer.training.studies.records import LabelledData, LabelledFacts, LabelPredictor, Split
+from jaxformer.training.study import Curves, Scored
+from jaxformer.training.workdir import Workdir
+
+Predicted = Mapping[str, np.ndarray]
+"""What `LabelPredictor` gives, by name of the objective."""
+
+
+class LabelledStudy(abc.ABC):
+    """A `training.study.Study` of labelled records, but for what the abstract methods say.
+
+    Attributes:
+      noun: what records are called, in the plural.
+      metrics: what `measure` and the task's loss give, without `validation/`: what `training.best_metric` may name.
+      curves: what the picture of a run shows.
+    """
+
+    noun = "records"
+    counted = "tokens"
+    metrics: tuple[str, ...] = ("loss",)
+    curves = Curves("nats per label", {"validation/accuracy": "validation accuracy"}, 100.0)
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    # What a study of its own kind says.
+
+    @abc.abstractmethod
+    def prepare(self, *, download: bool = False) -> LabelledData:
+        """The data, cleaned; see `Study.prepare`."""
+
+    @abc.abstractmethod
+    def make_task(self, facts: LabelledFacts, layout: Layout | None = None) -> LabellingTask:
+        """The network and its objectives."""
+
+    @abc.abstractmethod
+    def assumed_facts(self) -> LabelledFacts:
+        """Facts of the right sizes, in place of data that `--mode=plan` does not read."""
+
+    @abc.abstractmethod
+    def evaluation_splits(self, facts: LabelledFacts) -> dict[str, Split]:
+        """The validation and test splits that there are, from their sources, without any training data."""
+
+    @abc.abstractmethod
+    def measure(self, split: Split, predicted: Predicted) -> dict[str, float]:
+        """Metrics of one split, such as `accuracy`; called on the way and at the end."""
+
+    @abc.abstractmethod
+    def predict(
+        self, predictor: LabelPredictor, lines: Iterable[str], *, interactive: bool = False
+    ) -> Iterator[str]:
+        """See `Study.predict`."""
+
+    @abc.abstractmethod
+    def next_commands(self, command: str, flags: str) -> list[str]:
+        """See `Study.next_commands`."""
+
+    # What it may say besides.
+
+    def baselines(self, prepared: LabelledData, splits: Mapping[str, Split]) -> dict[str, dict[str, float]]:
+        """Scores of trivial and simple rivals, by their names: `naive Bayes` -> `test/accuracy` -> value."""
+        return {}
+
+    def write_predictions(self, name: str, split: Split, predicted: Predicted, folder: Path) -> Path | None:
+        """Writes what was predicted of split `name` into `folder`, which is there; the file, or None for none."""
+        return None
+
+    def draw(self, predictor: LabelPredictor, splits: Mapping[str, Split], predicted: Mapping[str, Predicted],
+             folder: Path) -> dict[str, Path]:  # fmt: skip
+        """Makes pictures and pages in `folder`, which is there; files by what a person calls them."""
+        return {}
+
+    def samples(self, split: Split, predicted: Predicted, count: int) -> str:
+        """A few predictions of the last split beside what was wanted."""
+        return ""
+
+    @property
+    def prompt(self) -> str:
+        """What a person who types is shown."""
+        return "> "
+
+    # The same for all.
+
+    def check(self) -> None:
+        """Refuses what is for translation alone, and a metric that is not measured."""
+        config, kind = self.config, self.config.task.kind
+        if config.training.r_drop:
+            raise ValueError(
+                f"training.r_drop={config.training.r_drop} is for translation, not for task.kind={kind}: set it to 0"
+            )
+        if config.mesh.auto or not config.data.batch_tokens:
+            raise ValueError(
+                f"the planner chooses meshes and batches of translation alone, and task.kind={kind}: give "
+                "--config.mesh.auto=false and a number of slots, such as --config.data.batch_tokens=4096"
+            )
+        if config.data.subword_sampling:
+            raise ValueError(
+                f"data.subword_sampling={config.data.subword_sampling} is for translation, not for task.kind={kind}: "
+                "set it to 0; --config.task.token_dropout hides tokens"
+            )
+        metric = config.training.best_metric.removeprefix("validation/")
+        if metric not in self.metrics:
+            names = [f"validation/{name}" for name in self.metrics]
+            raise ValueError(
+                f"training.best_metric={config.training.best_metric!r} is not measured where task.kind={kind}: "
+                f"{nearest(config.training.best_metric, names)}"
+            )
+
+    @property
+    def part_weights(self) -> Literal["learned"] | None:
+        """As a `LabellingTask` takes it."""
+        return "learned" if self.config.task.part_weights == "learned" else None
+
+    def class_weights(self, counts: Sequence[float]) -> tuple[float, ...]:
+        """As `Classes` takes them, from how often each class occurs in the training data; 1 on average over it."""
+        if self.config.task.class_weights == "none":
+            return ()
+        return tuple(sum(counts) / (len(counts) * count) for count in counts)
+
+    def has_facts(self, workdir: Workdir) -> bool:
+        """Whether `facts.json` is there."""
+        return workdir.facts.exists()
+
+    def load_facts(self, workdir: Workdir) -> LabelledFacts:
+        """From `facts.json` and, of text, `tokenizer.model`."""
+        return LabelledFacts.load(workdir)
+
+    def resolve(self, prepared: LabelledData) -> tuple[Config, str]:
+        """Nothing is left open."""
+        return self.config, ""
+
+    def make_pipeline(
+        self,
+        prepared: LabelledData,
+        *,
+        shard_index: int = 0,
+        shard_count: int = 1,
+        divisor: int = 1,
+        length_divisor: int = 1,
+        shapes: Sequence[Shape] | None = None,
+    ) -> BatchPipeline:
+        """The training batches.
+
+        Raises:
+          ValueError: for records that do not make batches, or labels of records in packed rows.
+        """
+        if self.config.data.batching == "pack" and not all(
+            labels.of_positions for labels in prepared.train.labels.values()
+        ):
+            raise ValueError(
+                "data.batching=pack puts several records into a row, which labels of whole records do not allow: set "
+                "--config.data.batching=bucket"
+            )
+        return BatchPipeline(
+            prepared.train,
+            self.config.data,
+            seed=self.config.training.seed,
+            shard_index=shard_index,
+            shard_count=shard_count,
+            divisor=divisor,
+            length_divisor=length_divisor,
+            shapes=shapes,
+        )
+
+    def flops(self, task: LabellingTask, shape: Shape) -> float:
+        """Of the products of the encoder."""
+        return encoder_training_flops(self.config.model, shape.rows, shape.source_length)
+
+    def describe_flops(self, task: LabellingTask, shape: Shape) -> str:
+        """The same with its parts."""
+        return describe_encoder_flops(self.config.model, shape.rows, shape.source_length)
+
+    def validation(
+        self, prepared: LabelledData, task: LabellingTask, layout: Layout
+    ) -> LabelledEvaluation | None:
+        """The loss over all devices, and what `measure` makes of predictions on one."""
+        split = prepared.splits.get("validation")
+        if split is None:
+            return None
+        return LabelledEvaluation(self, task, prepared.facts, layout, split.first(self.config.training.eval_examples))
+
+    def make_predictor(self, task: LabellingTask, facts: LabelledFacts, params: Any) -> LabelPredictor:
+        """Predicts records, and knows the facts of the run."""
+        return LabelPredictor(task, params, facts, self.config)
+
+    def score(
+        self,
+        predictor: LabelPredictor,
+        splits: Mapping[str, Split],
+        *,
+        predictions: Path,
+        report: Path | None = None,
+        prepared: LabelledData | None = None,
+    ) -> Scored:
+        """Predicts every split once, and measures, writes, draws and tells what was found."""
+        predicted = {name: predictor(split.records) for name, split in splits.items()}
+        metrics = {
+            f"{name}/{metric}": value
+            for name, split in splits.items()
+            for metric, value in self.measure(split, predicted[name]).items()
+        }
+        baselines = self.baselines(prepared, splits) if prepared is not None else {}
+        files: dict[str, Path] = {}
+        if not jax.process_index():
+            predictions.mkdir(parents=True, exist_ok=True)
+            for name, split in splits.items():
+                if (file := self.write_predictions(name, split, predicted[name], predictions)) is not None:
+                    files[f"predictions of {name}"] = file
+            if report is not None:
+                report.mkdir(parents=True, exist_ok=True)
+                files |= self.draw(predictor, splits, predicted, report)
+        samples = ""
+        if splits and (count := self.config.monitoring.samples):
+            last = list(splits)[-1]
+            samples = self.samples(splits[last], predicted[last], count)
+            samples = samples and f"sample predictions ({last})\n\n{samples}"
+        sizes = {name: f"{len(split):,} {self.noun}" for name, split in splits.items()}
+        details = {"baselines": baselines} if baselines else {}
+        return Scored(metrics, score_table(metrics, baselines, sizes), samples, files, details=details)
+
+    def predicting(self) -> str:
+        """For the log."""
+        return "predicting"
+
+    def searching(self) -> str:
+        """There is one way."""
+        return ""
+
+    def memory_advice(self) -> str:
+        """Smaller batches."""
+        return predicting_advice(self.config.decoding)
+
+    def describe_plan(self, workdir: Workdir) -> str:
+        """Memory of the largest step, compiled; the planner's tables of layouts are for translation."""
+        from jaxformer.training.planner.describe import run_state
+        from jaxformer.training.planner.share import batch_shape
+
+        self.check()
+        config, layout = self.config, make_layout(self.config.mesh)
+        task = self.make_task(self.assumed_facts(), layout)
+        rows, length = batch_shape(config, layout.parts("rows") * config.memory.accumulate, layout.parts("length"))
+        memory = step_memory(config, task, layout, (rows, length, 0))
+        temporary = "not told" if memory.temporary is None else describe_size(memory.temporary)
+        training = config.training
+        table = [
+            ("run", run_state(workdir)),
+            ("mesh", f"{layout.describe()}, as the configuration says"),
+            ("model", f"{task.num_parameters:,} parameters, {config.precision}"),
+            (
+                "batch",
+                f"{config.data.batch_tokens:,} slots, {config.data.batching}; the longest rows: {rows} of {length}, in "
+                f"{config.memory.accumulate} micro-batch(es), remat {config.memory.remat}",
+            ),
+            ("steps", f"{training.num_steps:,}, about {training.num_steps * rows * length:,} slots"),
+            (
+                "memory",
+                f"{describe_size(memory.state)} of state and {temporary} during a step (compiled, not guessed) on each",
+            ),
+            ("FLOPs", self.describe_flops(task, Shape(rows, length, 0))),
+            ("evaluation", f"every {training.eval_every:,} steps, by {training.best_metric}"),
+            ("workdir", str(workdir.path)),
+        ]
+        return "\n".join(f"{name:<12} {text}" for name, text in table)
+
+
+class LabelledEvaluation:
+    """Parameters -> `validation/loss`, the task's other metrics, and what the study measures.
+
+    Args:
+      study: measures predictions.
+      task: evaluates the loss, and predicts.
+      facts: of the run.
+      layout: over which the loss is evaluated; predicting takes one device.
+      split: the records.
+    """
+
+    def __init__(
+        self, study: LabelledStudy, task: LabellingTask, facts: LabelledFacts, layout: Layout, split: Split
+    ) -> None:
+        self._study, self._task, self._facts, self._layout, self._split = study, task, facts, layout, split
+        data = study.config.data
+        longest = int(split.records.lengths.max())
+        slots = max(data.batch_tokens, -(-longest // layout.parts("length")) * layout.mesh.size)
+        self._data = dataclasses.replace(data, batch_tokens=slots, batching="bucket")
+
+    def __call__(self, params: Any) -> Mapping[str, float]:
+        """Evaluates `params`."""
+        index, count = host_share(self._layout)
+        batches = evaluation_batches(
+            self._split.records,
+            self._data,
+            shard_index=index,
+            shard_count=count,
+            divisor=self._layout.parts("rows"),
+            length_divisor=self._layout.parts("length"),
+        )
+        values = self._task.evaluate_loss(params, batches, lambda batch: place_batch(batch, self._layout))
+        predictor = self._study.make_predictor(self._task, self._facts, first_copy(params, self._layout))
+        with explained_out_of_memory(self._study.memory_advice):
+            values |= self._study.measure(self._split, predictor(self._split.records))
+        return {f"validation/{name}": value for name, value in values.items()}
+
+
+def score_table(
+    metrics: Mapping[str, float], baselines: Mapping[str, Mapping[str, float]], sizes: Mapping[str, str]
+) -> str:
+    """The metrics of all splits for a person, one a line, each beside those of its baselines.
+
+    Args:
+      metrics: `test/accuracy` -> value.
+      baselines: name -> the same.
+      sizes: split -> such as `872 sentences`.
+    """
+    columns: dict[str, Mapping[str, float]] = {"model": metrics, **baselines}
+    rows = [["", *columns, ""]] if baselines else []
+    for name in metrics:
+        shown = [f"{values[name]:.4f}" if name in values else "-" for values in columns.values()]
+        rows.append([name, *shown, sizes[name.partition("/")[0]]])
+    widths = [max(len(row[place]) for row in rows) for place in range(len(columns) + 1)] if rows else []
+    lines = []
+    for name, *shown, size in rows:
+        cells = "  ".join(f"{text:>{width}}" for text, width in zip(shown, widths[1:], strict=True))
+        lines.append(f"  {name:<{widths[0]}}  {cells}  {size}".rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,302 @@
+"""What the trainer asks of a kind of problem, and which class answers for each.
+
+A study prepares the data of a configuration, says what a trained run has to remember, makes the task and its batches,
+and measures and uses what was trained. `entry`, `session` and what they call know this protocol alone. Not for steps
+(`session`) nor for losses (`tasks`).
+
+The order in which a run asks:
+
+    check -> prepare -> keep facts -> resolve -> make_task, make_pipeline -> [validation] -> make_predictor -> score
+
+and, of a run that is there: load_facts -> make_task -> make_predictor -> evaluation_splits, score; or predict.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from jaxformer.config import Config, nearest
+from jaxformer.data.bucketing import Shape
+from jaxformer.parallel.layout import Layout
+from jaxformer.tasks.task import Task
+from jaxformer.training.workdir import Workdir
+
+STUDIES = {
+    "translation": "jaxformer.training.studies.translation:TranslationStudy",
+    "text_classification": "jaxformer.training.studies.text_classification:TextClassificationStudy",
+}
+"""`task.kind` -> module and class, imported when it is asked for; `config.KINDS` has the same names."""
+
+
+class Facts(Protocol):
+    """What a trained run has to remember besides its parameters: a tokenizer, names of labels, statistics.
+
+    With these and a checkpoint a run predicts; nothing else is needed, and nothing else is kept.
+    """
+
+    @property
+    def digest(self) -> str:
+        """A short hash: equal where a run may go on."""
+
+    def save(self, workdir: Workdir) -> None:
+        """Writes them to files that `Workdir` knows: `tokenizer`, `facts`."""
+
+
+class Prepared(Protocol):
+    """Data that is ready for training."""
+
+    @property
+    def facts(self) -> Facts:
+        """Learnt from the training split."""
+
+    @property
+    def report(self) -> str:
+        """What cleaning found in the training split, a table for a person."""
+
+    @property
+    def cache_path(self) -> Path | None:
+        """Where it is kept; None for data that lives in memory alone."""
+
+    @property
+    def size(self) -> int:
+        """Records of the training split."""
+
+    @property
+    def checksum(self) -> list[int]:
+        """A few integers that change when a run could not go on with this data; a JSON value."""
+
+    @property
+    def splits(self) -> Mapping[str, Any]:
+        """`validation` and `test`, those that there are: what `Study.score` takes."""
+
+
+class TrainingPipeline(Protocol):
+    """Batches without end, a pure function of (seed, epoch, number); `data.pipeline.BatchPipeline` is one."""
+
+    shapes: tuple[Shape, ...]
+    efficiency: float
+    batches_per_epoch: int
+    row_tokens: np.ndarray
+
+    def __next__(self) -> Any:
+        """The next host batch: this host's rows."""
+
+    def get_state(self) -> dict[str, int]:
+        """A few integers that say which batch is next."""
+
+    def set_state(self, state: Mapping[str, int]) -> None:
+        """Continues where `get_state` was called."""
+
+    def imbalances(self, parts: int) -> np.ndarray:
+        """How unevenly `parts` devices are filled, by batch."""
+
+    def close(self) -> None:
+        """Stops its threads."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """How a trained model did on its splits.
+
+    Attributes:
+      metrics: under names such as `test/accuracy`; they go to `result.json` and `metrics.jsonl`.
+      table: the same for a person, with what belongs beside them: signatures, baselines.
+      samples: some predictions beside what was wanted, for a person; may be empty.
+      files: what was written, by a name for a person, such as `translations of test`.
+      signatures: of metrics that have one, by their names.
+      details: anything else for `result.json`, such as the scores of baselines; a JSON value.
+    """
+
+    metrics: Mapping[str, float]
+    table: str
+    samples: str = ""
+    files: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    signatures: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Curves:
+    """What the picture of a run shows.
+
+    Attributes:
+      loss: of what the loss is a mean, `nats per target token`.
+      scores: metrics of the right panel, `validation/bleu`, with a label for each, most telling first.
+      scale: what they are multiplied by, 100 for shares that are shown in per cent.
+    """
+
+    loss: str
+    scores: Mapping[str, str]
+    scale: float = 1.0
+
+
+class Study(Protocol):
+    """One kind of problem with one configuration. Making one is cheap: nothing is read before `prepare`.
+
+    Attributes:
+      config: of the run.
+      noun: what records are called, in the plural: `pairs`.
+      counted: the name in `result.json` of the tokens that were trained on: `target_tokens`.
+      curves: what the picture of a run shows.
+    """
+
+    config: Config
+    noun: str
+    counted: str
+    curves: Curves
+
+    def check(self) -> None:
+        """Refuses what can be refused before data is read: fields that do not go together, files that are not there.
+
+        Raises:
+          ValueError, OSError: with what to do.
+        """
+
+    def prepare(self, *, download: bool = False) -> Prepared:
+        """The data, cleaned and cached; `download` allows what only `--mode=prepare` may do.
+
+        Raises:
+          ValueError, OSError: for data that cannot be used or read.
+        """
+
+    def has_facts(self, workdir: Workdir) -> bool:
+        """Whether the facts of a run are in `workdir`."""
+
+    def load_facts(self, workdir: Workdir) -> Facts:
+        """The facts that `Facts.save` wrote.
+
+        Raises:
+          OSError: if there are none, saying that the folder holds no trained run.
+        """
+
+    def resolve(self, prepared: Prepared) -> tuple[Config, str]:
+        """The configuration with what it leaves to the planner, and what to say about that; `""` for nothing.
+
+        Raises:
+          ValueError: if the planner cannot choose for this kind of problem.
+        """
+
+    def make_task(self, facts: Any, layout: Layout | None = None) -> Task[Any]:
+        """The network and the loss."""
+
+    def make_pipeline(
+        self,
+        prepared: Any,
+        *,
+        shard_index: int = 0,
+        shard_count: int = 1,
+        divisor: int = 1,
+        length_divisor: int = 1,
+        shapes: Sequence[Shape] | None = None,
+    ) -> TrainingPipeline:
+        """The training batches; see `data.pipeline.BatchPipeline` for the arguments."""
+
+    def flops(self, task: Any, shape: Shape) -> float:
+        """Model FLOPs of one pass, forward and backward, over a batch."""
+
+    def describe_flops(self, task: Any, shape: Shape) -> str:
+        """The same for a run's log."""
+
+    def validation(
+        self, prepared: Any, task: Any, layout: Layout
+    ) -> Callable[[Any], Mapping[str, float]] | None:
+        """Parameters on the mesh -> `validation/loss` and others; None without a validation split."""
+
+    def make_predictor(self, task: Any, facts: Any, params: Any) -> Any:
+        """What predicts, with parameters that are whole on one device."""
+
+    def evaluation_splits(self, facts: Any) -> Mapping[str, Any]:
+        """As `Prepared.splits`, without any training data.
+
+        Raises:
+          ValueError, OSError: for splits that cannot be read.
+        """
+
+    def score(
+        self,
+        predictor: Any,
+        splits: Mapping[str, Any],
+        *,
+        predictions: Path,
+        report: Path | None = None,
+        prepared: Any = None,
+    ) -> Scored:
+        """Predicts and measures every split.
+
+        Args:
+          predictor: of `make_predictor`.
+          splits: of `Prepared` or of `evaluation_splits`.
+          predictions: folder for what was predicted, a file a split; written by the first process alone.
+          report: folder for pictures and pages; None for none.
+          prepared: the training data, for baselines that need it; None where a run is evaluated again.
+
+        Raises:
+          OSError: if they cannot be written.
+        """
+
+    def predict(self, predictor: Any, lines: Iterable[str], *, interactive: bool = False) -> Iterator[str]:
+        """What `--mode=predict` writes for lines from its input, piece by piece, line ends included.
+
+        Args:
+          predictor: of `make_predictor`.
+          lines: without their line ends; read a part at a time, or with `interactive` one at a time.
+          interactive: a person waits for every answer.
+        """
+
+    @property
+    def prompt(self) -> str:
+        """What a person who types is shown."""
+
+    def predicting(self) -> str:
+        """What `predict` does, for the log: `translating`."""
+
+    def searching(self) -> str:
+        """How predictions are found, to be said beside the scores: `, beam search`; empty where there is one way."""
+
+    def memory_advice(self) -> str:
+        """What to do when predicting takes too much memory."""
+
+    def next_commands(self, command: str, flags: str) -> list[str]:
+        """The next useful commands, from `python run.py --experiment=NAME` and `--workdir=DIR`."""
+
+    def describe_plan(self, workdir: Workdir) -> str:
+        """What `--mode=plan` prints."""
+
+
+def open_study(config: Config) -> Study:
+    """The study of `config.task.kind`.
+
+    Raises:
+      ValueError: if there is none.
+    """
+    kind = config.task.kind
+    if kind not in STUDIES:
+        raise ValueError(f"task.kind={kind!r} is not known: {nearest(kind, STUDIES)}")
+    module, _, name = STUDIES[kind].partition(":")
+    study: Study = getattr(importlib.import_module(module), name)(config)
+    return study
+
+
+def keep_facts(study: Study, facts: Facts, workdir: Workdir) -> None:
+    """Writes the facts of a new run to its workdir, by the first process.
+
+    Raises:
+      ValueError: if the run there began with others.
+    """
+    if study.has_facts(workdir):
+        if study.load_facts(workdir).digest != facts.digest:
+            kind = "text" if workdir.tokenizer.exists() else "data"
+            what = "its vocabulary is another one" if kind == "text" else "its labels or its statistics are others"
+            raise ValueError(
+                f"the training {kind} has changed since the run in {workdir.path} began: {what}; restore the {kind}, "
+                "or choose another --workdir"
+            )
+    elif jax.process_index() == 0:
+        facts.save(workdir)

@@ -1,0 +1,153 @@
+"""The trainer trains what is not translation: a small study of labelled records, through every entry point."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+
+import jax
+import pytest
+
+from jaxformer import config as config_module
+from jaxformer import training
+from jaxformer.config import replace
+from jaxformer.monitoring.trackers import read_metrics
+from jaxformer.training import hooks
+from jaxformer.training import study as study_module
+from jaxformer.training.workdir import Workdir
+from tests.training import parity
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config_module, "KINDS", (*config_module.KINDS, "parity"))
+        patch.setitem(study_module.STUDIES, "parity", "tests.training.parity:ParityStudy")
+        yield
+    jax.config.update("jax_compilation_cache_dir", None)  # `train` has set it for the process
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parity")
+    config = parity.config(folder, training__num_steps=300, training__log_every=50, training__eval_every=150)
+    workdir = Workdir(folder / "run")
+    return config, workdir, training.train(config, workdir)
+
+
+def test_every_kind_of_the_configuration_has_a_study():
+    assert set(study_module.STUDIES) == set(config_module.KINDS)
+    for kind in ("translation", "text_classification"):
+        changes = {"task.kind": kind, "training.best_metric": "validation/loss"}
+        study_module.open_study(replace(config_module.Config(), changes)).check()
+
+
+def test_it_learns_and_the_workdir_holds_what_belongs_to_a_run(trained):
+    _, workdir, result = trained
+    metrics = result["metrics"]
+    assert metrics["test/accuracy"] > 0.98
+    assert 0.3 < result["baselines"]["always even"]["test/accuracy"] < 0.7
+    assert json.loads(workdir.result_file.read_text())["metrics"] == metrics
+    assert result["tokens"] > 300 * 300
+    assert "target_tokens" not in result
+    assert json.loads(workdir.facts.read_text())["names"] == ["even", "odd"]
+    assert (workdir.report / "learning-curve.png").read_bytes().startswith(b"\x89PNG")
+    assert len((workdir.predictions / "test.txt").read_text().splitlines()) == 48
+    records = read_metrics(workdir.metrics)
+    assert [record["step"] for record in records if "validation/accuracy" in record] == [150, 300]
+    speeds = [record for record in records if "train/tokens_per_second" in record]
+    assert all(0 < record["train/mfu"] < 1 and record["train/padding_efficiency"] > 0.7 for record in speeds)
+
+
+def test_evaluate_finds_the_same_scores(trained, capsys):
+    config, workdir, result = trained
+    scores = training.evaluate(config, workdir)
+    assert scores == {name: result["metrics"][name] for name in scores}
+    assert set(scores) == {f"{split}/{name}" for split in ("validation", "test") for name in ("accuracy", "exact")}
+    out = capsys.readouterr().out
+    assert "predictions of test" in out
+    assert "48 numbers" in out
+
+
+def test_predict_needs_the_workdir_alone(trained):
+    config, workdir, _ = trained
+    output = io.StringIO()
+    training.predict(config, workdir, iter(["124", "91"]), output)
+    lines = output.getvalue().splitlines()
+    assert [line[1:] for line in lines] == ["oe", "o"]
+
+
+def test_prepare_plan_and_tune_say_what_they_found(trained, tmp_path, capsys):
+    config, _, _ = trained
+    training.prepare(config)
+    assert "600 training numbers, made again by every run" in capsys.readouterr().out
+    training.plan(config, tmp_path / "new")
+    plan = capsys.readouterr().out
+    assert "MiB during a step (compiled, not guessed)" in plan
+    assert "by validation/accuracy" in plan
+    assert not (tmp_path / "new").exists()
+    training.tune(config, str(tmp_path / "table.json"))
+    assert json.loads((tmp_path / "table.json").read_text())["measurements"]
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, caplog):
+    whole = parity.config(tmp_path, training__num_steps=24)
+    training.train(whole, tmp_path / "whole")
+    steps = [dict(record, time=0) for record in read_metrics(tmp_path / "whole" / "metrics.jsonl")]
+    part = Workdir(tmp_path / "part")
+
+    def dark(line, step, metrics, progress):
+        if step == 20:
+            raise RuntimeError("lights out")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hooks.ProgressLine, "__call__", dark)
+        with pytest.raises(RuntimeError, match="lights out"):
+            training.train(whole, part)
+    with caplog.at_level(logging.INFO):
+        training.train(whole, part)
+    assert any("restored step 16" in message for message in caplog.messages)
+    again = [dict(record, time=0) for record in read_metrics(part.metrics)]
+    losses = lambda records: [(r["step"], r["train/loss"]) for r in records if "train/loss" in r]  # noqa: E731
+    assert losses(again) == losses(steps)
+    assert [r["test/accuracy"] for r in again if "test/accuracy" in r] == [
+        r["test/accuracy"] for r in steps if "test/accuracy" in r
+    ]
+
+
+def test_changed_data_is_refused(trained, tmp_path):
+    config, workdir, _ = trained
+    changed = replace(config, {"data.seed": 5, "data.num_examples": 700})
+    other = Workdir(tmp_path / "run")
+    other.path.mkdir()
+    other.facts.write_bytes(workdir.facts.read_bytes())
+    study = study_module.open_study(changed)
+    facts = study.prepare().facts
+    with pytest.raises(ValueError, match=r"training data has changed .* its labels or its statistics are others"):
+        study_module.keep_facts(study, facts, other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training.best_metric": "validation/acuracy"}, "choose one of .* Did you mean 'validation/accuracy'"),
+        ({"training.best_metric": "validation/bleu"}, "is not measured where task.kind=parity"),
+        ({"training.r_drop": 1.0}, "r_drop=1.0 is for translation"),
+        ({"mesh.auto": True}, "give --config.mesh.auto=false"),
+        ({"data.batch_tokens": 0}, "such as --config.data.batch_tokens=4096"),
+        ({"data.subword_sampling": 0.1}, "task.token_dropout hides tokens"),
+    ],
+)
+def test_what_is_for_translation_is_refused_before_anything_is_prepared(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        training.train(parity.config(tmp_path, **{name.replace(".", "__"): v for name, v in changes.items()}), tmp_path)
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_tagged_records_pack(tmp_path):
+    config = parity.config(tmp_path, data__batching="pack", data__pack_length=32, model__max_length=32,
+                           data__batch_tokens=512, training__num_steps=60)  # fmt: skip
+    result = training.train(config, tmp_path / "run")
+    assert result["padding_efficiency"] > 0.9
+    assert result["step"] == 60

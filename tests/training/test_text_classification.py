@@ -1,0 +1,130 @@
+"""Sentiment, end to end: it learns what word counts cannot, and its workdir classifies text."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+
+import jax
+import numpy as np
+import pytest
+
+import experiments
+import jaxformer
+from jaxformer import training
+from jaxformer.config import replace
+from jaxformer.training.workdir import Workdir
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The bundled recipe with a smaller corpus."""
+    folder = tmp_path_factory.mktemp("sentiment")
+    config = replace(
+        experiments.find("sentiment").config("bundled"),
+        {
+            "data": {"cache_dir": str(folder / "cache"), "num_examples": 6000},
+            "monitoring": {"progress": False, "tensorboard": False, "samples": 4},
+            "training": {"num_steps": 300, "eval_every": 150, "checkpoint_every": 150},
+        },
+    )
+    workdir = Workdir(folder / "run")
+    yield config, workdir, training.train(config, workdir)
+    jax.config.update("jax_compilation_cache_dir", None)  # `train` has set it for the process
+
+
+def test_it_learns_negation_and_contrast_which_naive_bayes_cannot(trained):
+    _, workdir, result = trained
+    accuracy, rivals = result["metrics"]["test/accuracy"], result["baselines"]
+    assert accuracy > 0.93
+    assert 0.5 < rivals["naive Bayes"]["test/accuracy"] < accuracy - 0.1
+    assert abs(rivals["most frequent"]["test/accuracy"] - 0.5) < 0.05
+    assert rivals["most frequent"]["test/mcc"] == 0.0
+    assert result["metrics"]["test/calibration_error"] < 0.15
+    assert json.loads(workdir.facts.read_text())["names"] == ["negative", "positive"]
+
+
+def test_the_workdir_holds_pictures_a_page_and_the_predictions(trained):
+    _, workdir, result = trained
+    for name in ("learning-curve.png", "calibration.png", "confusion.png"):
+        assert (workdir.report / name).read_bytes().startswith(b"\x89PNG"), name
+    page = (workdir.report / "words.html").read_text()
+    assert page.count("<tr>") == 60
+    assert "1,000" not in page
+    rows = [line.split("\t") for line in (workdir.predictions / "test.tsv").read_text().splitlines()]
+    assert rows[0] == ["label", "predicted", "probability", "text"]
+    assert len(rows) == 1001
+    right = np.mean([label == found for label, found, _, _ in rows[1:]])
+    assert right == pytest.approx(result["metrics"]["test/accuracy"])
+
+
+def test_evaluate_finds_the_same_scores(trained, capsys):
+    config, workdir, result = trained
+    scores = training.evaluate(config, workdir)
+    assert scores == pytest.approx({name: result["metrics"][name] for name in scores})
+    assert "1,000 texts" in capsys.readouterr().out
+
+
+def test_predict_answers_line_by_line_with_probabilities(trained, caplog):
+    config, workdir, _ = trained
+    output = io.StringIO()
+    long = "the film is dull and " * 40 + "long"
+    lines = ["the plot is far from boring .", "", "although the cast is superb , the plot is dull .", long]
+    with caplog.at_level(logging.WARNING):
+        training.predict(config, workdir, iter(lines), output)
+    rows = [line.split("\t") for line in output.getvalue().split("\n")]
+    assert [row[0] for row in rows[:3]] == ["positive", "", "negative"]
+    shares = [float(share.partition("=")[2]) for share in rows[0][1:]]
+    assert [share.partition("=")[0] for share in rows[0][1:]] == ["negative", "positive"]
+    assert sum(shares) == pytest.approx(1.0, abs=2e-4)
+    assert rows[1:2] == [[""]]
+    assert len(rows) == 5
+    assert any("classified by their beginning: line 4" in message for message in caplog.messages)
+
+
+def test_a_trained_run_classifies_from_python(trained):
+    _, workdir, _ = trained
+    classifier = jaxformer.load_predictor(workdir.path)
+    (found,) = classifier.classify(["we loved the music ."])
+    assert found.label == "positive"
+    assert found.probabilities["positive"] > 0.5
+    with pytest.raises(ValueError, match=r"does not translate, its task.kind is text_classification: use jf.load_pred"):
+        jaxformer.load_translator(workdir.path)
+
+
+def test_a_person_who_types_is_answered_at_once(trained, capsys):
+    config, workdir, _ = trained
+    output = io.StringIO()
+    training.predict(config, workdir, iter(["i hated the plot ."]), output, interactive=True)
+    assert output.getvalue().startswith("negative\t")
+    assert capsys.readouterr().err == "text> text> \n"
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_other_poolings_and_balanced_classes_train(trained, tmp_path, pooling):
+    changes = {
+        "task.pooling": pooling, "task.class_weights": "balanced", "task.token_dropout": 0.1, "training.num_steps": 4,
+        "training.eval_every": 0, "data.num_examples": 300,
+    }  # fmt: skip
+    assert training.train(replace(trained[0], changes), tmp_path / "run")["step"] == 4
+
+
+def test_packing_is_refused_for_labels_of_whole_texts(trained, tmp_path):
+    config = replace(trained[0], {"data.batching": "pack"})
+    with pytest.raises(ValueError, match=r"labels of whole records do not allow: set --config.data.batching=bucket"):
+        training.train(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.data
+def test_sst2_is_read_as_it_is(tmp_path):
+    from jaxformer.data.classify import prepare_texts
+    from jaxformer.data.labelled_text import expanded
+
+    config = experiments.find("sentiment").config("sst2").data
+    if not expanded(config.path).is_dir():
+        pytest.skip(f"{config.path} is not there")
+    data = prepare_texts(replace(config, {"num_examples": 2000}), first=False)
+    assert len(data.splits["validation"].texts) == 872
+    assert data.names == ("negative", "positive")
