@@ -31,6 +31,8 @@ from jaxformer.training.workdir import Workdir
 STUDIES = {
     "translation": "jaxformer.training.studies.translation:TranslationStudy",
     "text_classification": "jaxformer.training.studies.text_classification:TextClassificationStudy",
+    "price_movement": "jaxformer.training.studies.price_movement:PriceMovementStudy",
+    "forecasting": "jaxformer.training.studies.forecasting:ForecastingStudy",
 }
 """`task.kind` -> module and class, imported when it is asked for; `config.KINDS` has the same names."""
 

@@ -58,12 +58,12 @@ class PriceStatistics:
 
     def windows(self, panel: Panel, *, window: int, days: tuple[int, int], labelled: bool = True) -> PriceWindows:
         """The windows of `panel` with targets in `days`; see `PriceWindows`."""
-        return PriceWindows(
-            panel, self.features, self.return_deviation, window=window, days=days, labelled=labelled
-        )
+        return PriceWindows(panel, self.features, self.return_deviation, window=window, days=days, labelled=labelled)
 
 
-def price_windows(panel: Panel, statistics: PriceStatistics, periods: Periods, *, window: int) -> dict[str, PriceWindows]:
+def price_windows(
+    panel: Panel, statistics: PriceStatistics, periods: Periods, *, window: int
+) -> dict[str, PriceWindows]:
     """The windows of every split.
 
     Raises:
@@ -77,7 +77,7 @@ def price_windows(panel: Panel, statistics: PriceStatistics, periods: Periods, *
             first, last = periods[name]
             raise ValueError(
                 f"the {name} period has {last - first} days, of which none has a window of {window} days before it: "
-                "lower --config.data.window, or move --config.data.split"
+                "lower --config.series.window, or move --config.series.split"
             )
     return found
 
@@ -106,9 +106,16 @@ def series_windows(
             first, last = periods[name]
             raise ValueError(
                 f"the {name} period has {last - first} rows, too few for {horizon} steps after a past of "
-                f"{patching.look_back}: lower --config.data.horizon or --config.data.window, or move --config.data.split"
+                f"{patching.look_back}: lower --config.series.horizon or .window, or move --config.series.split"
             )
     return found
+
+
+@dataclasses.dataclass(frozen=True)
+class OfRecords:
+    """Says of labels that they belong to whole records, as `data.labelled.Labels` does."""
+
+    of_positions: bool = False
 
 
 class WindowRecords:
@@ -119,24 +126,30 @@ class WindowRecords:
       numbers: int [n], of those that are meant; None for all.
 
     Attributes:
-      source_lengths: int32 [n], positions of each.
+      source_lengths, lengths: int32 [n], positions of each.
       target_lengths: zeros: there is no other side. The planner of pairs wants to know.
+      labels: by name, what they belong to.
     """
 
     def __init__(self, windows: Windows, numbers: np.ndarray | None = None) -> None:
         self.windows = windows
         self.numbers = np.arange(len(windows)) if numbers is None else numbers
-        self._length = int(windows.batch(np.arange(1)).inputs.positions.shape[1])
-        self.source_lengths = np.full(len(self.numbers), self._length, np.int32)
+        one = windows.batch(np.arange(1))
+        self.labels = {name: OfRecords() for name in one.labels}
+        self.lengths = self.source_lengths = np.full(len(self.numbers), one.inputs.positions.shape[1], np.int32)
         self.target_lengths = np.zeros(len(self.numbers), np.int32)
 
     def __len__(self) -> int:
         return len(self.numbers)
 
+    def take(self, records: np.ndarray) -> WindowRecords:
+        """Some records, in the order given."""
+        return WindowRecords(self.windows, self.numbers[records])
+
     def copy(self, firsts: np.ndarray, counts: np.ndarray) -> WindowRecords:
         """Runs of records, `counts[i]` of them from `firsts[i]` on, one after another."""
         runs = [np.arange(first, first + count) for first, count in zip(firsts, counts, strict=True)]
-        return WindowRecords(self.windows, self.numbers[np.concatenate(runs)])
+        return self.take(np.concatenate(runs))
 
     def release(self) -> None:
         """Does nothing: windows are cut from days that are in memory."""
@@ -157,6 +170,7 @@ class WindowRecords:
             full[rows] = values
             return full
 
+        assert isinstance(found.inputs, Series)
         inputs = Series(*(placed(x) for x in (found.inputs.values, found.inputs.positions, found.inputs.segment_ids)))
         labels = {name: RowLabels(placed(one.values), placed(one.weights)) for name, one in found.labels.items()}
         return LabelledBatch(inputs, labels)
@@ -165,6 +179,7 @@ class WindowRecords:
         """The number of records, and a checksum of the first and last thousand of them."""
         some = np.unique(np.concatenate([np.arange(len(self))[:1000], np.arange(len(self))[-1000:]]))
         batch, found = self.windows.batch(self.numbers[some]), 0
+        assert isinstance(batch.inputs, Series)
         for array in (batch.inputs.values, *(one.values for one in batch.labels.values())):
             found = zlib.crc32(np.ascontiguousarray(array).data, found)
         return [len(self), found]

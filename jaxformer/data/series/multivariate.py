@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxformer.data.series.table import read_table
+from jaxformer.data.series.table import Table, read_table
 
 _MOST_MISSING = 10
 """As many steps as there are rows, times this, may be filled in; more is a mistake in the dates."""
@@ -98,7 +98,12 @@ def read_series(path: str | os.PathLike[str], channels: Sequence[str] = ()) -> t
         number, dates of no regular step.
       OSError: the file cannot be read.
     """
-    table = read_table(path, required=("date", *channels))
+    return series_of(read_table(path, required=("date", *channels)), channels)
+
+
+def series_of(table: Table, channels: Sequence[str] = ()) -> tuple[MultivariateSeries, SeriesReport]:
+    """The series in a table; see `read_series`."""
+    path = table.path
     names = tuple(channels) or tuple(name for name in table.columns if name != "date")
     if not names:
         raise ValueError(f"{path} has no column beside 'date': a series needs one channel or more")

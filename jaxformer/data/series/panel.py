@@ -17,6 +17,7 @@ from jaxformer.data.series.prices import ADJ_CLOSE
 from jaxformer.data.series.table import Table, read_table
 
 FEATURE_COLUMNS = tuple(f"f{number}" for number in range(len(NAMES)))
+PANEL_COLUMNS = ("date", "ticker", *FEATURE_COLUMNS, "label", "adj_close")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +65,11 @@ def read_features(path: str | os.PathLike[str]) -> Panel:
         date that a ticker has twice; row and column are named.
       OSError: the file cannot be read.
     """
-    table = read_table(path, required=("date", "ticker", *FEATURE_COLUMNS, "label", "adj_close"))
+    return features_of(read_table(path, required=PANEL_COLUMNS))
+
+
+def features_of(table: Table) -> Panel:
+    """The panel in a table with the `PANEL_COLUMNS`; see `read_features`."""
     days = table.dates("date").astype("datetime64[D]")
     names = np.array([cell.strip() for cell in table.columns["ticker"]])
     columns = {name: _complete(table, name) for name in (*FEATURE_COLUMNS, "label", "adj_close")}
@@ -100,6 +105,6 @@ def _check_once(table: Table, keys: np.ndarray) -> None:
     if (counts > 1).any():
         place = int(first[int((counts > 1).argmax())])
         raise ValueError(
-            f"{table.path}: ticker {table.columns['ticker'][place]!r} has {table.columns['date'][place]} more than once "
-            f"(first in row {table.rows[place]}): leave one row"
+            f"{table.path}: ticker {table.columns['ticker'][place]!r} has {table.columns['date'][place]} more than "
+            f"once (first in row {table.rows[place]}): leave one row"
         )

@@ -113,7 +113,7 @@ def clean_prices(histories: Mapping[str, PriceHistory], *, min_days: int) -> tup
         longest = max((len(history) for history in histories.values()), default=0)
         raise ValueError(
             f"none of {len(histories)} tickers has the {min_days} days that one window and its features need (the "
-            f"longest has {longest} rows): give more history, or lower --config.data.window"
+            f"longest has {longest} rows): give more history, or lower --config.series.window"
         )
     return _aligned(kept, report), report
 

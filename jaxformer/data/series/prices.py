@@ -15,6 +15,7 @@ from jaxformer.data.series.table import Table, read_table, table_paths
 
 COLUMNS = ("open", "high", "low", "close", "adj_close", "volume")
 OPEN, HIGH, LOW, CLOSE, ADJ_CLOSE, VOLUME = range(len(COLUMNS))
+PRICE_COLUMNS = ("date", *COLUMNS)
 PRICES = slice(OPEN, ADJ_CLOSE + 1)
 """The columns that are prices, of which none may be 0."""
 
@@ -49,13 +50,14 @@ def read_prices(path: str | os.PathLike[str]) -> dict[str, PriceHistory]:
     paths = table_paths(path)
     pieces: dict[str, list[PriceHistory]] = {}
     for file in paths:
-        table = read_table(file, required=("date", *COLUMNS))
-        for ticker, history in _by_ticker(table, single=file.name.partition(".")[0] if len(paths) > 1 else ""):
+        table = read_table(file, required=PRICE_COLUMNS)
+        for ticker, history in histories_of(table, single=file.name.partition(".")[0] if len(paths) > 1 else ""):
             pieces.setdefault(ticker, []).append(history)
     return {ticker: _joined(pieces[ticker]) for ticker in sorted(pieces)}
 
 
-def _by_ticker(table: Table, single: str) -> list[tuple[str, PriceHistory]]:
+def histories_of(table: Table, single: str = "") -> list[tuple[str, PriceHistory]]:
+    """The rows of a table by ticker; `single`: the ticker of a table without a column for it."""
     dates = table.dates("date").astype("datetime64[D]")
     values = np.stack([table.numbers(name) for name in COLUMNS], axis=1)
     if "ticker" not in table.columns:

@@ -5,6 +5,7 @@ Not for windows, whose inputs may reach back before their period (`windows`).
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import numpy as np
@@ -37,17 +38,17 @@ def split_rows(dates: np.ndarray, split: str) -> Periods:
         numbers = []
     if len(numbers) != 3 or not all(0 < number < np.inf for number in numbers):
         raise ValueError(
-            f"data.split={split!r} is neither three numbers above 0, such as 8640,2880,2880 or 0.7,0.1,0.2, nor two "
+            f"series.split={split!r} is neither three numbers above 0, such as 8640,2880,2880 or 0.7,0.1,0.2, nor two "
             "dates, such as 2015-01-02,2016-01-04"
         )
     shares = sum(numbers) <= 1 + 1e-9
     if not shares and any(number != int(number) for number in numbers):
-        raise ValueError(f"data.split={split!r} has shares that sum to more than 1: lower one of them")
+        raise ValueError(f"series.split={split!r} has shares that sum to more than 1: lower one of them")
     sizes = np.floor(np.array(numbers) * len(dates) + 1e-9) if shares else np.array(numbers)
     ends = np.cumsum(sizes).astype(int)
     if ends[-1] > len(dates):
         raise ValueError(
-            f"data.split={split!r} needs {ends[-1]:,} rows, but there are {len(dates):,}: lower the numbers, or give "
+            f"series.split={split!r} needs {ends[-1]:,} rows, but there are {len(dates):,}: lower the numbers, or give "
             "shares such as 0.7,0.1,0.2"
         )
     return _periods(split, [0, *ends.tolist()])
@@ -57,16 +58,16 @@ def _by_date(dates: np.ndarray, split: str, parts: list[str]) -> Periods:
     try:
         first, second = (np.datetime64(part) for part in parts)
     except ValueError as error:
-        raise ValueError(f"data.split={split!r} has a date that the calendar lacks: {error}") from None
+        raise ValueError(f"series.split={split!r} has a date that the calendar lacks: {error}") from None
     if not first < second:
-        raise ValueError(f"data.split={split!r}: validation must begin before the test, so the earlier date comes first")
+        raise ValueError(f"series.split={split!r}: validation begins before the test, so the earlier date comes first")
     borders = np.searchsorted(dates, [first, second]).tolist()
     return _periods(f"{split} (the data is from {dates[0]} to {dates[-1]})", [0, *borders, len(dates)])
 
 
 def _periods(split: str, borders: list[int]) -> Periods:
-    found = dict(zip(SPLITS, zip(borders[:-1], borders[1:], strict=True), strict=True))
+    found = dict(zip(SPLITS, itertools.pairwise(borders), strict=True))
     for name, (first, last) in found.items():
         if first >= last:
-            raise ValueError(f"data.split={split} leaves no row for {name}: choose other periods")
+            raise ValueError(f"series.split={split} leaves no row for {name}: choose other periods")
     return found

@@ -67,11 +67,14 @@ class Standardizer:
         with np.errstate(invalid="ignore"):
             return int(((values < self.low) | (values > self.high)).sum())
 
-    def to_dict(self) -> dict[str, list[float]]:
-        """What `from_dict` reads, ready for JSON."""
-        return {field.name: getattr(self, field.name).tolist() for field in dataclasses.fields(self)}
+    def to_dict(self) -> dict[str, list[float | str]]:
+        """What `from_dict` reads, ready for strict JSON: infinities become text."""
+        return {
+            field.name: [x if np.isfinite(x) else str(x) for x in getattr(self, field.name).tolist()]
+            for field in dataclasses.fields(self)
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Sequence[Any]]) -> Standardizer:
-        """The statistics that `to_dict` wrote; infinities may be text, as JSON keeps them."""
+        """The statistics that `to_dict` wrote."""
         return cls(**{name: np.array([float(x) for x in numbers]) for name, numbers in values.items()})

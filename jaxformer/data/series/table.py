@@ -10,7 +10,7 @@ import csv
 import dataclasses
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -103,14 +103,19 @@ def read_table(path: str | os.PathLike[str], required: Sequence[str] = ()) -> Ta
         UTF-8.
       OSError: the file cannot be read.
     """
-    path = Path(path)
-    reader = csv.reader(read_lines(path))
+    return parse_table(read_lines(path), path, required)
+
+
+def parse_table(lines: Iterable[str], name: str | os.PathLike[str], required: Sequence[str] = ()) -> Table:
+    """The table in the lines of a CSV file; `name` is what messages call it. See `read_table`."""
+    path = Path(name)
+    reader = csv.reader(lines)
     header = [name.strip().lower() if name.strip().lower() in required else name.strip() for name in next(reader, [])]
     if not header:
         raise ValueError(f"{path} is empty: expected a line of column names, and rows after it")
-    for name in required:
-        if name not in header:
-            raise ValueError(f"{path} has no column {name!r}: it has {', '.join(header)}; {_rename(name, header)}")
+    for wanted in required:
+        if wanted not in header:
+            raise ValueError(f"{path} has no column {wanted!r}: it has {', '.join(header)}; {_rename(wanted, header)}")
     doubled = sorted({name for name in header if header.count(name) > 1})
     if doubled:
         raise ValueError(f"{path} names the column {doubled[0]!r} twice: rename one of them in the first line")

@@ -16,7 +16,7 @@ from jaxformer.data.series.panel import Panel
 from jaxformer.data.series.standardize import Standardizer
 from jaxformer.types import LabelledBatch, RowLabels, Series
 
-MOVEMENT, RETURN, FORECAST = "movement", "return", "forecast"
+MOVEMENT, RETURN, FORECAST, BANDS = "movement", "return", "forecast", "bands"
 """Names of labels."""
 
 
@@ -52,7 +52,7 @@ class PriceWindows:
         labelled: bool = True,
     ) -> None:
         if window < 1:
-            raise ValueError(f"a window must have 1 day or more, got {window}: set --config.data.window")
+            raise ValueError(f"a window must have 1 day or more, got {window}: set --config.series.window")
         self.panel, self.window, self.return_deviation = panel, window, return_deviation
         self._values = features.apply(panel.features)
         known = np.isfinite(self._values).all(axis=-1)
@@ -64,7 +64,7 @@ class PriceWindows:
             whole[:-1] &= (panel.movements != 0) | np.isfinite(panel.returns)
             whole[-1] = False
         first, last = days
-        self.targets = np.argwhere(whole[first:last]) + (first, 0)
+        self.targets = np.argwhere(whole[first:last]) + np.array([first, 0])
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -128,13 +128,13 @@ class Patching:
         if min(self.look_back, self.length, self.stride) < 1 or self.length > self.look_back:
             raise ValueError(
                 f"patches of {self.length} steps, {self.stride} apart, do not fit a past of {self.look_back}: lower "
-                "--config.data.patch_length or raise --config.data.window"
+                "--config.series.patch_length or raise --config.series.window"
             )
         if (self.look_back - self.length) % self.stride:
             rest = (self.look_back - self.length) % self.stride
             raise ValueError(
                 f"patches of {self.length} steps, {self.stride} apart, leave {rest} of {self.look_back} steps over: "
-                f"set --config.data.window={self.look_back - rest} or {self.look_back - rest + self.stride}"
+                f"set --config.series.window={self.look_back - rest} or {self.look_back - rest + self.stride}"
             )
 
     @property
@@ -167,7 +167,7 @@ class SeriesWindows:
         self, values: np.ndarray, observed: np.ndarray, patching: Patching, *, horizon: int, rows: tuple[int, int]
     ) -> None:
         if horizon < 1:
-            raise ValueError(f"a horizon must have 1 step or more, got {horizon}: set --config.data.horizon")
+            raise ValueError(f"a horizon must have 1 step or more, got {horizon}: set --config.series.horizon")
         self.values, self.observed, self.patching, self.horizon = values, observed, patching, horizon
         first = max(rows[0], patching.look_back)
         self.starts = np.arange(first, max(first, min(rows[1], len(values)) - horizon + 1))
@@ -197,6 +197,6 @@ class SeriesWindows:
         return self.observed[self._rows(indices, 0, self.horizon)]
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> LabelledBatch:
-        """Windows by number: inputs [B, S, length] of patches, labels `forecast` [B, T]."""
+        """Windows by number: inputs [B, S, length] of patches, labels [B, T], alike for `forecast` and `bands`."""
         labels = RowLabels(self.future(indices), self.known(indices).astype(np.float32))
-        return LabelledBatch(_as_series(self.patching.cut(self.past(indices))), {FORECAST: labels})
+        return LabelledBatch(_as_series(self.patching.cut(self.past(indices))), {FORECAST: labels, BANDS: labels})

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxformer.data.series.features import NAMES, day_features, day_returns, movements
+from jaxformer.data.series.features import NAMES, day_features, movements
 from jaxformer.data.series.panel import FEATURE_COLUMNS, panel_of_prices, read_features
 from jaxformer.data.series.price_cleaning import PriceReport, clean_prices
 from jaxformer.data.series.prices import ADJ_CLOSE, CLOSE, COLUMNS, VOLUME, PriceHistory, read_prices
@@ -92,7 +92,7 @@ def test_every_rule_of_cleaning_is_counted():
 
 
 def test_no_ticker_left_is_refused_with_what_to_do():
-    with pytest.raises(ValueError, match="none of 1 tickers has the 40 days .*the longest has 2 rows"):
+    with pytest.raises(ValueError, match=r"none of 1 tickers has the 40 days .*the longest has 2 rows"):
         clean_prices({"A": _history(_days(4, 5), [1, 2])}, min_days=40)
 
 

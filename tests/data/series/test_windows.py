@@ -113,7 +113,7 @@ def _other_future(histories, last_day, random):
 @pytest.mark.parametrize("last_day", ["2010-07-30", "2010-09-15", "2010-11-01"])
 @pytest.mark.parametrize("future", ["another", "none"])
 def test_nothing_that_happens_later_changes_anything_before(last_day, future):
-    """No look-ahead: inputs and statistics up to a day are the same, bit for bit, whatever comes after; so are predictions."""
+    """No look-ahead: inputs, statistics and predictions up to a day are the same, whatever comes after."""
     last = np.datetime64(last_day)
     histories = generated_prices(num_tickers=6, num_days=260)
     if future == "none":
@@ -131,8 +131,8 @@ def test_nothing_that_happens_later_changes_anything_before(last_day, future):
     statistics, windows, batch, predicted = _chain(histories)
     other_statistics, other_windows, other_batch, other_predicted = _chain(others)
     assert dataclasses.asdict(statistics.features).keys() == {"mean", "deviation", "low", "high"}
-    for one, other in ((statistics.features, other_statistics.features), (statistics.returns, other_statistics.returns)):
-        assert one.to_dict() == other.to_dict()
+    for name in ("features", "returns"):
+        assert getattr(statistics, name).to_dict() == getattr(other_statistics, name).to_dict()
     early, other_early = (w.as_of(np.arange(len(w))) <= last for w in (windows, other_windows))
     assert early.sum() > 500
     np.testing.assert_array_equal(windows.targets[early], other_windows.targets[other_early])
@@ -184,7 +184,7 @@ def test_forecasting_windows_by_hand():
     ("make", "message"),
     [
         (lambda: Patching(6, 8, 2), "patches of 8 steps, 2 apart, do not fit a past of 6"),
-        (lambda: Patching(9, 4, 2), "leave 1 of 9 steps over: set --config.data.window=8 or 10"),
+        (lambda: Patching(9, 4, 2), "leave 1 of 9 steps over: set --config.series.window=8 or 10"),
         (lambda: _windows(random_panel(days=60), "0.5,0.3,0.2"), "the train period has 30 days, of which none has"),
     ],
 )
