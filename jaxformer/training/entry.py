@@ -63,6 +63,7 @@ def train(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str
         study.check()  # refused before anything is prepared
         prepared = study.prepare()
         _LOGGER.info("cleaning of the training split:\n%s", prepared.report)
+        study.check_prepared(prepared)
         keep_facts(study, prepared.facts, workdir)
         config = _planned(study, prepared, workdir)
         study = open_study(config)
@@ -193,7 +194,6 @@ def tune(config: Config, output: str = "") -> None:
     _use_compilation_cache(config)
     with open_output(output) as file:  # first: what cannot be written is refused before anything is measured
         study = open_study(config)
-        study.check()
         prepared = study.prepare()
         file.write(tuning.tune(open_study(_planned(study, prepared)), prepared))
     if output:

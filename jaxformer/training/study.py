@@ -6,7 +6,8 @@ and measures and uses what was trained. `entry`, `session` and what they call kn
 
 The order in which a run asks:
 
-    check -> prepare -> keep facts -> resolve -> make_task, make_pipeline -> [validation] -> make_predictor -> score
+    check -> prepare -> check_prepared -> keep facts -> resolve -> make_task, make_pipeline -> [validation]
+    -> make_predictor -> score
 
 and, of a run that is there: load_facts -> make_task -> make_predictor -> evaluation_splits, score; or predict.
 """
@@ -166,6 +167,13 @@ class Study(Protocol):
 
         Raises:
           ValueError, OSError: for data that cannot be used or read.
+        """
+
+    def check_prepared(self, prepared: Any) -> None:
+        """Refuses, before training and not after it, what could not be scored in the end.
+
+        Raises:
+          ValueError, OSError: with what to do.
         """
 
     def has_facts(self, workdir: Workdir) -> bool:

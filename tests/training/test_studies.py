@@ -16,6 +16,7 @@ from jaxformer.monitoring.trackers import read_metrics
 from jaxformer.training import hooks
 from jaxformer.training import study as study_module
 from jaxformer.training.workdir import Workdir
+from tests.devices import run_on_eight_devices
 from tests.training import parity
 
 
@@ -151,3 +152,25 @@ def test_tagged_records_pack(tmp_path):
     result = training.train(config, tmp_path / "run")
     assert result["padding_efficiency"] > 0.9
     assert result["step"] == 60
+
+
+def test_a_study_trains_on_a_mesh_as_on_one_device(tmp_path):
+    run_on_eight_devices(f"    FOLDER = {str(tmp_path)!r}\n" + """
+    from pathlib import Path
+    from jaxformer import config as config_module, training
+    from jaxformer.training import study
+    from tests.training import parity
+
+    config_module.KINDS += ("parity",)
+    study.STUDIES["parity"] = "tests.training.parity:ParityStudy"
+
+    def run(name, **mesh):
+        sizes = {"training__num_steps": 6, "training__eval_every": 3, "training__log_every": 6,
+                 "task__token_dropout": 0.2}
+        config = parity.config(Path(FOLDER), **sizes, **{f"mesh__{axis}": size for axis, size in mesh.items()})
+        return training.train(config, Path(FOLDER) / name)
+
+    alone, split = run("alone", data=1), run("split", data=2, fsdp=2, context=2)
+    assert abs(alone["metrics"]["train/loss"] - split["metrics"]["train/loss"]) < 1e-4, (alone, split)
+    assert "train/imbalance" in split["throughput"]
+    """)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,8 @@ from jaxformer.training.memory import describe_size, explained_out_of_memory, pr
 from jaxformer.training.studies.records import LabelledData, LabelledFacts, LabelPredictor, Split
 from jaxformer.training.study import Curves, Scored
 from jaxformer.training.workdir import Workdir
+
+_LOGGER = logging.getLogger(__name__)
 
 Predicted = Mapping[str, np.ndarray]
 """What `LabelPredictor` gives, by name of the objective."""
@@ -150,8 +153,14 @@ class LabelledStudy(abc.ABC):
         """From `facts.json` and, of text, `tokenizer.model`."""
         return LabelledFacts.load(workdir)
 
+    def check_prepared(self, prepared: LabelledData) -> None:
+        """Says so if there is nothing to score."""
+        if not prepared.splits:
+            _LOGGER.warning("there is neither a validation nor a test split: nothing will be scored")
+
     def resolve(self, prepared: LabelledData) -> tuple[Config, str]:
-        """Nothing is left open."""
+        """Nothing may be left open."""
+        self.check()
         return self.config, ""
 
     def make_pipeline(

@@ -97,15 +97,16 @@ class TranslationStudy:
         scoring.reference_lines(self.config.data)
 
     def prepare(self, *, download: bool = False) -> PreparedTranslation:
-        """Cleaned, tokenised and cached pairs; references are refused if they do not fit the test split."""
+        """Cleaned, tokenised and cached pairs."""
         if download and self.config.data.source == "tfds":
             from jaxformer.data.tfds import download_and_prepare
 
             download_and_prepare(self.config.data)
-        prepared = PreparedTranslation(prepare(self.config.data))
-        if not download:
-            scoring.read_references(self.config.data, prepared.splits.get("test"))
-        return prepared
+        return PreparedTranslation(prepare(self.config.data))
+
+    def check_prepared(self, prepared: PreparedTranslation) -> None:
+        """Refuses references that do not fit the test split."""
+        scoring.read_references(self.config.data, prepared.splits.get("test"))
 
     def has_facts(self, workdir: Workdir) -> bool:
         """Whether there is a `tokenizer.model`."""
