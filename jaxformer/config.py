@@ -131,8 +131,9 @@ class TaskConfig:
     """What is learnt from the data; all but `kind` is for encoders with heads, which translation is not.
 
     Attributes:
-      kind: `translation`, `text_classification` (a label for every text, such as its sentiment), `price_movement` (rise or
-        fall of a price on the next day, and its return) or `forecasting` (the next steps of every channel of a series).
+      kind: `translation`, `text_classification` (a label for every text, such as its sentiment), `price_movement` (rise
+        or fall of a price on the next day, and its return) or `forecasting` (the next steps of every channel of a
+        series).
       pooling: how a sequence becomes one vector: `cls` (a token of its own at its start), `mean`, or `attention` (a
         learned weighted mean).
       part_weights: of the losses where several things are predicted: `equal`, or `learned` (by their uncertainty).
@@ -281,7 +282,7 @@ class SeriesConfig:
             raise ValueError(f"series.outliers must be at least 0 and less than 0.5, got {self.outliers}")
         if not self.rise > self.fall:
             raise ValueError(
-                f"series.rise={self.rise} must be greater than series.fall={self.fall}: days between them are not scored"
+                f"series.rise={self.rise} must be greater than series.fall={self.fall}: between them nothing is scored"
             )
 
 

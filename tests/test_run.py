@@ -65,8 +65,8 @@ def _store(folder, spec="wmt:bundled", **changes):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "--experiment=NAME is needed, one of wmt, multi30k, tatoeba, scan, sentiment"),
-        (["--experiment=wtm"], "unknown experiment 'wtm': choose one of multi30k, scan, sentiment, tatoeba, wmt. Did"),
+        ([], "--experiment=NAME is needed, one of wmt, multi30k, tatoeba, scan, sentiment, stocks"),
+        (["--experiment=wtm"], "unknown experiment 'wtm': choose one of multi30k, scan, sentiment, stocks, tatoeba, w"),
         (["--flagfile"], "--flagfile with no argument"),
         (["--experiment=wmt:bundle"], "variant 'bundle' of experiment 'wmt': choose one of base, big, bundled, tiny."),
         (["--mode=trian"], "unknown mode 'trian': choose one of evaluate, plan, predict, prepare, train, tune. Did"),

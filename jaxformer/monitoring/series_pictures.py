@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxformer.monitoring.pictures import _figure, _save
+from jaxformer.monitoring.pictures import new_figure, save_figure
 
 
 class Forecast(NamedTuple):
@@ -46,7 +46,7 @@ def draw_forecasts(
     Raises:
       DiskError: if it cannot be written.
     """
-    figure = _figure(9.0, 2.4 * len(forecasts) + 0.6)
+    figure = new_figure(9.0, 2.4 * len(forecasts) + 0.6)
     panels = figure.subplots(len(forecasts), 1, sharex=True, squeeze=False)[:, 0]
     for axes, one in zip(panels, forecasts, strict=True):
         before, after = np.arange(-len(one.past), 0), np.arange(len(one.actual))
@@ -64,7 +64,7 @@ def draw_forecasts(
     panels[0].legend(frameon=False, ncols=4, fontsize=8, loc="upper left")
     panels[0].set_title(title)
     panels[-1].set_xlabel("steps from the first that is forecast")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_hit_rates(
@@ -85,7 +85,7 @@ def draw_hit_rates(
     Raises:
       DiskError: if it cannot be written.
     """
-    figure = _figure(7.0, 3.8)
+    figure = new_figure(7.0, 3.8)
     axes = figure.subplots()
     for number, (name, (days, shares)) in enumerate(curves.items()):
         color = ("#4C72B0", "#8C8C8C", "#55A868")[number % 3]
@@ -101,4 +101,4 @@ def draw_hit_rates(
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(title)
     figure.autofmt_xdate()
-    _save(figure, path)
+    save_figure(figure, path)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from jaxformer.data.series.features import HISTORY
 from jaxformer.data.series.multivariate import MultivariateSeries
 from jaxformer.data.series.panel import Panel
 from jaxformer.data.series.splitting import Periods
@@ -44,8 +45,18 @@ class PriceStatistics:
 
     @classmethod
     def fit(cls, panel: Panel, periods: Periods, *, tails: float) -> PriceStatistics:
-        """The statistics of the days of training; `tails` as of `Standardizer.fit`."""
+        """The statistics of the days of training; `tails` as of `Standardizer.fit`.
+
+        Raises:
+          ValueError: for a period without features.
+        """
         rows = slice(*periods["train"])
+        if np.isnan(panel.features[rows]).all(axis=(0, 1)).any():
+            first, last = periods["train"]
+            raise ValueError(
+                f"the train period has {last - first} days, too few for features that look back {HISTORY} days: move "
+                "--config.series.split"
+            )
         return cls(
             Standardizer.fit(panel.features[rows], tails=tails),
             Standardizer.fit(panel.returns[rows, :, None], tails=tails),

@@ -69,6 +69,8 @@ def _clustered(random: np.random.Generator, shape: tuple[int, int]) -> np.ndarra
 def generated_series(*, num_channels: int = 4, num_rows: int = 4000, seed: int = 0) -> MultivariateSeries:
     """Hourly channels with a daily and a weekly season, a level that wanders, and noise that lasts for some hours.
 
+    A longer series begins as a shorter one of the same seed.
+
     Args:
       num_channels, num_rows: how many.
       seed: another seed gives another series of the same law.
@@ -84,13 +86,12 @@ def generated_series(*, num_channels: int = 4, num_rows: int = 4000, seed: int =
         size * np.sin(2 * np.pi * (hours / period + random.uniform(size=num_channels)))
         for size, period in ((1.0, 24), (0.5, 168))
     )
-    level = 0.02 * np.cumsum(random.normal(size=(num_rows, num_channels)), axis=0)
-    noise = 0.25 * random.normal(size=(num_rows, num_channels))
+    zero, unit = random.uniform(-20, 20, num_channels), random.uniform(1, 10, num_channels)
+    draws = random.normal(size=(num_rows, 2, num_channels))
+    level, noise = 0.02 * np.cumsum(draws[:, 0], axis=0), 0.25 * draws[:, 1]
     for hour in range(1, num_rows):
         noise[hour] += 0.6 * noise[hour - 1]
-    values = random.uniform(-20, 20, num_channels) + random.uniform(1, 10, num_channels) * (
-        daily + weekly + level + noise
-    )
+    values = zero + unit * (daily + weekly + level + noise)
     dates = np.datetime64("2020-01-01T00:00:00", "s") + np.timedelta64(3600, "s") * np.arange(num_rows)
     names = tuple(f"channel_{number}" for number in range(num_channels))
     return MultivariateSeries(dates, names, values, np.ones(values.shape, bool))

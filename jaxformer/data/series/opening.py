@@ -29,7 +29,9 @@ def check_source(data: DataConfig, kind: str) -> None:
       ValueError: with what to set.
     """
     if data.source == "tfds":
-        raise ValueError(f"data.source=tfds is for text, and task.kind={kind}: set --config.data.source=files or bundled")
+        raise ValueError(
+            f"data.source=tfds is for text, and task.kind={kind}: set --config.data.source=files, or bundled"
+        )
     if data.source == "files" and not data.path:
         raise ValueError("data.source=files needs a CSV file or a folder of them: set --config.data.path=FILE")
     if data.source == "files" and data.num_examples:
@@ -75,9 +77,9 @@ def required_columns(columns: list[str]) -> tuple[str, ...]:
 def first_columns(path: Path) -> list[str]:
     """The names of the columns of a file, or of the first file of a folder."""
     first = table_paths(path)[0]
-    opened = gzip.open(first, "rt", encoding="utf-8") if first.suffix == ".gz" else open(first, encoding="utf-8")
+    opening = gzip.open if first.suffix == ".gz" else open
     try:
-        with opened as file:
+        with opening(first, "rt", encoding="utf-8") as file:
             return [name.strip() for name in file.readline().removeprefix("\ufeff").strip().split(",")]
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
         raise ValueError(f"{first} is no table: {error}; give a CSV file as UTF-8 text, plain or .gz") from None

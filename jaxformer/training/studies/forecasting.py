@@ -185,9 +185,8 @@ class ForecastingStudy(LabelledStudy):
         """The mean absolute error of some steps ahead, in standardised units."""
         horizon = self.config.series.horizon
         actual, known = split.windows.future(split.numbers), split.windows.known(split.numbers)
-        steps = sorted({0, *(horizon * part // max(1, count - 1) - 1 for part in range(1, count))} & set(range(horizon)))
         lines = []
-        for step in steps:
+        for step in np.unique(np.linspace(0, horizon - 1, max(2, count)).astype(int)):
             guesses = predicted[FORECAST][:, step, 0]
             error = forecasting.mean_absolute_error(guesses, actual[:, step], known[:, step])
             lines.append(f"  {step + 1:>4} steps ahead  mean absolute error {error:.4f}\n")

@@ -34,7 +34,7 @@ from jaxformer.training.study import Curves
 
 CLASSES = ("fall", "rise")
 RIDGE = 1000.0
-"""Of the linear baseline: with tens of thousands of windows and features of unit variance, a few per cent of shrinkage."""
+"""Of the linear baseline: a few per cent of shrinkage, with tens of thousands of windows and features of unit variance."""
 _CHUNK = 8192
 
 
@@ -82,7 +82,8 @@ class PriceMovementStudy(LabelledStudy):
             "features": statistics.features.to_dict(), "returns": statistics.returns.to_dict(), "counts": counts,
         })  # fmt: skip
         splits = {name: WindowSplit.of(windows[name]) for name in ("validation", "test")}
-        report += f"\nwinsorised: numbers beyond those of training  {statistics.features.num_outliers(panel.features):,}"
+        outliers = statistics.features.num_outliers(panel.features)
+        report += f"\nwinsorised: numbers beyond those of training  {outliers:,}"
         report += "".join(f"\nwindows of {name}  {len(one):,}" for name, one in windows.items())
         train = WindowSplit.of(windows["train"])
         return LabelledData(facts, train.records, splits, report, extra=windows["train"])
