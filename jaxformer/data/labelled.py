@@ -145,8 +145,8 @@ class LabelledDataset:
             kind = _label_type(one.values)
             if one.of_positions:
                 labels[name] = PositionLabels(
-                    placed(one.values[found], where.index, size, kind),
-                    placed(one.weights[found], where.index, size, np.float32),
+                    placed(one.values[found], where.slots, size, kind),
+                    placed(one.weights[found], where.slots, size, np.float32),
                 )
             else:
                 labels[name] = RowLabels(
@@ -155,8 +155,8 @@ class LabelledDataset:
                 )
         if self.inputs.ndim == 1:
             return LabelledBatch(filled_rows(self.inputs[found], where, size), labels)
-        positions, segments = (placed(x, where.index, size, np.int32) for x in (where.positions, where.segments))
-        values = placed(self.inputs[found], where.index, size, np.float32)
+        positions, segments = (placed(x, where.slots, size, np.int32) for x in (where.positions, where.segments))
+        values = placed(self.inputs[found], where.slots, size, np.float32)
         return LabelledBatch(Series(values, positions, segments), labels)
 
     def checksum(self) -> list[int]:

@@ -194,7 +194,7 @@ def open_splits(config: DataConfig, *, train: bool = True) -> dict[str, Source]:
     elif config.source == "tfds":
         from jaxformer.data import tfds
 
-        splits = tfds.open_splits(config)
+        splits = {**tfds.open_splits(config)}
     else:
         splits = {
             "train": BundledSource("train", config.num_examples, config.seed),

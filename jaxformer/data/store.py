@@ -124,12 +124,12 @@ class Places(NamedTuple):
     """Where the tokens of some records stand in the rows of a batch, token by token.
 
     Attributes:
-      index: int64, in the flattened rows.
+      slots: int64, in the flattened rows.
       positions: int64, each within its own record.
       segments: int64, the number of its record within its row, from 1.
     """
 
-    index: np.ndarray
+    slots: np.ndarray
     positions: np.ndarray
     segments: np.ndarray
 
@@ -144,24 +144,24 @@ def places(lengths: np.ndarray, rows: np.ndarray, size: tuple[int, int]) -> Plac
     """
     first = np.searchsorted(rows, rows, side="left")  # the first record of the same row
     before = np.cumsum(lengths, dtype=np.int64) - lengths
-    index = ranges(rows.astype(np.int64) * size[1] + before - before[first], lengths)
+    slots = ranges(rows.astype(np.int64) * size[1] + before - before[first], lengths)
     segments = np.arange(len(rows)) - first + 1
-    return Places(index, ranges(np.zeros_like(before), lengths), np.repeat(segments, lengths))
+    return Places(slots, ranges(np.zeros_like(before), lengths), np.repeat(segments, lengths))
 
 
-def placed(values: np.ndarray, index: np.ndarray, size: tuple[int, int], dtype: Any) -> np.ndarray:
-    """Zeros [*size, ...] in which `values` [m, ...] stand at `index` [m]."""
+def placed(values: np.ndarray, slots: np.ndarray, size: tuple[int, int], dtype: Any) -> np.ndarray:
+    """Zeros [*size, ...] in which `values` [m, ...] stand at `slots` [m]."""
     flat = np.zeros((size[0] * size[1], *values.shape[1:]), dtype)
-    flat[index] = values
+    flat[slots] = values
     return flat.reshape(*size, *values.shape[1:])
 
 
 def filled_rows(tokens: np.ndarray, where: Places, size: tuple[int, int]) -> Sequences:
     """Rows that hold `tokens` [m] at their places, each with weight 1."""
-    positions, segments = (placed(x, where.index, size, np.int32) for x in (where.positions, where.segments))
+    positions, segments = (placed(x, where.slots, size, np.int32) for x in (where.positions, where.segments))
     ones = np.ones(len(tokens), np.float32)
     return Sequences(
-        placed(tokens, where.index, size, np.int32), positions, segments, placed(ones, where.index, size, np.float32)
+        placed(tokens, where.slots, size, np.int32), positions, segments, placed(ones, where.slots, size, np.float32)
     )
 
 

@@ -6,6 +6,7 @@ Not for how that is shown (`monitoring.pages`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,23 +16,22 @@ from jaxformer.models.encoder import encode_rows
 from jaxformer.tasks.classification import ClassificationTask
 from jaxformer.types import Sequences
 
+Attribution = Callable[[Any, Sequences], tuple[jax.Array, jax.Array]]
+"""`(params, rows) -> (scores, classes)`."""
 
-def gradient_times_input(task: ClassificationTask, params: Any, inputs: Sequences, name: str) -> tuple[Any, Any]:
-    """What every position of some rows adds to the logit of the class that is predicted there, and that class.
+
+def gradient_times_input(task: ClassificationTask, name: str) -> Attribution:
+    """What every position of some rows adds to the logit of the class that is predicted, and that class; compiled.
 
     Args:
       task: of the run; its encoder reads tokens.
-      params: of it.
-      inputs: rows [B, S] of one sequence each, on one device.
       name: of the objective, which predicts classes.
 
     Returns:
-      float32 [B, S], 0 for padding, and int32 [B].
+      A function of the parameters and of rows [B, S] of one sequence each, on one device: float32 [B, S], 0 for
+      padding, and int32 [B].
     """
-    return _compiled(task, name)(params, inputs)
 
-
-def _compiled(task: ClassificationTask, name: str) -> Any:
     def attribute(params: Any, inputs: Sequences) -> tuple[jax.Array, jax.Array]:
         model = task.model(params)
         encoder = model.encoder
@@ -39,7 +39,8 @@ def _compiled(task: ClassificationTask, name: str) -> Any:
 
         def logits(embedded: jax.Array) -> jax.Array:
             encoded = encode_rows(embedded, inputs, encoder.stack, encoder.norm, 0.0, None)
-            return model.heads[name](encoded, inputs, num_sequences=1, seed=None)[:, 0].astype(jnp.float32)
+            outputs: jax.Array = model.heads[name](encoded, inputs, num_sequences=1, seed=None)
+            return outputs[:, 0].astype(jnp.float32)
 
         found = logits(embedded).argmax(axis=-1)
 
@@ -49,4 +50,5 @@ def _compiled(task: ClassificationTask, name: str) -> Any:
         scores = (jax.grad(chosen)(embedded) * embedded).sum(axis=-1).astype(jnp.float32)
         return jnp.where(jnp.asarray(inputs.segment_ids) > 0, scores, 0.0), found
 
-    return jax.jit(attribute)
+    compiled: Attribution = jax.jit(attribute)
+    return compiled

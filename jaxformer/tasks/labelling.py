@@ -108,8 +108,8 @@ class LabellingTask(ModelTask[EncoderWithHeads, LabelledBatch]):
             inputs = Series(values, inputs.positions, inputs.segment_ids)
         places = self.label_places(rows, length)
         weights = jax.ShapeDtypeStruct(places, jnp.float32)
-        values = {name: objective.abstract_labels(places) for name, objective in self.objectives.items()}
-        return LabelledBatch(inputs, {name: self.label_type(value, weights) for name, value in values.items()})
+        wanted = {name: objective.abstract_labels(places) for name, objective in self.objectives.items()}
+        return LabelledBatch(inputs, {name: self.label_type(values, weights) for name, values in wanted.items()})
 
     def outputs(
         self, model: EncoderWithHeads, inputs: Sequences | Series, num_sequences: int, seed: jax.Array | None

@@ -30,7 +30,7 @@ _LEAST_AGREEMENT = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
-class Scored:
+class ScoredSplit:
     """One split, translated and scored.
 
     Attributes:
@@ -106,7 +106,7 @@ def target_language(config: DataConfig) -> str:
 
 def score_splits(
     config: Config, folder: Path, translator: Translator, splits: Mapping[str, Sequence[Pair]]
-) -> list[Scored]:
+) -> list[ScoredSplit]:
     """Translates every split with the configured search, scores it, and writes `SPLIT.LANGUAGE` into `folder`.
 
     Raises:
@@ -125,21 +125,21 @@ def score_splits(
         if jax.process_index() == 0:
             os.makedirs(folder, exist_ok=True)
             atomic_write(file, "".join(f"{line}\n" for line in hypotheses))
-        found.append(Scored(split, pairs, hypotheses, scores, file))
+        found.append(ScoredSplit(split, pairs, hypotheses, scores, file))
     return found
 
 
-def metrics_of(scored: Sequence[Scored]) -> dict[str, float]:
+def metrics_of(scored: Sequence[ScoredSplit]) -> dict[str, float]:
     """All scores under names such as `test/bleu`."""
     return {f"{one.split}/{name}": value for one in scored for name, value in one.scores.values.items()}
 
 
-def signatures_of(scored: Sequence[Scored]) -> dict[str, str]:
+def signatures_of(scored: Sequence[ScoredSplit]) -> dict[str, str]:
     """The signature of every score, under the names of `metrics_of`."""
     return {f"{one.split}/{name}": text for one in scored for name, text in one.scores.signatures.items()}
 
 
-def score_table(scored: Sequence[Scored]) -> str:
+def score_table(scored: Sequence[ScoredSplit]) -> str:
     """The scores for a person, each with its signature."""
     rows = [
         (f"{one.split}/{name}", f"{value:.2f}", f"{len(one.pairs)} sentences", one.scores.signatures[name])
@@ -152,7 +152,7 @@ def score_table(scored: Sequence[Scored]) -> str:
     )
 
 
-def sample_table(scored: Sequence[Scored], count: int) -> str:
+def sample_table(scored: Sequence[ScoredSplit], count: int) -> str:
     """`count` translations of the last split, evenly spread over it, beside their sources and references."""
     usable = [index for index, pair in enumerate(scored[-1].pairs) if pair.source] if scored else []
     count = min(count, len(usable))

@@ -10,6 +10,7 @@ import pytest
 
 from jaxformer.config import DataConfig
 from jaxformer.data import tfds
+from jaxformer.data.labelled_text import open_texts
 from jaxformer.data.prepare import prepare
 from jaxformer.data.sources import open_splits
 from jaxformer.types import Pair
@@ -148,3 +149,46 @@ def test_a_failed_download_says_that_local_files_do_as_well(tmp_path: Path, monk
 def test_a_path_is_no_name_of_a_set(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"is no name of a set, such as wmt14_translate/de-en; .*--config.data.path"):
         open_splits(config(tmp_path, name=name))
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder holding `tiny_texts`, whose test split has withheld labels."""
+    library = pytest.importorskip("tensorflow_datasets", reason=NEEDS_TFDS)
+    import numpy as np
+
+    class TinyTexts(library.core.GeneratorBasedBuilder):
+        VERSION = library.core.Version("1.0.0")
+
+        def _info(self) -> object:
+            features = library.features.FeaturesDict({
+                "sentence": library.features.Text(), "idx": np.int32, "label": np.int64,
+            })  # fmt: skip
+            return library.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, _: object) -> dict:
+            return {"train": self._generate_examples(40), "validation": self._generate_examples(6),
+                    "test": self._generate_examples(3, label=-1)}  # fmt: skip
+
+        def _generate_examples(self, number: int, label: int | None = None) -> object:
+            for i in range(number):
+                yield i, {"sentence": f"text {i} is é", "idx": i, "label": i % 2 if label is None else label}
+
+    root = tmp_path_factory.mktemp("tfds")
+    TinyTexts(data_dir=str(root), file_format="array_record").download_and_prepare()
+    return root
+
+
+def test_labelled_texts_are_read_and_splits_without_labels_left_out(texts: Path) -> None:
+    fields = {"source": "tfds", "path": str(texts), "name": "tiny_texts"}
+    splits = open_texts(DataConfig(**fields))  # type: ignore[arg-type]
+    assert {name: len(split.records) for name, split in splits.items()} == {"train": 40, "validation": 6}
+    assert sorted(splits["validation"].records)[0] == ("0", "text 0 is é")
+    part = open_texts(DataConfig(**fields, train="train[:50%]", num_examples=15))  # type: ignore[arg-type]
+    assert len(part["train"].records) == 15
+    assert "tensorflow" not in sys.modules
+
+
+def test_a_set_without_labels_is_refused_with_its_fields(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"has the fields de, en: a label and one of sentence, text, review are"):
+        open_texts(config(folder))

@@ -48,7 +48,7 @@ def test_the_token_that_decides_has_the_largest_share_and_padding_none():
     _, after = learn(Remembering(), _batch, 200)
     assert after["accuracy"] > 0.95
     batch = _batch(7)
-    scores, found = gradient_times_input(task, kept["params"], jax.device_put(batch.inputs), "key")
+    scores, found = gradient_times_input(task, "key")(kept["params"], jax.device_put(batch.inputs))
     scores = np.asarray(scores)
     assert (scores[batch.inputs.segment_ids == 0] == 0).all()
     positive = (np.asarray(found) == 1) & (batch.labels["key"].values[:, 0] == 1)
@@ -59,7 +59,7 @@ def test_the_token_that_decides_has_the_largest_share_and_padding_none():
 def test_it_is_the_derivative_along_the_input():
     task = ClassificationTask(small(), {"key": Classes(3)}, pooling="mean", vocabulary_size=V)
     params, inputs = task.init_params(1), jax.device_put(_batch(0).inputs)
-    scores, found = gradient_times_input(task, params, inputs, "key")
+    scores, found = gradient_times_input(task, "key")(params, inputs)
     model = task.model(params)
     embedded = model.encoder.embedding(inputs.tokens, inputs.positions)
 
