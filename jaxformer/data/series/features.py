@@ -18,7 +18,7 @@ NAMES = ("open", "high", "low", "close", "adj_close", *(f"average_{days}" for da
 HISTORY = max(AVERAGES)
 """Days that the first features need."""
 RISE, FALL = 0.55, -0.5
-"""Returns in per cent from which on a day is a rise (+1), and up to which a fall (-1); between them it is not scored."""
+"""Returns in per cent from which on a day is a rise (+1), and up to which a fall (-1); those between are not scored."""
 
 
 def day_features(values: np.ndarray) -> np.ndarray:

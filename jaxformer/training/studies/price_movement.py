@@ -34,7 +34,7 @@ from jaxformer.training.study import Curves
 
 CLASSES = ("fall", "rise")
 RIDGE = 1000.0
-"""Of the linear baseline: a few per cent of shrinkage, with tens of thousands of windows and features of unit variance."""
+"""Of the linear baseline: a little shrinkage, with tens of thousands of windows and features of unit variance."""
 _CHUNK = 8192
 
 
