@@ -171,20 +171,23 @@ class WindowRecords:
         Args:
           records: record numbers.
           rows: the row of each, ascending; one record a row.
-          shape: of the batch; its width is that of the records.
+          shape: of the batch: rows, slots, 0; slots beyond a record are padding.
           num_rows: rows of the batch.
         """
         found = self.windows.batch(self.numbers[records])
 
-        def placed(values: np.ndarray) -> np.ndarray:
-            full = np.zeros((num_rows, *values.shape[1:]), values.dtype)
-            full[rows] = values
+        def placed(values: np.ndarray, width: int) -> np.ndarray:
+            full = np.zeros((num_rows, width, *values.shape[2:]), values.dtype)
+            full[rows, : values.shape[1]] = values
             return full
 
         assert isinstance(found.inputs, Series)
-        inputs = Series(*(placed(x) for x in (found.inputs.values, found.inputs.positions, found.inputs.segment_ids)))
-        labels = {name: RowLabels(placed(one.values), placed(one.weights)) for name, one in found.labels.items()}
-        return LabelledBatch(inputs, labels)
+        parts = (found.inputs.values, found.inputs.positions, found.inputs.segment_ids)
+        labels = {
+            name: RowLabels(*(placed(x, x.shape[1]) for x in (one.values, one.weights)))
+            for name, one in found.labels.items()
+        }
+        return LabelledBatch(Series(*(placed(x, shape[1]) for x in parts)), labels)
 
     def checksum(self) -> list[int]:
         """The number of records, and a checksum of the first and last thousand of them."""

@@ -199,9 +199,10 @@ def test_records_are_batches_with_empty_rows():
     assert records.source_lengths.tolist() == [WINDOW] * len(windows)
     part = records.copy(np.array([2, 9]), np.array([3, 1]))
     assert part.numbers.tolist() == [2, 3, 4, 9]
-    batch = part.assemble(np.array([0, 3]), np.array([0, 2]), (4, WINDOW, 0), 4)
+    batch = part.assemble(np.array([0, 3]), np.array([0, 2]), (4, WINDOW + 2, 0), 4)
     wanted = windows.batch([2, 9])
-    np.testing.assert_array_equal(batch.inputs.values[[0, 2]], wanted.inputs.values)
+    np.testing.assert_array_equal(batch.inputs.values[[0, 2], :WINDOW], wanted.inputs.values)
+    assert batch.inputs.segment_ids[[0, 2]].tolist() == [[1] * WINDOW + [0, 0]] * 2
     np.testing.assert_array_equal(batch.labels[RETURN].values[[0, 2]], wanted.labels[RETURN].values)
     for empty in (1, 3):
         assert not batch.inputs.segment_ids[empty].any()
