@@ -125,7 +125,7 @@ _BUNDLED_SERIES = replace(
         "data": {"source": "bundled", "path": "", "batch_tokens": 3072},
         "series": {"split": "0.7,0.1,0.2", "horizon": 24},
         "optimizer": {"learning_rate": 3e-3},
-        "training": {"num_steps": 400, "log_every": 50, "eval_every": 100, "checkpoint_every": 200},
+        "training": {"num_steps": 400, "ema_decay": 0.95, "log_every": 50, "eval_every": 100, "checkpoint_every": 200},
     },
 )
 
