@@ -41,6 +41,7 @@ _PUBLIC = {
     "data.bundled": ("BundledCorpus",),
     "decoding": ("greedy_search", "beam_search", "sample", "Hypotheses"),
     "evaluation": ("Score", "corpus_bleu", "corpus_chrf", "tokenized_bleu", "exact_match"),
+    "evaluation.classification": ("classification_scores", "confusion_matrix"),
     "tasks.task": ("Task", "ModelTask"),
     "tasks.objectives": ("Classes", "YesNo", "Numbers", "Quantiles"),
     "tasks.tagging": ("TaggingTask",),

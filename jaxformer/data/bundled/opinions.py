@@ -40,14 +40,14 @@ _WHO = ("i", "we", "the audience", "my friends")
 def _clause(draw: Draw, positive: int) -> str:
     """One opinion."""
     aspect, other = draw.pick(_ASPECTS), 1 - positive
-    match draw.below(8):
-        case 0 | 1 | 2:
+    match draw.below(10):
+        case 0 | 1 | 2 | 3:
             return f"the {aspect} is {draw.pick(_DEGREES)}{draw.pick(_ADJECTIVES[positive])}"
-        case 3 | 4:
-            return f"the {aspect} is {draw.pick(_NEGATIONS)}{draw.pick(_ADJECTIVES[other])}"
-        case 5:
+        case 4 | 5 | 6:
             return f"{draw.pick(_WHO)} {draw.pick(_VERBS[positive])} the {aspect}"
-        case 6:
+        case 7:
+            return f"the {aspect} is {draw.pick(_NEGATIONS)}{draw.pick(_ADJECTIVES[other])}"
+        case 8:
             return f"{draw.pick(_WHO)} did not {draw.pick(_INFINITIVES[other])} the {aspect}"
         case _:
             return f"nobody could call the {aspect} {draw.pick(_ADJECTIVES[other])}"
@@ -57,16 +57,16 @@ def opinion(draw: Draw) -> tuple[str, str]:
     """A label, one of `NAMES`, and a sentence."""
     positive = draw.below(2)
     other = 1 - positive
-    match draw.below(9):
-        case 0 | 1:
+    match draw.below(10):
+        case 0 | 1 | 2:
             text = _clause(draw, positive)
-        case 2 | 3:
+        case 3 | 4:
             text = f"{_clause(draw, positive)} and {_clause(draw, positive)}"
-        case 4 | 5:
+        case 5 | 6:
             text = f"{_clause(draw, other)} , but {_clause(draw, positive)}"
-        case 6:
-            text = f"although {_clause(draw, other)} , {_clause(draw, positive)}"
         case 7:
+            text = f"although {_clause(draw, other)} , {_clause(draw, positive)}"
+        case 8:
             text = f"{_clause(draw, positive)} , even though {_clause(draw, other)}"
         case _:
             text = f"{_clause(draw, positive)} despite the {draw.pick(_ADJECTIVES[other])} {draw.pick(_ASPECTS)}"
