@@ -20,7 +20,7 @@ from jaxformer.config import Config, replace
 _MOVEMENT = replace(
     Config(),
     {
-        "task": {"kind": "price_movement", "pooling": "attention", "class_weights": "balanced"},
+        "task": {"kind": "price_movement", "pooling": "cls", "class_weights": "balanced"},
         "model": {
             "d_model": 32,
             "d_ff": 64,
@@ -35,7 +35,7 @@ _MOVEMENT = replace(
         "series": {"window": 5, "split": "0.7,0.15,0.15", "outliers": 0.001, "loss": "huber"},
         "optimizer": {
             "name": "adamw",
-            "learning_rate": 2e-3,
+            "learning_rate": 4e-3,
             "weight_decay": 0.01,
             "schedule": "cosine",
             "warmup_steps": 50,
@@ -63,7 +63,7 @@ _KDD17 = replace(
             "batch_tokens": 5120,
         },
         "series": {"split": "2015-01-02,2016-01-04"},
-        "optimizer": {"learning_rate": 1e-3, "weight_decay": 0.1},
+        "optimizer": {"learning_rate": 2e-3, "weight_decay": 0.1},
         "training": {"num_steps": 600, "ema_decay": 0.99, "eval_every": 100},
     },
 )

@@ -20,8 +20,8 @@ MOVEMENT, RETURN, FORECAST, BANDS = "movement", "return", "forecast", "bands"
 """Names of labels."""
 
 
-def _as_series(values: np.ndarray) -> Series:
-    positions = np.broadcast_to(np.arange(values.shape[1], dtype=np.int32), values.shape[:2])
+def _as_series(values: np.ndarray, order: slice = slice(None)) -> Series:
+    positions = np.broadcast_to(np.arange(values.shape[1], dtype=np.int32)[order], values.shape[:2])
     return Series(values, positions, np.ones(values.shape[:2], np.int32))
 
 
@@ -92,7 +92,8 @@ class PriceWindows:
     def batch(self, indices: Sequence[int] | np.ndarray) -> LabelledBatch:
         """Windows by number: inputs [B, S, C]; labels `movement` (class 1: rise, 0: fall) and `return`, both [B, 1].
 
-        Where a label is not scored or not known its weight is 0.
+        Where a label is not scored or not known its weight is 0. Positions count back from the last day, which is
+        position 0, so that pooling by `cls` reads what is encoded there.
         """
         day, ticker = self.targets[np.asarray(indices)].T
         past = day[:, None] + np.arange(-self.window, 0)
@@ -107,7 +108,7 @@ class PriceWindows:
                 np.where(known, returns, 0).astype(np.float32)[:, None], known.astype(np.float32)[:, None]
             ),
         }
-        return LabelledBatch(_as_series(self._values[past, ticker[:, None]]), labels)
+        return LabelledBatch(_as_series(self._values[past, ticker[:, None]], slice(None, None, -1)), labels)
 
 
 @dataclasses.dataclass(frozen=True)

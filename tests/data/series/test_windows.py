@@ -51,7 +51,7 @@ def test_a_window_holds_the_days_before_its_target():
     np.testing.assert_array_equal(movement.weights[:, 0], windows.movements() != 0)
     np.testing.assert_array_equal(movement.values[:, 0] * movement.weights[:, 0], windows.movements() > 0)
     assert (batch.inputs.segment_ids == 1).all()
-    assert batch.inputs.positions[0].tolist() == [0, 1, 2, 3]
+    assert batch.inputs.positions[0].tolist() == [3, 2, 1, 0]  # the last day is position 0
 
 
 def test_targets_of_a_split_lie_in_its_period():
