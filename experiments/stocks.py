@@ -64,7 +64,7 @@ _KDD17 = replace(
         },
         "series": {"split": "2015-01-02,2016-01-04"},
         "optimizer": {"learning_rate": 2e-3, "weight_decay": 0.1},
-        "training": {"num_steps": 600, "ema_decay": 0.99, "eval_every": 100},
+        "training": {"num_steps": 300, "ema_decay": 0.98, "eval_every": 50, "checkpoint_every": 100},
     },
 )
 
