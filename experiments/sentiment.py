@@ -19,14 +19,13 @@ from jaxformer.config import Config, replace
 _SST2 = replace(
     Config(),
     {
-        "task": {"kind": "text_classification", "pooling": "attention", "token_dropout": 0.15},
+        "task": {"kind": "text_classification", "pooling": "attention", "token_dropout": 0.2},
         "model": {
             "d_model": 128,
             "d_ff": 256,
             "num_heads": 4,
             "num_encoder_layers": 2,
             "dropout": 0.4,
-            "attention_dropout": 0.1,
             "position": "rotary",
             "max_length": 128,
         },
@@ -52,11 +51,11 @@ _SST2 = replace(
             "clip_norm": 1.0,
         },
         "training": {
-            "num_steps": 4000,
+            "num_steps": 2500,
             "label_smoothing": 0.1,
             "log_every": 100,
             "eval_every": 500,
-            "checkpoint_every": 1000,
+            "checkpoint_every": 500,
             "ema_decay": 0.998,
             "best_metric": "validation/accuracy",
         },
@@ -83,7 +82,7 @@ _BUNDLED = replace(
     _SST2,
     {
         "task": {"token_dropout": 0.0},
-        "model": {"d_model": 64, "d_ff": 128, "dropout": 0.1, "attention_dropout": 0.0, "max_length": 64},
+        "model": {"d_model": 64, "d_ff": 128, "dropout": 0.1, "max_length": 64},
         "data": {
             "source": "bundled",
             "path": "",
