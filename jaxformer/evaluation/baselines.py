@@ -63,7 +63,8 @@ class LinearForecast:
         Raises:
           ValueError: for no windows.
         """
-        gram, moment = None, None
+        gram: np.ndarray | None = None
+        moment: np.ndarray | None = None
         for past, future in batches:
             past, future = np.asarray(past, np.float64), np.asarray(future, np.float64)
             last = past[:, -1:] if relative else 0.0

@@ -77,12 +77,16 @@ def required_columns(columns: list[str]) -> tuple[str, ...]:
 def first_columns(path: Path) -> list[str]:
     """The names of the columns of a file, or of the first file of a folder."""
     first = table_paths(path)[0]
-    opening = gzip.open if first.suffix == ".gz" else open
     try:
-        with opening(first, "rt", encoding="utf-8") as file:
-            return [name.strip() for name in file.readline().removeprefix("\ufeff").strip().split(",")]
+        if first.suffix == ".gz":
+            with gzip.open(first, "rt", encoding="utf-8") as unpacked:
+                line = unpacked.readline()
+        else:
+            with open(first, encoding="utf-8") as plain:
+                line = plain.readline()
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
         raise ValueError(f"{first} is no table: {error}; give a CSV file as UTF-8 text, plain or .gz") from None
+    return [name.strip() for name in line.removeprefix("\ufeff").strip().split(",")]
 
 
 def features_report(panel: Panel) -> str:

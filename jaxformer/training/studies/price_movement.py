@@ -123,7 +123,7 @@ class PriceMovementStudy(LabelledStudy):
         movements, returns = (one[split.numbers] for one in (split.windows.movements(), split.windows.returns()))
         scored, known = movements != 0, np.isfinite(returns)
         labels = (movements[scored] > 0).astype(int)
-        found = {}
+        found: dict[str, float] = {}
         if scored.any():
             found = classification.classification_scores(predicted[MOVEMENT][scored, 0], labels, CLASSES)
             guesses = predicted[MOVEMENT][scored, 0].argmax(axis=-1)
@@ -189,7 +189,8 @@ class PriceMovementStudy(LabelledStudy):
             return {}
         names = ("calibration", "confusion", "hit rate")
         files = {name: folder / f"{name.replace(' ', '_')}.png" for name in names}
-        title, found = self.config.experiment, {}
+        title = self.config.experiment
+        found: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         for name, split in splits.items():
             movements = split.windows.movements()[split.numbers]
             scored = movements != 0
