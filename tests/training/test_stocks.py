@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import re
 
@@ -15,7 +16,10 @@ from jaxformer import training
 from jaxformer.config import replace
 from jaxformer.data.series.generator import generated_prices, generated_series
 from jaxformer.data.series.multivariate import write_series
+from jaxformer.data.series.opening import open_panel
 from jaxformer.data.series.prices import PRICE_COLUMNS
+from jaxformer.data.series.splitting import split_rows
+from jaxformer.training.studies import price_movement
 from jaxformer.training.study import open_study
 from jaxformer.training.workdir import Workdir
 
@@ -183,7 +187,7 @@ def test_what_does_not_go_together_is_refused_before_data_is_read(variant, chang
 @pytest.mark.parametrize(
     ("variant", "changes", "message"),
     [
-        ("bundled", {"series.rise": 90.0, "series.fall": -90.0}, "has 0 falls and 0 rises: both must occur"),
+        ("bundled", {"series.rise": 90.0, "series.fall": -90.0}, "the train period has no movement that is scored"),
         ("bundled", {"series.split": "2010-01-20,2010-02-01"}, "the train period has"),
         ("bundled", {"data.num_examples": 30}, "tickers has the 35 days that one window and its features need"),
         ("bundled_series", {"series.split": "10,20,3000"}, "series.split='10,20,3000' needs 3,030 rows"),
@@ -193,6 +197,21 @@ def test_what_does_not_go_together_is_refused_before_data_is_read(variant, chang
 def test_data_that_cannot_be_used_is_refused_with_what_to_do(variant, changes, message):
     config = replace(experiments.find("stocks").config(variant), {"data.num_examples": 1500, **changes})
     with pytest.raises(ValueError, match=re.escape(message)):
+        open_study(config).prepare()
+
+
+@pytest.mark.parametrize(
+    ("period", "kept", "message"),
+    [("test", (), "the test period has no movement that is scored"), ("train", (1,), r"has 0 falls and \d+ rises: both")],
+)
+def test_periods_of_which_nothing_could_be_said_are_refused(period, kept, message, monkeypatch):
+    config = replace(experiments.find("stocks").config("bundled"), {"data.num_examples": 300})
+    panel, report = open_panel(config.data, config.series)
+    movements, rows = panel.movements.copy(), slice(*split_rows(panel.dates, config.series.split)[period])
+    movements[rows] *= np.isin(movements[rows], kept)
+    changed = dataclasses.replace(panel, movements=movements)
+    monkeypatch.setattr(price_movement, "open_panel", lambda *_: (changed, report))
+    with pytest.raises(ValueError, match=message):
         open_study(config).prepare()
 
 

@@ -62,7 +62,14 @@ class PriceMovementStudy(LabelledStudy):
 
     def _windows(self, panel: Panel, statistics: PriceStatistics) -> dict[str, PriceWindows]:
         series = self.config.series
-        return price_windows(panel, statistics, split_rows(panel.dates, series.split), window=series.window)
+        found = price_windows(panel, statistics, split_rows(panel.dates, series.split), window=series.window)
+        for name, windows in found.items():
+            if not windows.movements().any():
+                raise ValueError(
+                    f"the {name} period has no movement that is scored: move --config.series.split, or bring "
+                    "--config.series.rise and .fall nearer to 0"
+                )
+        return found
 
     def prepare(self, *, download: bool = False) -> LabelledData:
         """The windows of every split, with statistics of the training period."""
