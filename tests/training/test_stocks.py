@@ -202,7 +202,10 @@ def test_data_that_cannot_be_used_is_refused_with_what_to_do(variant, changes, m
 
 @pytest.mark.parametrize(
     ("period", "kept", "message"),
-    [("test", (), "the test period has no movement that is scored"), ("train", (1,), r"has 0 falls and \d+ rises: both")],
+    [
+        ("test", (), "the test period has no movement that is scored"),
+        ("train", (1,), r"has 0 falls and \d+ rises: both must occur"),
+    ],
 )
 def test_periods_of_which_nothing_could_be_said_are_refused(period, kept, message, monkeypatch):
     config = replace(experiments.find("stocks").config("bundled"), {"data.num_examples": 300})
