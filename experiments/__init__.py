@@ -15,7 +15,7 @@ from typing import Protocol
 
 from jaxformer.config import Config, nearest
 
-NAMES = ("wmt", "multi30k", "tatoeba", "scan", "sentiment", "protein")
+NAMES = ("wmt", "multi30k", "tatoeba", "scan", "sentiment", "protein", "stocks")
 
 Choice = Callable[[bool, bool], tuple[str, str]]
 

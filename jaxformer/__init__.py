@@ -43,6 +43,8 @@ _PUBLIC = {
     "decoding": ("greedy_search", "beam_search", "sample", "Hypotheses"),
     "evaluation": ("Score", "corpus_bleu", "corpus_chrf", "tokenized_bleu", "exact_match"),
     "evaluation.classification": ("classification_scores", "confusion_matrix"),
+    "evaluation.forecasting": ("mean_squared_error", "mean_absolute_error", "pinball_loss", "coverage"),
+    "data.series.windows": ("PriceWindows", "SeriesWindows", "Patching"),
     "tasks.task": ("Task", "ModelTask"),
     "tasks.objectives": ("Classes", "YesNo", "Numbers", "Quantiles"),
     "tasks.tagging": ("TaggingTask",),

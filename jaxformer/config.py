@@ -135,7 +135,7 @@ class ModelConfig:
             )
 
 
-KINDS = ("translation", "text_classification", "protein")
+KINDS = ("translation", "text_classification", "protein", "price_movement", "forecasting")
 """The kinds of problem that can be trained; `jaxformer.training.study` says which class serves each."""
 
 
@@ -144,8 +144,9 @@ class TaskConfig:
     """What is learnt from the data; all but `kind` is for encoders with heads, which translation is not.
 
     Attributes:
-      kind: `translation`, `text_classification` (a label for every text, such as its sentiment), or `protein` (the
-        secondary structure of every residue).
+      kind: `translation`, `text_classification` (a label for every text, such as its sentiment), `protein` (the
+        secondary structure of every residue), `price_movement` (rise or fall of a price on the next day, and its
+        return) or `forecasting` (the next steps of every channel of a series).
       pooling: how a sequence becomes one vector: `cls` (a token of its own at its start), `mean`, or `attention` (a
         learned weighted mean).
       part_weights: of the losses where several things are predicted: `equal`, or `learned` (by their uncertainty).
@@ -252,6 +253,49 @@ class DataConfig:
             raise ValueError(
                 f"data.pack_length={self.pack_length} is shorter than data.max_length={self.max_length}: "
                 "raise --config.data.pack_length or lower --config.data.max_length"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class SeriesConfig:
+    """How prices and series become windows; read where `task.kind` is `price_movement` or `forecasting`.
+
+    Attributes:
+      split: training, validation and test, one after another in time: three numbers of rows (`8640,2880,2880`) or
+        shares (`0.7,0.1,0.2`), or the two dates on which validation and test begin (`2015-01-02,2016-01-04`).
+      window: steps (for prices, days) of the past that are seen.
+      horizon: steps that are forecast.
+      patch_length: steps in a patch of the past, of forecasts.
+      patch_stride: steps between the beginnings of patches.
+      season: steps of a season, which a baseline repeats: 24 for hours of a day.
+      outliers: share of the training values at each end that are winsorised: they, and all beyond, count as the value
+        where this share ends.
+      loss: of numbers: `squared`, `absolute` or `huber`, in standardised units.
+      reversible: give every past to the network in units of its own (Kim et al. 2022), of forecasts.
+      rise, fall: returns in per cent from which on a day is a rise, and up to which it is a fall; between them it is
+        not scored.
+    """
+
+    split: str = "0.7,0.1,0.2"
+    window: int = 96
+    horizon: int = 96
+    patch_length: int = 16
+    patch_stride: int = 8
+    season: int = 24
+    outliers: float = 0.0
+    loss: str = "huber"
+    reversible: bool = True
+    rise: float = 0.55
+    fall: float = -0.5
+
+    def __post_init__(self) -> None:
+        _check_positive("series", self, "window", "horizon", "patch_length", "patch_stride", "season")
+        _check_choice("series.loss", self.loss, "squared", "absolute", "huber")
+        if not 0.0 <= self.outliers < 0.5:
+            raise ValueError(f"series.outliers must be at least 0 and less than 0.5, got {self.outliers}")
+        if not self.rise > self.fall:
+            raise ValueError(
+                f"series.rise={self.rise} must be greater than series.fall={self.fall}: between them nothing is scored"
             )
 
 
@@ -530,6 +574,7 @@ class Config:
     task: TaskConfig = TaskConfig()
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
+    series: SeriesConfig = SeriesConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     training: TrainingConfig = TrainingConfig()
     memory: MemoryConfig = MemoryConfig()

@@ -16,6 +16,10 @@ PACKAGE = Path(jaxformer.__file__).parent
 
 REFUSED = [
     ({"precision": "fp61"}, "precision='fp61' is not known: choose one of bf16, fp16, fp32"),
+    ({"series.window": 0}, "series.window must be greater than 0, got 0"),
+    ({"series.loss": "cubic"}, "series.loss='cubic' is not known: choose one of absolute, huber, squared"),
+    ({"series.outliers": 0.5}, "series.outliers must be at least 0 and less than 0.5, got 0.5"),
+    ({"series.rise": -1.0}, "series.rise=-1.0 must be greater than series.fall=-0.5"),
     ({"model.d_model": 0}, "model.d_model must be greater than 0, got 0"),
     ({"model.d_ff": -1}, "model.d_ff must be greater than 0"),
     ({"model.num_heads": 0}, "model.num_heads must be greater than 0"),

@@ -62,7 +62,7 @@ def test_the_overview_names_every_field():
         ("optimiser.clip_norm", "Did you mean 'optimizer.clip_norm'?"),
         ("training", "config section 'training' is set field by field, --config.training.FIELD=VALUE"),
         ("experiment", "unknown config field 'experiment'"),
-        ("zzz", "memory, mesh, model, monitoring, optimizer, plan, precision, profile, task, training."),
+        ("zzz", "memory, mesh, model, monitoring, optimizer, plan, precision, profile, series, task, training."),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest(name, message):

@@ -65,8 +65,8 @@ def _store(folder, spec="wmt:bundled", **changes):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "--experiment=NAME is needed, one of wmt, multi30k, tatoeba, scan, sentiment, protein"),
-        (["--experiment=wtm"], "unknown experiment 'wtm': choose one of multi30k, protein, scan, sentiment, tatoeba,"),
+        ([], "--experiment=NAME is needed, one of wmt, multi30k, tatoeba, scan, sentiment, protein, stocks"),
+        (["--experiment=wtm"], "unknown experiment 'wtm': choose one of multi30k, protein, scan, sentiment, stocks, ta"),
         (["--flagfile"], "--flagfile with no argument"),
         (["--experiment=wmt:bundle"], "variant 'bundle' of experiment 'wmt': choose one of base, big, bundled, tiny."),
         (["--mode=trian"], "unknown mode 'trian': choose one of evaluate, plan, predict, prepare, train, tune. Did"),

@@ -48,7 +48,7 @@ def draw_confusion(
       DiskError: if it cannot be written.
     """
     size = max(4.0, 0.7 * len(names) + 2.5)
-    figure = _figure(size, 0.85 * size)
+    figure = new_figure(size, 0.85 * size)
     axes = figure.subplots()
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1e-300)
     image = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
@@ -63,7 +63,7 @@ def draw_confusion(
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title(title)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_calibration(curves: Mapping[str, Reliability], path: str | os.PathLike[str], *, title: str = "") -> None:
@@ -77,7 +77,7 @@ def draw_calibration(curves: Mapping[str, Reliability], path: str | os.PathLike[
     Raises:
       DiskError: if it cannot be written.
     """
-    figure = _figure(5.5, 5.5)
+    figure = new_figure(5.5, 5.5)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color="gray", linestyle="--", linewidth=1, label="perfect")
     first = 1.0
@@ -97,10 +97,11 @@ def draw_calibration(curves: Mapping[str, Reliability], path: str | os.PathLike[
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure, in inches, that needs no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -109,7 +110,12 @@ def _figure(width: float, height: float) -> Any:
     return figure
 
 
-def _save(figure: Any, path: str | os.PathLike[str]) -> None:
+def save_figure(figure: Any, path: str | os.PathLike[str]) -> None:
+    """Writes a figure as a PNG, in a folder that is made if need be.
+
+    Raises:
+      DiskError: if it cannot be written.
+    """
     with explain_disk_errors(path):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(os.fspath(path), format="png")

@@ -33,6 +33,8 @@ STUDIES = {
     "translation": "jaxformer.training.studies.translation:TranslationStudy",
     "text_classification": "jaxformer.training.studies.text_classification:TextClassificationStudy",
     "protein": "jaxformer.training.studies.protein:ProteinStudy",
+    "price_movement": "jaxformer.training.studies.price_movement:PriceMovementStudy",
+    "forecasting": "jaxformer.training.studies.forecasting:ForecastingStudy",
 }
 """`task.kind` -> module and class, imported when it is asked for; `config.KINDS` has the same names."""
 

@@ -1,0 +1,116 @@
+"""What a configuration means by its data: the panel of prices or the series that it names, cleaned, with a report.
+
+Formats are told apart by the columns of a file. Not for windows (`datasets`).
+"""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+from jaxformer.config import DataConfig, SeriesConfig
+from jaxformer.data.series.features import HISTORY
+from jaxformer.data.series.generator import generated_prices, generated_series
+from jaxformer.data.series.multivariate import MultivariateSeries, SeriesReport, read_series
+from jaxformer.data.series.panel import PANEL_COLUMNS, Panel, features_of, panel_of_prices
+from jaxformer.data.series.price_cleaning import clean_prices
+from jaxformer.data.series.prices import PRICE_COLUMNS, PriceHistory, histories_of, read_prices
+from jaxformer.data.series.table import Table, read_table, table_paths
+from jaxformer.paths import expanded
+
+PRICE_DAYS, SERIES_ROWS = 1500, 4000
+"""Days and rows that are generated where the configuration does not say how many."""
+
+
+def check_source(data: DataConfig, kind: str) -> None:
+    """Refuses sources that prices and series do not come from, before anything is read.
+
+    Raises:
+      ValueError: with what to set.
+    """
+    if data.source == "tfds":
+        raise ValueError(
+            f"data.source=tfds is for text, and task.kind={kind}: set --config.data.source=files, or bundled"
+        )
+    if data.source == "files" and not data.path:
+        raise ValueError("data.source=files needs a CSV file or a folder of them: set --config.data.path=FILE")
+    if data.source == "files" and data.num_examples:
+        raise ValueError(
+            f"data.num_examples={data.num_examples} is how much is generated, and data.source=files: set 0, and choose "
+            "periods with --config.series.split"
+        )
+
+
+def open_panel(data: DataConfig, series: SeriesConfig) -> tuple[Panel, str]:
+    """The panel, and what cleaning found.
+
+    Raises:
+      ValueError: for files that hold something else, naming row and column.
+      OSError: a file cannot be read.
+    """
+    if data.source == "bundled":
+        return _cleaned(generated_prices(num_days=data.num_examples or PRICE_DAYS, seed=data.seed), series)
+    path = expanded(data.path)
+    if holds_features(first_columns(path)):
+        panel = features_of(read_table(path, required=PANEL_COLUMNS))
+        return panel, features_report(panel)
+    return _cleaned(read_prices(path), series)
+
+
+def panel_of_table(table: Table, series: SeriesConfig) -> Panel:
+    """The panel of a table that is not a file, such as standard input."""
+    if holds_features(list(table.columns)):
+        return features_of(table)
+    return _cleaned(dict(sorted(histories_of(table))), series)[0]
+
+
+def holds_features(columns: list[str]) -> bool:
+    """Whether a table has features already, and not prices."""
+    return "f0" in columns or ("label" in columns and "open" not in columns)
+
+
+def required_columns(columns: list[str]) -> tuple[str, ...]:
+    """The columns that a table of prices, or of features, must have."""
+    return PANEL_COLUMNS if holds_features(columns) else PRICE_COLUMNS
+
+
+def first_columns(path: Path) -> list[str]:
+    """The names of the columns of a file, or of the first file of a folder."""
+    first = table_paths(path)[0]
+    try:
+        if first.suffix == ".gz":
+            with gzip.open(first, "rt", encoding="utf-8") as unpacked:
+                line = unpacked.readline()
+        else:
+            with open(first, encoding="utf-8") as plain:
+                line = plain.readline()
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+        raise ValueError(f"{first} is no table: {error}; give a CSV file as UTF-8 text, plain or .gz") from None
+    return [name.strip() for name in line.removeprefix("\ufeff").strip().split(",")]
+
+
+def features_report(panel: Panel) -> str:
+    """Of a file of features there is nothing to clean: what is there."""
+    scored = int((panel.movements != 0).sum())
+    return f"days  {len(panel.dates):,}\ntickers  {len(panel.tickers):,}\nscored days of tickers  {scored:,}"
+
+
+def _cleaned(histories: dict[str, PriceHistory], series: SeriesConfig) -> tuple[Panel, str]:
+    prices, report = clean_prices(histories, min_days=HISTORY + series.window)
+    return panel_of_prices(prices, rise=series.rise, fall=series.fall), report.table()
+
+
+def open_series(data: DataConfig) -> tuple[MultivariateSeries, SeriesReport]:
+    """The series, and what cleaning found.
+
+    Raises:
+      ValueError: for a folder, or a file that holds something else, naming row and column.
+      OSError: a file cannot be read.
+    """
+    if data.source == "bundled":
+        found = generated_series(num_rows=data.num_examples or SERIES_ROWS, seed=data.seed)
+        return found, SeriesReport(read=len(found.values))
+    path = expanded(data.path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: a series is one CSV file, name it with --config.data.path=FILE")
+    return read_series(path)

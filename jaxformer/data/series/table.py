@@ -1,0 +1,158 @@
+"""Tables of numbers and dates in CSV files, plain or `.gz`: every cell that is neither is refused by row and column.
+
+An empty cell, or one that says `nan`, `na` or `null`, is a missing number, which the caller counts; anything else that
+is no number is a mistake in the file. Not for what the columns mean.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jaxformer.config import nearest
+from jaxformer.data.text import read_lines
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.0+)?)?)?")
+_MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "-"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """The cells of a CSV file.
+
+    Attributes:
+      path: of the file, for messages.
+      columns: text by column name, in the order of the file.
+      rows: the line number, from 1, of every row, for messages.
+    """
+
+    path: Path
+    columns: dict[str, list[str]]
+    rows: list[int]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def numbers(self, name: str) -> np.ndarray:
+        """The column `name` as float64 [rows], nan where the cell is missing.
+
+        Raises:
+          ValueError: for a cell that is no finite number, naming row and column.
+        """
+        cells = self.columns[name]
+        try:
+            values = np.array(cells, np.float64)  # accepts what `float` does
+        except ValueError:
+            values = np.array([self._number(name, place) for place in range(len(cells))], np.float64)
+        if np.isinf(values).any():
+            raise self._refused(name, int(np.isinf(values).argmax()), "a finite number")
+        return values
+
+    def _number(self, name: str, place: int) -> float:
+        cell = self.columns[name][place].strip()
+        if cell.lower() in _MISSING:
+            return float("nan")
+        try:
+            return float(cell)
+        except ValueError:
+            raise self._refused(name, place, "a number") from None
+
+    def dates(self, name: str = "date") -> np.ndarray:
+        """The column `name` as datetime64[s] [rows].
+
+        Raises:
+          ValueError: for a cell that is no date as ISO 8601 writes it, naming row and column.
+        """
+        cells = [cell.strip() for cell in self.columns[name]]
+        for place, cell in enumerate(cells):
+            if not _DATE.fullmatch(cell):
+                raise self._refused(name, place, "a date such as 2016-01-31 or 2016-01-31 18:00:00")
+        try:
+            return np.array(cells, "datetime64[s]")
+        except ValueError:
+            for place, cell in enumerate(cells):
+                try:
+                    np.datetime64(cell, "s")
+                except ValueError:
+                    raise self._refused(name, place, "a date that the calendar has") from None
+            raise
+
+    def _refused(self, name: str, place: int, wanted: str) -> ValueError:
+        cell = self.columns[name][place]
+        return ValueError(
+            f"{self.path}, row {self.rows[place]}, column {name!r}: expected {wanted}, got {cell!r}: "
+            "mend the cell, or leave it empty if the value is not known"
+        )
+
+
+def read_table(path: str | os.PathLike[str], required: Sequence[str] = ()) -> Table:
+    """The table in a CSV file whose first line names its columns; columns of any order, and further ones, may stand.
+
+    Args:
+      path: of the file; read as gzip if it ends in `.gz`.
+      required: columns that must be there.
+
+    Raises:
+      ValueError: no rows, a column that is missing or named twice, a row of another number of cells; text that is not
+        UTF-8.
+      OSError: the file cannot be read.
+    """
+    return parse_table(read_lines(path), path, required)
+
+
+def parse_table(lines: Iterable[str], name: str | os.PathLike[str], required: Sequence[str] = ()) -> Table:
+    """The table in the lines of a CSV file; `name` is what messages call it. See `read_table`."""
+    path = Path(name)
+    reader = csv.reader(lines)
+    header = [name.strip().lower() if name.strip().lower() in required else name.strip() for name in next(reader, [])]
+    if not header:
+        raise ValueError(f"{path} is empty: expected a line of column names, and rows after it")
+    for wanted in required:
+        if wanted not in header:
+            raise ValueError(f"{path} has no column {wanted!r}: it has {', '.join(header)}; {_rename(wanted, header)}")
+    doubled = sorted({name for name in header if header.count(name) > 1})
+    if doubled:
+        raise ValueError(f"{path} names the column {doubled[0]!r} twice: rename one of them in the first line")
+    cells, rows = [], []
+    for row in reader:
+        if not row:  # an empty line
+            continue
+        if len(row) != len(header):
+            raise ValueError(
+                f"{path}, row {reader.line_num}: {len(row)} cells, but the first line names {len(header)} columns: "
+                "mend the row"
+            )
+        cells.append(row)
+        rows.append(reader.line_num)
+    if not cells:
+        raise ValueError(f"{path} has column names but no rows: nothing can be learnt from it")
+    return Table(path, dict(zip(header, map(list, zip(*cells, strict=True)), strict=True)), rows)
+
+
+def _rename(name: str, header: Sequence[str]) -> str:
+    near = nearest(name, header).partition("Did you mean ")[2].strip("'?\" ")
+    return f"rename {near!r} to {name!r} in its first line?" if near else f"add one named {name!r}"
+
+
+def table_paths(path: str | os.PathLike[str]) -> list[Path]:
+    """The CSV files that `path` means: itself, or all `*.csv` and `*.csv.gz` in it, by name.
+
+    Raises:
+      OSError: there is no such file or folder.
+      ValueError: a folder without tables.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        if not path.exists():
+            raise FileNotFoundError(f"{path} does not exist: give a CSV file or a folder of them as --config.data.path")
+        return [path]
+    found = sorted(entry for entry in path.iterdir() if entry.name.endswith((".csv", ".csv.gz")))
+    if not found:
+        raise ValueError(f"{path} holds no file that ends in .csv or .csv.gz: name another as --config.data.path")
+    return found

@@ -1,0 +1,70 @@
+"""What studies of prices and of series share: splits of windows, and text that is CSV.
+
+Not for what the windows hold (`data.series`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from jaxformer.data.series.datasets import WindowRecords
+from jaxformer.data.series.table import Table, parse_table
+from jaxformer.training.studies.records import Split
+
+STANDARD_INPUT = "the input"
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowSplit(Split):
+    """A split of windows; `raw` are their numbers.
+
+    Attributes:
+      windows: `PriceWindows` or `SeriesWindows`.
+    """
+
+    windows: Any = None
+
+    @classmethod
+    def of(cls, windows: Any) -> WindowSplit:
+        """All of `windows`."""
+        records: Any = WindowRecords(windows)
+        return cls(records, records.numbers, windows)
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """int [n], of the windows of this split."""
+        return np.asarray(self.raw)
+
+
+def table_of(lines: Iterable[str], required: Any = ()) -> Table:
+    """The table that standard input holds; `required`: column names, or what finds them from those that there are.
+
+    Raises:
+      ValueError: naming row and column.
+    """
+    rows = list(lines)
+    columns = [name.strip() for name in rows[0].removeprefix("\ufeff").split(",")] if rows else []
+    wanted = required(columns) if callable(required) else required
+    return parse_table(rows, STANDARD_INPUT, wanted)
+
+
+def csv_number(value: float) -> str:
+    """Six digits; empty for nan."""
+    return "" if np.isnan(value) else f"{value:.6g}"
+
+
+def check_length(max_length: int, positions: int) -> None:
+    """Refuses a `data.max_length` that is not the length of the windows.
+
+    Raises:
+      ValueError: with the one that is.
+    """
+    if max_length != positions:
+        raise ValueError(
+            f"data.max_length={max_length}, but every window has {positions} positions: set "
+            f"--config.data.max_length={positions}"
+        )
