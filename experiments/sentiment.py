@@ -88,9 +88,9 @@ _BUNDLED = replace(
             "path": "",
             "train": "",
             "validation": "",
-            "vocabulary_size": 300,
+            "vocabulary_size": 700,  # 256 of them are single bytes
             "tokenizer": "bpe",
-            "max_length": 64,
+            "max_length": 48,
             "num_shapes": 3,
         },
         "optimizer": {"learning_rate": 2e-3, "weight_decay": 0.0, "warmup_steps": 50},
