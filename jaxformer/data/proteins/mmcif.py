@@ -83,7 +83,7 @@ def _rows(columns: _Columns, category: str, *names: str) -> Iterator[tuple[str, 
 
 def _polymers(columns: _Columns) -> dict[tuple[str, str], list[_Residue]]:
     """Residues by (label, author's name) of their chain; of alternatives at one place, the first."""
-    types = dict(_rows(columns, "entity_poly", "entity_id", "type"))
+    types = {row[0]: row[1] for row in _rows(columns, "entity_poly", "entity_id", "type")}
     chains: dict[tuple[str, str], dict[str, _Residue]] = {}
     names = ("asym_id", "entity_id", "seq_id", "mon_id", "auth_mon_id", "pdb_strand_id")
     for asym, entity, number, residue, seen, strand in _rows(columns, "pdbx_poly_seq_scheme", *names):
@@ -91,8 +91,9 @@ def _polymers(columns: _Columns) -> dict[tuple[str, str], list[_Residue]]:
             chain = chains.setdefault((asym, asym if strand in _UNKNOWN else strand), {})
             chain.setdefault(number, _Residue(number, _one_letter(residue), seen not in _UNKNOWN))
     if not chains:  # made from a PDB file, which has no such table
-        names = ("label_asym_id", "label_seq_id", "label_comp_id")
-        for asym, number, residue in _rows(columns, "dssp_struct_summary", *names):
+        for asym, number, residue in _rows(
+            columns, "dssp_struct_summary", "label_asym_id", "label_seq_id", "label_comp_id"
+        ):
             chains.setdefault((asym, asym), {}).setdefault(number, _Residue(number, _one_letter(residue), True))
     return {name: list(chain.values()) for name, chain in chains.items()}
 

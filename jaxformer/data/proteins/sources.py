@@ -68,8 +68,8 @@ def read_chains(path: Path) -> Iterator[Chain]:
         files = sorted(file for file in path.iterdir() if file.name.endswith(_STRUCTURES))
         if not files:
             raise ValueError(f"{path} holds no file that ends in {', '.join(_STRUCTURES)}{_present(path)}")
-        for file in files:
-            yield from read_chains(file)
+        for one in files:
+            yield from read_chains(one)
     elif name.endswith(".tsv"):
         yield from read_tsv(path)
     elif name.endswith((".fasta", ".fa")):
