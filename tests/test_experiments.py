@@ -98,7 +98,7 @@ def test_a_bare_name_without_a_choice_means_the_first_variant():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("wtm", "unknown experiment 'wtm': choose one of multi30k, protein, scan, sentiment, stocks, tatoeba, wmt. Did"),
+        ("wtm", "unknown experiment 'wtm': choose one of multi30k, protein, scan, sentiment, stocks, tatoeba, wmt."),
         ("wmt:bas", "unknown variant 'bas' of experiment 'wmt': choose one of base, big, bundled, tiny. Did you mean"),
         ("", "--experiment=NAME is needed, one of wmt, multi30k, tatoeba, scan"),
     ],

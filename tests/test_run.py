@@ -66,7 +66,7 @@ def _store(folder, spec="wmt:bundled", **changes):
     ("arguments", "message"),
     [
         ([], "--experiment=NAME is needed, one of wmt, multi30k, tatoeba, scan, sentiment, protein, stocks"),
-        (["--experiment=wtm"], "unknown experiment 'wtm': choose one of multi30k, protein, scan, sentiment, stocks, ta"),
+        (["--experiment=wtm"], "unknown experiment 'wtm': choose one of multi30k, protein, scan, sentiment, stocks,"),
         (["--flagfile"], "--flagfile with no argument"),
         (["--experiment=wmt:bundle"], "variant 'bundle' of experiment 'wmt': choose one of base, big, bundled, tiny."),
         (["--mode=trian"], "unknown mode 'trian': choose one of evaluate, plan, predict, prepare, train, tune. Did"),

@@ -216,7 +216,7 @@ def plan(config: Config, workdir: Workdir | str | os.PathLike[str]) -> None:
 
 
 def _planned(study: Study, prepared: Prepared, checkpoints: Checkpoints | None = None) -> Config:
-    """The configuration with what it leaves to the planner, which is said; a run with `checkpoints` keeps its batches."""
+    """The configuration with what the planner chooses, which is said; a run with `checkpoints` keeps its batches."""
     from jaxformer.training.planner.record import shapes_before
 
     if not study.config.left_open:

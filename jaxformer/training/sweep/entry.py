@@ -72,10 +72,11 @@ def run_sweep(
     waiting = [trial for trial in mine if trial.state()[0] not in FINAL]
     command = [sys.executable, os.fspath(program)] if isinstance(program, (str, os.PathLike)) else list(program)
     report = _Report(folder, metric, title, drawn=time.monotonic())
-    children = Children(
-        lambda trial: [*command, *_arguments(config.experiment, sweep.overrides, trial)],
-        lambda trial: report.write(children.running),
-    )
+
+    def ended(trial: Trial) -> None:
+        report.write(children.running)
+
+    children = Children(lambda trial: [*command, *_arguments(config.experiment, sweep.overrides, trial)], ended)
     if waiting:
         slots = whole_machine()
         if sweep.parallel > 1:
