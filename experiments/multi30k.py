@@ -16,8 +16,8 @@ the published recipe's 1.0, not tuned: validation would choose 1.6 (42.36 instea
 Measured on 2026-11-25, one run on 2 CPU cores with AVX-512, tests at the lowest priority beside it: 85 minutes;
 test2016 41.38 tokenised lower-case BLEU, 40.92 cased (sacreBLEU), validation 42.05, beam 5.
 
-`quick` was measured with sinusoidal positions, on 2026-11-21 on 2 slow cores without AVX-512: 22 minutes; test2016 38.35
-tokenised lower-case, 37.94 cased.
+`quick` was measured with sinusoidal positions, on 2026-11-21 on 2 slow cores without AVX-512: 22 minutes; test2016
+38.35 tokenised lower-case, 37.94 cased.
 """
 
 from __future__ import annotations

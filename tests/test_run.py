@@ -165,7 +165,7 @@ def test_auto_leaves_a_choice_to_the_planner(calls):
     assert calls[0][1].mesh.auto
     assert calls[0][1].data.batch_tokens == 0
     assert _run("--experiment=scan", "--config.mesh", "auto", "--config.data.batch_tokens", "auto", "--mode=plan") == 0
-    assert calls[1] == calls[0]
+    assert calls[1][:2] == calls[0][:2]
 
 
 def test_the_machine_is_shown_before_training_with_the_choice_and_its_reason(calls, capsys):
