@@ -195,7 +195,9 @@ def study(options: argparse.Namespace, settings: Sequence[str], carry_out: Calla
 
 def main(arguments: Sequence[str] | None = None, carry_out: Callable[[Sequence[str]], None] = run) -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--experiment", default="wmt:bundled", help="NAME:VARIANT, the recipe")
     parser.add_argument("--rates", type=int, default=5, help="learning rates tried for each optimizer")
     parser.add_argument("--seeds", type=int, default=3, help="further runs of each optimizer at its best rate")
