@@ -54,7 +54,8 @@ _CASE = """
 
     def near(layout):
         model = {"neighbourhood": 2, "num_encoder_layers": 2, "local_layers": 1, "local_window": 3}
-        config, part = replace(CONFIG, {"model": model}), Classes(3)
+        own = {"model": model, "task": {"kind": "protein"}, "training": {"best_metric": "validation/q3"}}
+        config, part = replace(CONFIG, own), Classes(3)
         task = TaggingTask(config, {"class": part}, vocabulary_size=V, layout=layout)
         return task, LabelledBatch(packed(), {"class": labels(PositionLabels, part, (ROWS, SLOTS))})
 
