@@ -10,6 +10,9 @@ Naive Bayes on the same texts is printed beside it.
     python run.py --experiment=sentiment:sst2 --config.data.path=DIR --config.data.train=train    # sentences alone
     python run.py --experiment=sentiment:imdb --mode=prepare                    # IMDB reviews from TFDS, once
     python run.py --experiment=sentiment:imdb
+
+`bundled`: the test of this study, a shorter run of 400 steps on 6,000 sentences, has 99.3 % of 1,000 test sentences right
+on 2026-11-25 (naive Bayes: 66.3 %). `sst2` and `imdb` have not been measured yet.
 """
 
 from __future__ import annotations
