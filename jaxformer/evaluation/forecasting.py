@@ -18,15 +18,15 @@ class Estimate(NamedTuple):
     Attributes:
       mean: of the runs.
       error: its standard error: the deviation of the runs (with n - 1) over the root of their number; nan of one run.
-      count: n, how many runs.
+      number: n, how many runs.
     """
 
     mean: float
     error: float
-    count: int
+    number: int
 
     def __str__(self) -> str:
-        return f"{self.mean:.4f} +- {self.error:.4f} (n={self.count})"
+        return f"{self.mean:.4f} +- {self.error:.4f} (n={self.number})"
 
 
 def estimate(values: Sequence[float]) -> Estimate:

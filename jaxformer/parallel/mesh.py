@@ -54,7 +54,7 @@ def mesh_sizes(config: MeshConfig, count: int) -> dict[str, int]:
     Raises:
       ValueError: if there are fewer than asked for, or the rest of them do not divide.
     """
-    sizes = {axis: int(getattr(config, axis)) for axis in AXES}
+    sizes = dict(zip(AXES, (config.data, config.fsdp, config.context, config.tensor), strict=True))
     fixed = math.prod(size for size in sizes.values() if size != -1)
     if fixed > count:
         raise ValueError(

@@ -122,7 +122,10 @@ def test_loss_and_gradient_are_those_of_one_device(name: str, layouts: str) -> N
     """)
 
 
-@pytest.mark.parametrize("name", ["tagging", "attention", "forecasting"])
+@pytest.mark.parametrize(
+    "name",
+    ["tagging", pytest.param("attention", marks=pytest.mark.slow), pytest.param("forecasting", marks=pytest.mark.slow)],
+)
 def test_in_float64_twenty_steps_of_adam_are_those_of_one_device(name: str) -> None:
     run_on_eight_devices('    jax.config.update("jax_enable_x64", True)\n' + _CASE + f"""
     check_steps(lambda sizes: make({name!r}, sizes, dtype=jnp.float64), LAYOUTS)

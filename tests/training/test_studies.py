@@ -166,7 +166,7 @@ def test_a_study_trains_on_a_mesh_as_on_one_device(tmp_path):
 
     def run(name, **mesh):
         sizes = {"training__num_steps": 6, "training__eval_every": 3, "training__log_every": 6,
-                 "task__token_dropout": 0.2}
+                 "task__token_dropout": 0.2, "data__batching": "pack", "data__pack_length": 16}
         config = parity.config(Path(FOLDER), **sizes, **{f"mesh__{axis}": size for axis, size in mesh.items()})
         return training.train(config, Path(FOLDER) / name)
 

@@ -125,6 +125,6 @@ def test_sst2_is_read_as_it_is(tmp_path):
     config = experiments.find("sentiment").config("sst2").data
     if not expanded(config.path).is_dir():
         pytest.skip(f"{config.path} is not there")
-    data = prepare_texts(replace(config, {"num_examples": 2000}), first=False)
+    data = prepare_texts(replace(config, {"num_examples": 2000, "vocabulary_size": 1000}), first=False)
     assert len(data.splits["validation"].texts) == 872
     assert data.names == ("negative", "positive")

@@ -40,7 +40,7 @@ class Panel:
 
     def before(self, date: np.datetime64 | str) -> int:
         """How many days lie before `date`."""
-        return int(np.searchsorted(self.dates, np.datetime64(date, "D")))
+        return int(np.searchsorted(self.dates, np.datetime64(str(date), "D")))
 
 
 def panel_of_prices(prices: AlignedPrices, *, rise: float = RISE, fall: float = FALL) -> Panel:

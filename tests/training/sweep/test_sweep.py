@@ -411,6 +411,7 @@ def _real(*arguments, cache):
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
 
 
+@pytest.mark.slow
 def test_a_real_trial(tmp_path):
     done = _real("--sweep=optimizer.learning_rate=1e-3", cache=tmp_path / "cache")
     assert done.returncode == 0, done.stderr + Path("S/learning_rate=0.001/log.txt").read_text()
