@@ -605,6 +605,12 @@ class Config:
                     f"model.{name}={getattr(self.model, name)} is for encoders with heads, and task.kind=translation: "
                     f"set --config.model.{name}=0"
                 )
+        for name, default in (("part_weights", "equal"), ("class_weights", "none"), ("token_dropout", 0.0)):
+            if self.task.kind == "translation" and getattr(self.task, name) != default:
+                raise ValueError(
+                    f"task.{name}={getattr(self.task, name)} is for encoders with heads, and task.kind=translation: "
+                    f"set --config.task.{name}={default}"
+                )
         if self.profile.num_steps and self.profile.start_step > self.training.num_steps:
             raise ValueError(
                 f"profile.start_step={self.profile.start_step} is after the last step, training.num_steps="

@@ -7,7 +7,7 @@ In memory, and made again by every run: a hundred thousand sentences take a few 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from absl import logging
@@ -86,6 +86,7 @@ class PreparedTexts:
     Attributes:
       tokenizer: learnt from the training texts.
       names: of the classes.
+      spellings: of `LabelNames`.
       counts: training texts of each.
       train: the training texts.
       splits: `validation` and `test`, those that there are.
@@ -94,6 +95,7 @@ class PreparedTexts:
 
     tokenizer: Tokenizer
     names: tuple[str, ...]
+    spellings: tuple[str, ...]
     counts: list[int]
     train: ClassifiedTexts
     splits: dict[str, ClassifiedTexts]
@@ -156,7 +158,7 @@ def prepare_texts(config: DataConfig, *, first: bool) -> PreparedTexts:
     rows, long = encoder(texts)
     report.cut = len(long)
     train = ClassifiedTexts(texts, classes, encoder.records(rows, classes))
-    held_back = {name: classified(name, split, encoder, names) for name, split in splits.items() if name != "train"}
+    held_back = all_classified(splits, encoder, names)
     known = set(texts)
     for name, split in held_back.items():
         if seen := sum(text in known for text in split.texts):
@@ -164,7 +166,8 @@ def prepare_texts(config: DataConfig, *, first: bool) -> PreparedTexts:
                 "%d of the %d texts of the %s split are in the training split too: its scores flatter the model",
                 seen, len(split.texts), name,
             )  # fmt: skip
-    return PreparedTexts(tokenizer, names.names, counts, train, held_back, report.table(names.names, counts))
+    table = report.table(names.names, counts)
+    return PreparedTexts(tokenizer, names.names, names.spellings, counts, train, held_back, table)
 
 
 def _check_counts(names: Sequence[str], counts: Sequence[int]) -> None:
@@ -200,6 +203,28 @@ def _cleaned(split: TextSplit, config: DataConfig, report: TextReport) -> tuple[
     return texts, labels
 
 
+def all_classified(
+    splits: Mapping[str, TextSplit], encoder: TextEncoder, names: LabelNames
+) -> dict[str, ClassifiedTexts]:
+    """The evaluation splits among `splits`; those whose labels are withheld are left out, with a warning.
+
+    Raises:
+      ValueError: as `classified`.
+    """
+    found = {}
+    for name, split in splits.items():
+        if name == "train":
+            continue
+        if names.withheld([record.label for record in split.records]):
+            logging.warning(
+                "the %s split is left out: all its %d labels are -1, which is no class of the training data but says "
+                "that they are withheld; name another with --config.data.%s", name, len(split.records), name,
+            )  # fmt: skip
+        else:
+            found[name] = classified(name, split, encoder, names)
+    return found
+
+
 def classified(name: str, split: TextSplit, encoder: TextEncoder, names: LabelNames) -> ClassifiedTexts:
     """An evaluation split: every record counts; without text it is an end of sentence alone.
 
@@ -209,7 +234,7 @@ def classified(name: str, split: TextSplit, encoder: TextEncoder, names: LabelNa
     if not split.records:
         raise ValueError(f"the {name} split has no record: name another with --config.data.{name}")
     texts = [encoder.normalize(record.text)[0] for record in split.records]
-    classes = names.numbers(name, [record.label for record in split.records])
+    classes = names.numbers(name, [record.label for record in split.records], split.places)
     absent = [one for number, one in enumerate(names.names) if number not in set(classes)]
     if absent:
         logging.warning("the %s split has no text of class %s: scores of it mean little", name, ", ".join(absent))

@@ -8,8 +8,9 @@ them. Read whole: text classification has no corpora of the size of translation'
 from __future__ import annotations
 
 import csv
+import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,13 +19,19 @@ from jaxformer.data.sources import VALIDATION_NAMES
 from jaxformer.data.text import read_lines
 from jaxformer.paths import expanded
 
+_LOGGER = logging.getLogger(__name__)
+
 _LABEL_COLUMNS = ("label", "labels", "sentiment", "class", "category", "polarity")
 _TEXT_COLUMNS = ("sentence", "text", "review", "phrase", "content")
 _SUFFIXES = (".tsv", ".csv", ".tsv.gz", ".csv.gz")
 _PREFIX = "__label__"
 """Before labels in the files of fastText."""
+_LONGEST_CELL = 1 << 26
+"""Characters of a cell of CSV, as many as a line of text may have; the module `csv` stops at 131,072 otherwise."""
 
 SENTIMENT = ("negative", "positive")
+_WITHHELD = "-1"
+"""What stands in place of labels that are kept back, in the test splits of GLUE for example."""
 _SPELLINGS = {"negative": ("negative", "neg", "0", "-1", "-"), "positive": ("positive", "pos", "1", "+1", "+")}
 
 
@@ -38,8 +45,14 @@ class LabelledText(NamedTuple):
 class LabelNames:
     """The classes of a data set, and the spellings that stand for each.
 
+    In many data sets -1 says that a label is withheld: it is blame only where training uses it, and then 0 is not.
+
     Args:
-      labels: spellings that occur in the training data.
+      labels: spellings that occur in the training data; or `names` and `spellings` of another `LabelNames`.
+
+    Attributes:
+      names: of the classes, in the order of their numbers.
+      spellings: what must be known besides `names` to read labels as here.
     """
 
     def __init__(self, labels: Iterable[str]) -> None:
@@ -47,16 +60,27 @@ class LabelNames:
         known = {spelling: name for name, spellings in _SPELLINGS.items() for spelling in spellings}
         # -1, 0 and 1 are three classes; 0 and 1, or -1 and 1, are blame and praise.
         sentiment = bool(found) and found <= set(known) and not {"-1", "0"} <= found
+        del known["0" if _WITHHELD in found else _WITHHELD]
         self._names = known if sentiment else {label: label for label in found}
         self.names: tuple[str, ...] = SENTIMENT if sentiment else tuple(sorted(found))
+        self.spellings: tuple[str, ...] = (_WITHHELD,) if sentiment and _WITHHELD in found else ()
 
     def number(self, label: str) -> int | None:
         """The number of a class; None for a label that is none of them."""
         name = self._names.get(_plain(label))
         return None if name is None else self.names.index(name)
 
-    def numbers(self, split: str, labels: Sequence[str]) -> list[int]:
+    def withheld(self, labels: Sequence[str]) -> bool:
+        """Whether all labels of a split are -1, which is none of the classes."""
+        return bool(labels) and self.number(_WITHHELD) is None and {_plain(label) for label in labels} == {_WITHHELD}
+
+    def numbers(self, split: str, labels: Sequence[str], places: Sequence[str] = ()) -> list[int]:
         """The number of each label of a split.
+
+        Args:
+          split: its name.
+          labels: of its records.
+          places: where each record stands, for messages; empty if that is not known.
 
         Raises:
           ValueError: for labels that never occur in the training data.
@@ -65,8 +89,9 @@ class LabelNames:
         strange = Counter(label for label, number in zip(labels, found, strict=True) if number is None)
         if strange:
             listed = ", ".join(f"{label!r} ({count} times)" for label, count in strange.most_common(5))
+            first = f" (the first in {places[found.index(None)]})" if places else ""
             raise ValueError(
-                f"the {split} split has labels that never occur in the training data: {listed}; there are "
+                f"the {split} split has labels that never occur in the training data: {listed}{first}; there are "
                 f"{', '.join(self.names)}: mend the split, or name another one with --config.data.{split}"
             )
         return [number for number in found if number is not None]
@@ -76,24 +101,37 @@ def _plain(label: str) -> str:
     return label.strip().casefold().removeprefix(_PREFIX)
 
 
-def read_table(path: Path) -> tuple[list[LabelledText], int]:
-    """The records of one file, and how many empty lines it has, which are left out.
+class TextSplit(NamedTuple):
+    """The records of a split, how many empty lines were left out, and where each record stands, if in a file."""
+
+    records: Sequence[LabelledText]
+    empty_lines: int
+    places: Sequence[str] = ()
+
+
+class NoLabelsError(ValueError):
+    """A table with a column of texts, and none of labels."""
+
+
+def read_table(path: Path) -> TextSplit:
+    """The records of one file; empty lines are left out.
 
     Raises:
-      ValueError: for missing columns or a row of too few or too many, by line; for binary or wrongly encoded text.
+      NoLabelsError: if it has no labels.
+      ValueError: for missing columns or a row of too few or too many, by line; for binary or wrongly encoded text, or
+        quotes that do not match.
       OSError: if it cannot be read.
     """
     lines = read_lines(path)
     if path.name.removesuffix(".gz").endswith(".csv"):
-        reader = csv.reader(line + "\n" for line in lines)
-        rows = [(reader.line_num, row) for row in reader]
+        rows = list(_csv_rows(path, lines))
     else:
         rows = [(number, line.split("\t")) for number, line in enumerate(lines, 1)]
     filled = [(number, row) for number, row in rows if any(cell.strip() for cell in row)]
     if not filled:
         raise ValueError(f"{path} is empty: it needs a line `label<TAB>text` for each record")
     columns, width = _columns(path, filled[0][1])
-    records = []
+    records, places = [], []
     for number, row in filled[columns is not None :]:
         label, text = columns or (0, 1)
         if len(row) != width:
@@ -102,7 +140,24 @@ def read_table(path: Path) -> tuple[list[LabelledText], int]:
                 f"{'as the header has' if columns else 'label<TAB>text'}, found {len(row)}"
             )
         records.append(LabelledText(row[label].strip(), row[text]))
-    return records, len(rows) - len(filled)
+        places.append(f"{path}, line {number}")
+    return TextSplit(records, len(rows) - len(filled), places)
+
+
+def _csv_rows(path: Path, lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a CSV file, each with the number of its first line."""
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
+    reader = csv.reader((line + "\n" for line in lines), strict=True)
+    start = 1
+    try:
+        for row in reader:
+            yield start, row
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}, the record that begins in line {start}: {error}: a cell that begins with a quote must end with "
+            'one, and hold others doubled (""); mend it, or give tab-separated text as .tsv'
+        ) from None
 
 
 def _columns(path: Path, header: list[str]) -> tuple[tuple[int, int] | None, int]:
@@ -114,18 +169,14 @@ def _columns(path: Path, header: list[str]) -> tuple[tuple[int, int] | None, int
         return (label, text), len(cells)
     short = all(len(cell.split()) == 1 for cell in cells)
     if short and len(cells) > 1 and (label is not None or text is not None):
-        what, names = ("label", _LABEL_COLUMNS) if label is None else ("text", _TEXT_COLUMNS)
-        raise ValueError(
-            f"{path} has the columns {', '.join(header)}, and none of them is the {what}: call one {' or '.join(names)}"
-        )
+        columns = f"{path} has the columns {', '.join(header)}, and none of them is the"
+        if label is None:
+            raise NoLabelsError(
+                f"{columns} label: call one {' or '.join(_LABEL_COLUMNS)}, or name a file that has labels; texts "
+                "without any are for --mode=predict"
+            )
+        raise ValueError(f"{columns} text: call one {' or '.join(_TEXT_COLUMNS)}")
     return None, 2
-
-
-class TextSplit(NamedTuple):
-    """The records of a split, and how many empty lines were left out."""
-
-    records: Sequence[LabelledText]
-    empty_lines: int
 
 
 def open_texts(config: DataConfig, *, train: bool = True) -> dict[str, TextSplit]:
@@ -182,10 +233,17 @@ def _files(config: DataConfig, *, train: bool) -> dict[str, TextSplit]:
     }
     splits = {}
     for name, paths in found.items():
-        tables = [read_table(path) for path in paths]
+        try:
+            tables = [read_table(path) for path in paths]
+        except NoLabelsError as error:
+            if name != "test" or config.test:
+                raise
+            _LOGGER.warning("the test split is left out: %s", error)
+            continue
         if tables:
-            records = [record for table, _ in tables for record in table]
-            splits[name] = TextSplit(records[: _most(config, name)], sum(empty for _, empty in tables))
+            records = [record for table in tables for record in table.records]
+            places = [place for table in tables for place in table.places]
+            splits[name] = TextSplit(records[: _most(config, name)], sum(table.empty_lines for table in tables), places)
     if not set(splits) - {"train"}:
         raise FileNotFoundError(
             f"no validation or test split in {folder}: name one with --config.data.validation or --config.data.test"

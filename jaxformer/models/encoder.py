@@ -99,15 +99,28 @@ class Encoder(nnx.Module):
         # A post-norm stack ends normalised.
         self.norm = Norm(config.norm, config.d_model) if config.norm_position == "pre" else None
 
-    def __call__(self, inputs: Sequences | Series, *, seed: jax.Array | None = None) -> jax.Array:
-        """Rows [B, S] or [B, S, C] encoded, [B, S, D]. `seed`: uint32 for dropout, one or one for each row; or None."""
+    def __call__(
+        self, inputs: Sequences | Series, *, seed: jax.Array | None = None, embedded: jax.Array | None = None
+    ) -> jax.Array:
+        """Rows [B, S] or [B, S, C] encoded, [B, S, D].
+
+        Args:
+          inputs: the rows.
+          seed: uint32 for dropout, one or one for each row; None for none.
+          embedded: [B, S, D], in place of `embed(inputs)`, such as to differentiate by it; None for that.
+        """
         config = self.config
         return encode_rows(
-            self._embedded(inputs), inputs, self.stack, self.norm, config.dropout, seed, self.local_stack,
-            config.local_window,
+            self.embed(inputs) if embedded is None else embedded, inputs, self.stack, self.norm, config.dropout, seed,
+            self.local_stack, config.local_window,
         )  # fmt: skip
 
-    def _embedded(self, inputs: Sequences | Series) -> jax.Array:
+    def embed(self, inputs: Sequences | Series) -> jax.Array:
+        """What the first layer reads, before dropout, [B, S, D]: with neighbours and, where they are added, positions.
+
+        Raises:
+          ValueError: for numbers instead of tokens, or the other way round.
+        """
         if isinstance(inputs, Series) != hasattr(self, "value_embedding"):
             wanted = "numbers (Series)" if hasattr(self, "value_embedding") else "tokens (Sequences)"
             raise ValueError(f"this encoder reads {wanted}, got {type(inputs).__name__}")

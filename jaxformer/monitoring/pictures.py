@@ -14,6 +14,12 @@ import numpy as np
 
 from jaxformer.monitoring.durable import explain_disk_errors
 
+_MOST_CELLS_WITH_TEXT = 30
+"""Classes of the largest confusion matrix whose cells say their numbers."""
+_LARGEST = 24.0
+"""Inches: a picture of millions of pixels is still opened, one of a thousand classes at that rate is not."""
+_MOST_TICKS = 60
+
 
 class Reliability(Protocol):
     """What `evaluation.classification.reliability` gives."""
@@ -44,22 +50,25 @@ def draw_confusion(
 ) -> None:
     """Draws a confusion matrix [E, E] as a PNG: shares of each true class, with counts where they can be read.
 
+    Above 30 classes the colours alone are shown, and above 60 not every class is named.
+
     Raises:
       DiskError: if it cannot be written.
     """
-    size = max(4.0, 0.7 * len(names) + 2.5)
+    size = min(max(4.0, 0.7 * len(names) + 2.5), _LARGEST)
     figure = new_figure(size, 0.85 * size)
     axes = figure.subplots()
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1e-300)
     image = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
     figure.colorbar(image, ax=axes, label="share of the true class")
-    for row, column in np.ndindex(*confusion.shape):
+    for row, column in np.ndindex(*confusion.shape) if len(names) <= _MOST_CELLS_WITH_TEXT else ():
         share = shares[row, column]
         axes.text(column, row, f"{share:.0%}\n{confusion[row, column]:,.0f}", ha="center", va="center", fontsize=8,
                   color="white" if share > 0.5 else "black")  # fmt: skip
-    places = np.arange(len(names))
-    axes.set_xticks(places, names, rotation=45 if len(names) > 4 else 0)
-    axes.set_yticks(places, names)
+    step = -(-len(names) // _MOST_TICKS)
+    places, shown = np.arange(0, len(names), step), names[::step]
+    axes.set_xticks(places, shown, rotation=45 if len(names) > 4 else 0)
+    axes.set_yticks(places, shown)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title(title)

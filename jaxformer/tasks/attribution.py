@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxformer.models.encoder import encode_rows
 from jaxformer.tasks.classification import ClassificationTask
 from jaxformer.types import Sequences
 
@@ -35,10 +34,10 @@ def gradient_times_input(task: ClassificationTask, name: str) -> Attribution:
     def attribute(params: Any, inputs: Sequences) -> tuple[jax.Array, jax.Array]:
         model = task.model(params)
         encoder = model.encoder
-        embedded = encoder.embedding(inputs.tokens, inputs.positions)
+        embedded = encoder.embed(inputs)
 
         def logits(embedded: jax.Array) -> jax.Array:
-            encoded = encode_rows(embedded, inputs, encoder.stack, encoder.norm, 0.0, None)
+            encoded = encoder(inputs, embedded=embedded)
             outputs: jax.Array = model.heads[name](encoded, inputs, num_sequences=1, seed=None)
             return outputs[:, 0].astype(jnp.float32)
 

@@ -23,7 +23,18 @@ from jaxformer.parallel.layout import Layout
 from jaxformer.parallel.sharding import counted_once, place
 from jaxformer.tasks.objectives import Objective
 from jaxformer.tasks.task import Metrics, ModelTask, abstract_sequences
-from jaxformer.types import PAD_ID, UNK_ID, LabelledBatch, Mean, PositionLabels, RowLabels, Sequences, Series
+from jaxformer.types import (
+    BOS_ID,
+    EOS_ID,
+    PAD_ID,
+    UNK_ID,
+    LabelledBatch,
+    Mean,
+    PositionLabels,
+    RowLabels,
+    Sequences,
+    Series,
+)
 
 PartWeights = Mapping[str, float] | Literal["learned"] | None
 
@@ -197,6 +208,8 @@ _HIDING = 1 << 17
 def hidden_tokens(inputs: Sequences, rate: float, seed: jax.Array) -> Sequences:
     """`inputs` with tokens replaced by the unknown one, each with probability `rate` (Iyyer et al. 2015: word dropout).
 
+    Padding and the marks of a sequence's beginning and end are never hidden: they say nothing to be learnt without.
+
     Args:
       inputs: rows [B, S].
       rate: in (0, 1).
@@ -206,4 +219,5 @@ def hidden_tokens(inputs: Sequences, rate: float, seed: jax.Array) -> Sequences:
     seeds = fold_seed(row_seeds(seed, tokens.shape[0]), _HIDING)
     assert seeds is not None
     keep = keep_mask(seeds, tokens.shape, rate, (place("length"),))
-    return dataclasses.replace(inputs, tokens=jnp.where(keep | (tokens == PAD_ID), tokens, UNK_ID))
+    spared = (tokens == PAD_ID) | (tokens == BOS_ID) | (tokens == EOS_ID)
+    return dataclasses.replace(inputs, tokens=jnp.where(keep | spared, tokens, UNK_ID))

@@ -43,11 +43,11 @@ def corpus(folder, train="", dev="1\ta warm film\n0\tdull\n"):
     ],
 )
 def test_tables_of_every_kind_hold_the_same(tmp_path, name, text):
-    assert read_table(write(tmp_path / name, text)) == (ROWS, 0)
+    assert read_table(write(tmp_path / name, text))[:2] == (ROWS, 0)
 
 
 def test_empty_lines_are_left_out_and_counted(tmp_path):
-    assert read_table(write(tmp_path / "a.tsv", "\n1\ta warm film\n\n \n0\tdull , and long\n")) == (ROWS, 3)
+    assert read_table(write(tmp_path / "a.tsv", "\n1\ta warm film\n\n \n0\tdull , and long\n"))[:2] == (ROWS, 3)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,8 @@ def test_empty_lines_are_left_out_and_counted(tmp_path):
         ("a.csv", "label,id\n1,2\n", r"has the columns label, id, and none of them is the text: call one sentence or"),
         ("a.csv", "text,score\ngood,2\n", r"none of them is the label: call one label or"),
         ("a.tsv", "\n\n", "is empty: it needs a line"),
+        ("a.csv", '1,good\n0,"dull\n1,fine\n0,bad\n', r"a\.csv, the record that begins in line 2: unexpected end"),
+        ("a.csv", '1,good\n0,"dull" film\n1,fine\n', r"a\.csv, the record that begins in line 2: ',' expected after"),
     ],
 )
 def test_columns_that_are_missing_are_named_with_file_and_line(tmp_path, name, text, message):
@@ -71,15 +73,47 @@ def test_labels_have_many_spellings():
         names = LabelNames(labels)
         assert names.names == ("negative", "positive")
         assert names.numbers("train", labels) == [0, 1]
-        assert names.numbers("test", ["positive", "0", "neg"]) == [1, 0, 0]
+        assert names.numbers("test", ["positive", "-1" if "-1" in labels else "0", "neg"]) == [1, 0, 0]
+        again = LabelNames([*names.names, *names.spellings])  # as an evaluation reads them from the facts of a run
+        for label in ("-1", "0", "1"):
+            assert again.number(label) == names.number(label)
     assert LabelNames(["-1", "0", "1"]).names == ("-1", "0", "1")
     assert LabelNames(["sport", "World", "sport"]).names == ("sport", "world")
-    assert LabelNames(("negative", "positive")).numbers("x", ["1", "-1"]) == [1, 0]
+    assert LabelNames(("negative", "positive")).numbers("x", ["1", "0"]) == [1, 0]
+
+
+def test_withheld_labels_are_left_out_and_among_others_refused(tmp_path, caplog):
+    config = corpus(tmp_path)
+    write(tmp_path / "test.tsv", "sentence\tlabel\na film\t-1\nanother\t-1\n")
+    with caplog.at_level(logging.WARNING):
+        assert set(prepare_texts(config, first=False).splits) == {"validation"}
+    assert any("test split is left out: all its 2 labels are -1" in message for message in caplog.messages)
+    write(tmp_path / "test.tsv", "sentence\tlabel\na film\t1\nanother\t-1\n")
+    with pytest.raises(ValueError, match=r"labels .* '-1' \(1 times\) \(the first in .*test\.tsv, line 3\)"):
+        prepare_texts(config, first=False)
+    assert LabelNames(["-1", "1"]).number("0") is None
+    assert not LabelNames(["-1", "1"]).withheld(["-1", "-1"])
+    assert not LabelNames(["-1", "0", "1"]).withheld(["-1"])
+
+
+def test_a_long_cell_of_csv_is_read(tmp_path):
+    long = "word " * 40_000
+    assert read_table(write(tmp_path / "a.csv", f'label,text\n1,"{long}"\n')).records == [LabelledText("1", long)]
+
+
+def test_a_test_split_without_labels_is_left_out_unless_it_is_named(tmp_path, caplog):
+    corpus(tmp_path)
+    write(tmp_path / "test.tsv", "index\tsentence\n0\ta film\n1\tanother\n")
+    with caplog.at_level(logging.WARNING):
+        assert set(open_texts(DataConfig(source="files", path=str(tmp_path)))) == {"train", "validation"}
+    assert any("the test split is left out: " in message and "test.tsv" in message for message in caplog.messages)
+    with pytest.raises(ValueError, match=r"none of them is the label: .*, or name a file that has labels"):
+        open_texts(DataConfig(source="files", path=str(tmp_path), test="test"))
 
 
 def test_a_label_that_never_occurs_in_training_is_refused(tmp_path):
     config = corpus(tmp_path, dev="1\tgood\n2\tbetter\n2\tbest\n")
-    with pytest.raises(ValueError, match=r"validation split has labels that never occur .*'2' \(2 times\); there"):
+    with pytest.raises(ValueError, match=r"validation split .*'2' \(2 times\) \(the first in .*dev\.tsv, line 2\)"):
         prepare_texts(config, first=False)
 
 

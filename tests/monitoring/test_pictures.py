@@ -31,6 +31,16 @@ def test_a_confusion_matrix_shows_shares_and_counts(tmp_path, drawn):
     assert texts == ["75%\n30", "25%\n10", "0%\n0", "100%\n1,200"]
 
 
+def test_a_confusion_matrix_of_many_classes_is_no_larger_and_has_no_cell_texts(tmp_path, drawn):
+    pictures.draw_confusion(np.eye(300), [f"class {number}" for number in range(300)], tmp_path / "a.png")
+    axes = drawn[0].axes[0]
+    assert not axes.texts
+    assert max(drawn[0].get_size_inches()) <= 24
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels[:2] == ["class 0", "class 5"]
+    assert len(labels) == 60
+
+
 def test_calibration_leaves_empty_bins_out(tmp_path, drawn):
     probabilities = np.array([[0.9, 0.1], [0.1, 0.9], [0.4, 0.6]])
     curve = reliability(probabilities, np.array([0, 0, 1]), bins=10)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxformer.config import replace
 from jaxformer.models.encoder import encode_rows
 from jaxformer.tasks.attribution import gradient_times_input
 from jaxformer.tasks.classification import ClassificationTask
 from jaxformer.tasks.labelling import hidden_tokens
 from jaxformer.tasks.objectives import Classes
-from jaxformer.types import UNK_ID, LabelledBatch, RowLabels
+from jaxformer.types import BOS_ID, EOS_ID, UNK_ID, LabelledBatch, RowLabels
 from tests.tasks.learning import V, learn, rows, small
 
 KEY = 5
@@ -74,7 +77,27 @@ def test_it_is_the_derivative_along_the_input():
     np.testing.assert_allclose(np.asarray(scores).sum(axis=1), expected, rtol=1e-3, atol=1e-5)
 
 
-def test_hidden_tokens_are_as_many_as_asked_for_and_never_padding():
+def test_it_looks_at_the_class_that_is_predicted_with_neighbours_and_local_layers_too():
+    model = {"num_encoder_layers": 2, "local_layers": 1, "local_window": 1, "neighbourhood": 1, "position": "rotary"}
+    config = replace(small(), {"task.kind": "text_classification", "training.best_metric": "validation/loss"})
+    config = replace(config, {"model": model})
+    task = ClassificationTask(config, {"key": Classes(8)}, pooling="attention", vocabulary_size=V)
+    params, inputs = task.init_params(1), jax.device_put(_batch(0).inputs)
+    _, found = gradient_times_input(task, "key")(params, inputs)
+    predicted = np.asarray(task.predict(params, inputs)["key"])[:, 0].argmax(axis=-1)
+    assert len(set(predicted.tolist())) > 1
+    np.testing.assert_array_equal(found, predicted)
+
+
+def test_hidden_tokens_spare_the_marks_of_beginning_and_end():
+    inputs = rows(np.random.default_rng(0), 200, packed=False)
+    tokens = np.where(np.arange(16) == 0, BOS_ID, np.where(np.arange(16) == 4, EOS_ID, inputs.tokens))
+    hidden = hidden_tokens(dataclasses.replace(inputs, tokens=tokens), 0.9, jnp.uint32(3))
+    np.testing.assert_array_equal(hidden.tokens[:, [0, 4]], tokens[:, [0, 4]])
+    assert (np.asarray(hidden.tokens[:, 1:4]) == UNK_ID).mean() > 0.8
+
+
+def test_hidden_tokens_are_are_as_many_as_asked_for_and_never_padding():
     inputs = rows(np.random.default_rng(0), 2000, packed=False)
     hidden = hidden_tokens(inputs, 0.25, jnp.uint32(3))
     tokens = np.asarray(hidden.tokens)

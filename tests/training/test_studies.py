@@ -71,6 +71,24 @@ def test_evaluate_finds_the_same_scores(trained, capsys):
     assert "48 numbers" in out
 
 
+def test_a_picture_that_fails_does_not_lose_the_scores(trained, monkeypatch, caplog):
+    config, workdir, result = trained
+
+    def fail(*_):
+        raise RuntimeError("no such font")
+
+    monkeypatch.setattr(parity.ParityStudy, "draw", fail)
+    study = study_module.open_study(config)
+    facts = study.load_facts(workdir)
+    predictor = study.make_predictor(study.make_task(facts), facts, study.make_task(facts).init_params(0))
+    with caplog.at_level(logging.WARNING):
+        scored = study.score(
+            predictor, study.evaluation_splits(facts), predictions=workdir.path / "other", report=workdir.report
+        )
+    assert set(scored.metrics) <= set(result["metrics"])
+    assert any("pictures are missing" in message and "no such font" in message for message in caplog.messages)
+
+
 def test_predict_needs_the_workdir_alone(trained):
     config, workdir, _ = trained
     output = io.StringIO()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -25,7 +26,7 @@ def open_text(path: str | os.PathLike[str]) -> Iterator[IO[str]]:
     except UnicodeDecodeError as error:
         text = f"{path} is not text in UTF-8 ({error}): give a text file, or name a gzipped one .gz"
         raise ValueError(text) from None
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path} cannot be unpacked ({error}): is it complete, and gzipped?") from None
 
 

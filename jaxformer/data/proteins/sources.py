@@ -31,22 +31,28 @@ def read_splits(config: DataConfig, *, train: bool = True) -> dict[str, Iterator
 
     Args:
       config: `source`, `path`, `train`, `validation`, `test`, `num_examples` and `seed` are read.
-      train: whether the training split is needed.
+      train: whether the training split is read, and must be there.
 
     Raises:
       ValueError, OSError: if a split is not there, with what is.
     """
     if config.source == "bundled":
         sizes = DEFAULT_SIZES | {"train": config.num_examples}
-        return {split: iter(SyntheticChains(split, sizes[split], config.seed)) for split in DEFAULT_SIZES}
+        if not train:
+            del sizes["train"]
+        return {split: iter(SyntheticChains(split, sizes[split], config.seed)) for split in sizes}
     if not config.path:
         raise ValueError("data.source=files needs a folder of chains: set --config.data.path=DIR")
     folder = expanded(config.path)
     found = {}
     for split, stems in _STEMS.items():
+        if split == "train" and not train:
+            continue
         named = getattr(config, split)
-        path = _find(folder, split, (named,) if named else stems)
-        if path is None and (named or (split == "train" and train)):
+        path = _find(folder, (named,) if named else stems)
+        if path is None and split == "test" and not named:
+            path = _only_test(folder)
+        if path is None and (named or split == "train"):
             raise FileNotFoundError(
                 f"no {split} split: looked for {' or '.join(stems if not named else (named,))} with one of the endings "
                 f"{', '.join(ending or '(a folder)' for ending in _ENDINGS)}{_present(folder)}; name it with "
@@ -97,18 +103,23 @@ def _fasta_with_dssp(path: Path) -> Iterator[Chain]:
         yield from with_whole_sequences(resolved, read_fasta(file, source=str(path)))
 
 
-def _find(folder: Path, split: str, stems: tuple[str, ...]) -> Path | None:
+def _find(folder: Path, stems: tuple[str, ...]) -> Path | None:
     for stem in stems:
         given = folder / expanded(stem)
         for ending in _ENDINGS:
             path = given.with_name(given.name + ending)
             if path.is_file() or (path.is_dir() and not ending):
                 return path
-    several = sorted(path for path in folder.glob(f"{stems[0]}*") if path.name.endswith((".tsv", ".tsv.gz")))
-    if split == "test" and len(several) > 1:
+    return None
+
+
+def _only_test(folder: Path) -> Path | None:
+    """The one table whose name begins with `test`."""
+    several = sorted(path for path in folder.glob("test*") if path.name.endswith((".tsv", ".tsv.gz")))
+    if len(several) > 1:
         names = ", ".join(path.name for path in several)
         raise ValueError(f"{folder} holds several test splits: {names}; choose one with --config.data.test")
-    return several[0] if split == "test" and several else None
+    return several[0] if several else None
 
 
 def _present(folder: Path) -> str:

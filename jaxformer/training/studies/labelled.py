@@ -158,9 +158,7 @@ class LabelledStudy(abc.ABC):
         if not prepared.splits:
             _LOGGER.warning("there is neither a validation nor a test split: nothing will be scored")
 
-    def resolve(
-        self, prepared: LabelledData, shapes: Sequence[tuple[int, int, int]] = ()
-    ) -> tuple[Config, str]:
+    def resolve(self, prepared: LabelledData, shapes: Sequence[tuple[int, int, int]] = ()) -> tuple[Config, str]:
         """Nothing may be left open."""
         self.check()
         return self.config, ""
@@ -244,7 +242,10 @@ class LabelledStudy(abc.ABC):
                     files[f"predictions of {name}"] = file
             if report is not None:
                 report.mkdir(parents=True, exist_ok=True)
-                files |= self.draw(predictor, splits, predicted, report)
+                try:
+                    files |= self.draw(predictor, splits, predicted, report)
+                except Exception as error:  # the scores are there: no picture is worth a run
+                    _LOGGER.warning("pictures are missing in %s, the scores are not: %s", report, error, exc_info=True)
         samples = ""
         if splits and (count := self.config.monitoring.samples):
             last = list(splits)[-1]

@@ -98,7 +98,6 @@ class ProteinStudy(LabelledStudy):
     def evaluation_splits(self, facts: LabelledFacts) -> dict[str, Split]:
         """The same chains again; no training chain is read."""
         readers = read_splits(self.config.data, train=False)
-        readers.pop("train", None)
         found = {name: self._cleaned(reader)[0] for name, reader in readers.items()}
         return {name: self._split(chains, facts) for name, chains in found.items() if chains}
 

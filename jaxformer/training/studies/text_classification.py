@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxformer.data.classify import LABEL, ClassifiedTexts, TextEncoder, classified, prepare_texts
+from jaxformer.data.classify import LABEL, ClassifiedTexts, TextEncoder, all_classified, prepare_texts
 from jaxformer.data.labelled_text import SENTIMENT, LabelNames, open_texts
 from jaxformer.data.tokenizer import Tokenizer
 from jaxformer.evaluation import classification
@@ -71,7 +71,10 @@ class TextClassificationStudy(LabelledStudy):
 
             download_and_prepare(self.config.data, labelled=True)
         found = prepare_texts(self.config.data, first=self._first)
-        facts = LabelledFacts({"names": list(found.names), "counts": found.counts}, found.tokenizer)
+        values: dict[str, Any] = {"names": list(found.names), "counts": found.counts}
+        if found.spellings:
+            values["spellings"] = list(found.spellings)
+        facts = LabelledFacts(values, found.tokenizer)
         splits = {name: _split(one, found.names) for name, one in found.splits.items()}
         return LabelledData(facts, found.train.records, splits, found.report, extra=found.train)
 
@@ -79,9 +82,9 @@ class TextClassificationStudy(LabelledStudy):
         """The same texts again, with the labels and the vocabulary of the run."""
         assert facts.tokenizer is not None
         encoder = TextEncoder(facts.tokenizer, self.config.data, first=self._first)
-        names = LabelNames(facts.values["names"])
-        splits = open_texts(self.config.data, train=False)
-        return {name: _split(classified(name, split, encoder, names), names.names) for name, split in splits.items()}
+        names = LabelNames([*facts.values["names"], *facts.values.get("spellings", ())])
+        splits = all_classified(open_texts(self.config.data, train=False), encoder, names)
+        return {name: _split(one, names.names) for name, one in splits.items()}
 
     def assumed_facts(self) -> LabelledFacts:
         """Two classes, and a vocabulary of the size that is asked for."""

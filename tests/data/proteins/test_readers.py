@@ -100,3 +100,11 @@ def test_letters_before_a_title_are_refused():
 
 def test_an_empty_text_has_no_sequences():
     assert list(read_fasta([])) == []
+
+
+def test_a_damaged_gzip_file_is_said_to_be_one(tmp_path):
+    data = bytearray(gzip.compress(TABLE.encode()))
+    data[10] |= 0b110  # a block of the third kind, which there is not: zlib.error, no OSError
+    (tmp_path / "t.tsv.gz").write_bytes(data)
+    with pytest.raises(ValueError, match=r"t\.tsv\.gz cannot be unpacked .*: is it complete, and gzipped"):
+        list(read_tsv(tmp_path / "t.tsv.gz"))

@@ -41,6 +41,20 @@ def test_a_split_that_is_not_there_is_refused_with_what_is(tmp_path):
         read_splits(_config(tmp_path, test="casp"), train=False)
 
 
+def test_a_named_split_is_that_file_or_folder_and_no_other(tmp_path):
+    for name in ("train", "test_a"):
+        (tmp_path / f"{name}.tsv").write_text(TABLE.format(name))
+    for name in ("test", str(tmp_path / "nowhere")):
+        with pytest.raises(FileNotFoundError, match=f"no test split: looked for {name} with one of"):
+            read_splits(_config(tmp_path, test=name))
+
+
+def test_an_evaluation_needs_no_training_split_even_a_named_one(tmp_path):
+    (tmp_path / "val.tsv").write_text(TABLE.format("x"))
+    assert _names(read_splits(_config(tmp_path, train="chains"), train=False)) == {"validation": ["x"]}
+    assert set(read_splits(DataConfig(source="bundled", num_examples=2), train=False)) == {"validation", "test"}
+
+
 def test_no_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"set --config.data.path=DIR"):
         read_splits(DataConfig(source="files"))
