@@ -107,6 +107,13 @@ def test_means_over_seeds_have_their_standard_error(capsys):
     assert "![Curves and fields of all trials](sweep.png)" in Path("S/sweep.md").read_text()
 
 
+def test_a_test_score_that_is_no_number_is_shown_as_none_and_left_out_of_the_mean(capsys):
+    sweep("--config.data.name=nan", SEEDS)
+    lines = [re.split(r"\s{2,}", line.strip()) for line in capsys.readouterr().out.splitlines()]
+    assert ["1", "3", "50.00 ± 0.58", "48.50 ± 0.50 (n = 2)"] in lines  # of 49 and 48
+    assert ["3", "0", "49", "-", "20", "5000", "finished"] in lines
+
+
 def test_a_single_value_is_a_sweep_of_one(capsys):
     sweep("--sweep=training.seed=4")
     (row,) = rows()
