@@ -163,6 +163,19 @@ def test_forecasting_does_not_look_ahead():
         assert early.all() or not np.array_equal(batch.inputs.values[~early], other_batch.inputs.values[~early])
 
 
+def test_outliers_are_winsorised_in_pasts_and_not_in_targets():
+    series = generated_series(num_rows=600)
+    periods = split_rows(series.dates, "0.6,0.2,0.2")
+    row = periods["test"][0] + 30
+    series.values[row, 0] = 1e6
+    units = Standardizer.fit(series.values[slice(*periods["train"])], tails=0.01)
+    windows = series_windows(series, units, periods, Patching(24, 8, 4), horizon=12)["test"]
+    channel, (first,) = windows.num_channels, np.flatnonzero(windows.starts == row)
+    wanted = (1e6 - units.mean[0]) / units.deviation[0]
+    assert windows.batch([first * channel]).labels[FORECAST].values[0, 0] == pytest.approx(wanted)
+    assert windows.past([(first + 1) * channel])[0, -1] < 10
+
+
 def test_forecasting_windows_by_hand():
     values = np.arange(40, dtype=np.float32).reshape(20, 2)
     observed = np.ones((20, 2), bool)
