@@ -70,7 +70,7 @@ def read_features(path: str | os.PathLike[str]) -> Panel:
 
 def features_of(table: Table) -> Panel:
     """The panel in a table with the `PANEL_COLUMNS`; see `read_features`."""
-    days = table.dates("date").astype("datetime64[D]")
+    days = table.days("date")
     names = np.array([cell.strip() for cell in table.columns["ticker"]])
     columns = {name: _complete(table, name) for name in (*FEATURE_COLUMNS, "label", "adj_close")}
     wrong = ~np.isin(columns["label"], (-1, 0, 1))
