@@ -138,9 +138,9 @@ def _regular(
     report.off_step = int((~on_step).sum())
     if report.off_step > _MOST_OFF_STEP * len(dates):
         raise ValueError(
-            f"{path}: {report.off_step:,} of {len(dates):,} rows do not lie a whole number of steps of {step} after the "
-            f"first, {dates[0]}: the dates have no regular step; remove the first rows if they are the odd ones, or "
-            "give rows at equal distances (months have none: number them by days that have)"
+            f"{path}: {report.off_step:,} of {len(dates):,} rows do not lie a whole number of steps of {step} after "
+            f"the first, {dates[0]}: the dates have no regular step; remove the first rows if they are the odd ones, "
+            "or give rows at equal distances (months have none: number them by days that have)"
         )
     places, values = places[on_step], values[on_step]
     report.missing_steps = total - len(places)

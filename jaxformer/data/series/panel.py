@@ -44,15 +44,19 @@ class Panel:
 
 
 def panel_of_prices(prices: AlignedPrices, *, rise: float = RISE, fall: float = FALL) -> Panel:
-    """The features of `prices`; days that were filled in, and those after them, are not scored."""
+    """The features of `prices`; days that were filled in have none and are not scored, nor are those after them.
+
+    Whether a day without a row is filled in depends on whether a later row follows, so that such a day may be in no
+    window and in no statistic: its price serves the averages of later days alone.
+    """
     returns = day_returns(prices.values[..., ADJ_CLOSE])
     known = prices.observed.copy()
     known[1:] &= prices.observed[:-1]
     known[0] = False
     returns[~known] = np.nan
-    return Panel(
-        prices.dates, prices.tickers, day_features(prices.values), returns, movements(returns, rise=rise, fall=fall)
-    )
+    features = day_features(prices.values)
+    features[~prices.observed] = np.nan
+    return Panel(prices.dates, prices.tickers, features, returns, movements(returns, rise=rise, fall=fall))
 
 
 def read_features(path: str | os.PathLike[str]) -> Panel:

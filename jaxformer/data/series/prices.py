@@ -45,8 +45,8 @@ def read_prices(path: str | os.PathLike[str]) -> dict[str, PriceHistory]:
       path: a CSV file with the columns date, ticker, open, high, low, close, adj_close, volume, or a folder of many.
 
     Raises:
-      ValueError: a column that is missing, a cell that is neither number nor date, or a date with a time of day (row and
-        column are named), a ticker without a name.
+      ValueError: a column that is missing, a cell that is neither number nor date, or a date with a time of day (row
+        and column are named), a ticker without a name.
       OSError: a file cannot be read.
     """
     paths, many = table_paths(path), Path(path).is_dir()

@@ -94,8 +94,8 @@ class Table:
         if (timed := dates != days).any():
             place = int(timed.argmax())
             raise ValueError(
-                f"{self.path}, row {self.rows[place]}, column {name!r}: expected a day, got {self.columns[name][place]!r} "
-                "with a time: give one row a day, with its date alone"
+                f"{self.path}, row {self.rows[place]}, column {name!r}: expected a day, got "
+                f"{self.columns[name][place]!r} with a time: give one row a day, with its date alone"
             )
         return days
 

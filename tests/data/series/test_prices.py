@@ -99,7 +99,10 @@ def test_every_rule_of_cleaning_is_counted():
     np.testing.assert_array_equal(prices.values[3, 2], [6, 6, 6, 6, 6, 0])  # the price stood still
     assert prices.observed[:, 2].tolist() == [False, True, True, False, False, True]
     # Neither a day that was filled in nor the day after it is scored.
-    np.testing.assert_array_equal(np.isfinite(panel_of_prices(prices).returns[:, 2]), [0, 0, 1, 0, 0, 0])
+    panel = panel_of_prices(prices)
+    np.testing.assert_array_equal(np.isfinite(panel.returns[:, 2]), [0, 0, 1, 0, 0, 0])
+    # Nor has it features: whether it is filled in depends on a later day.
+    np.testing.assert_array_equal(np.isfinite(panel.features[:, 2, 0]), prices.observed[:, 2])
 
 
 def test_no_ticker_left_is_refused_with_what_to_do():

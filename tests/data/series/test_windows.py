@@ -116,6 +116,9 @@ def test_nothing_that_happens_later_changes_anything_before(last_day, future):
     """No look-ahead: inputs, statistics and predictions up to a day are the same, whatever comes after."""
     last = np.datetime64(last_day)
     histories = generated_prices(num_tickers=6, num_days=260)
+    # T01 has no row on the last three days: they are filled in if a later one follows.
+    there = (histories["T01"].dates <= last - np.timedelta64(3)) | (histories["T01"].dates > last)
+    histories["T01"] = PriceHistory(histories["T01"].dates[there], histories["T01"].values[there])
     if future == "none":
         others = {
             ticker: PriceHistory(history.dates[history.dates <= last], history.values[history.dates <= last])
