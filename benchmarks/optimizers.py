@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 from benchmarks import report
 from jaxformer.monitoring.report import series
 from jaxformer.monitoring.trackers import read_metrics
+from jaxformer.training.checkpoint import lower_is_better
 from jaxformer.training.sweep.grid import as_text
 from jaxformer.training.sweep.outcomes import mean_and_error
 from jaxformer.training.sweep.table import mean_text
@@ -93,6 +94,11 @@ def read_rows(workdir: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def ranked_by(rows: Sequence[dict[str, str]]) -> str:
+    """The metric that a sweep was ranked by: the one of which `sweep.csv` gives the best value on the way."""
+    return next(name.removeprefix("best/") for name in rows[0] if name.startswith("best/"))
+
+
 def best_rates(rows: Sequence[dict[str, str]]) -> dict[str, float]:
     """Optimizer -> the rate that was best with seed 0; without those for which no rate gave a score."""
     found: dict[str, float] = {}
@@ -118,9 +124,12 @@ def summary(
         at_end = name in chosen and chosen[name] in (tried[name][0], tried[name][-1]) and len(tried[name]) > 1
         figures.append({
             "name": name, "rate": chosen.get(name), "at_end": at_end, "diverged": bad, "scores": scores,
-            "tests": {test: [float(row[test]) for row in runs if row[test]] for test in tests},
+            "tests": {
+                test: [value for row in runs if row[test] and math.isfinite(value := float(row[test]))]
+                for test in tests
+            },
         })  # fmt: skip
-    sign = 1 if metric.endswith(("loss", "nll", "perplexity")) else -1
+    sign = 1 if lower_is_better(metric) else -1
     figures.sort(key=lambda one: sign * mean_and_error(one["scores"])[0] if one["scores"] else math.inf)
     table = [
         [
@@ -170,7 +179,7 @@ def study(options: argparse.Namespace, settings: Sequence[str], carry_out: Calla
     workdir = options.workdir or Path(f"runs/optimizers-{options.experiment.replace(':', '-')}")
     common = [
         f"--experiment={options.experiment}", f"--workdir={workdir}", f"--sweep_parallel={options.parallel}",
-        f"--sweep_metric={options.metric}", "--config.optimizer.clip_norm=1", *settings,
+        *([f"--sweep_metric={options.metric}"] if options.metric else []), "--config.optimizer.clip_norm=1", *settings,
     ]  # fmt: skip
     tried = {name: rates(optimizer, options.rates) for name, optimizer in OPTIMIZERS.items()}
     pairs = [(name, rate) for name, found in tried.items() for rate in found]
@@ -179,14 +188,15 @@ def study(options: argparse.Namespace, settings: Sequence[str], carry_out: Calla
     seeds = ",".join(str(seed) for seed in range(1, options.seeds + 1))
     carry_out([*common, sweep_flag(list(chosen.items())), f"--sweep=training.seed={seeds}"])
     rows = read_rows(workdir)
-    table, figures = summary(rows, chosen, tried, options.metric)
-    draw(rows, chosen, options.metric, workdir / "optimizers.png", f"optimizers on {options.experiment}")
+    metric = ranked_by(rows)
+    table, figures = summary(rows, chosen, tried, metric)
+    draw(rows, chosen, metric, workdir / "optimizers.png", f"optimizers on {options.experiment}")
     text = report.table(table[0], table[1:])
     said = f"{options.experiment}: {options.rates} rates each, then {options.seeds} other seeds at the best one"
     (workdir / "optimizers.txt").write_text(f"{said}\n{report.heading(*PACKAGES)}\n\n{text}\n", encoding="utf-8")
     report.write_json(
         options.json,
-        [{"name": one["name"], "value": mean_and_error(one["scores"])[0], "unit": options.metric, **one}
+        [{"name": one["name"], "value": mean_and_error(one["scores"])[0], "unit": metric, **one}
          for one in figures if one["scores"]],
         *PACKAGES,
     )  # fmt: skip
@@ -203,7 +213,7 @@ def main(arguments: Sequence[str] | None = None, carry_out: Callable[[Sequence[s
     parser.add_argument("--seeds", type=int, default=3, help="further runs of each optimizer at its best rate")
     parser.add_argument("--parallel", type=int, default=1, help="trials at once")
     parser.add_argument("--workdir", type=Path, help="of both sweeps; runs/optimizers-NAME-VARIANT by default")
-    parser.add_argument("--metric", default="validation/bleu", help="that chooses and compares")
+    parser.add_argument("--metric", help="that chooses and compares; the experiment's training.best_metric by default")
     report.add_json_flag(parser)
     options, settings = parser.parse_known_args(arguments)
     if strange := [setting for setting in settings if not setting.startswith("--config.")]:

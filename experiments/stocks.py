@@ -10,7 +10,7 @@ channel at a time, and Kim et al. 2022 for reversible normalisation; ETTh1 as Zh
     python run.py --experiment=stocks:series --config.data.path=ETTh1.csv
     python run.py --mode=predict --workdir=runs/stocks-series < past.csv > forecast.csv
 
-What was measured is in docs/stocks.md, beside what anyone can do without a network.
+What anyone can do on the same data without a network is in docs/stocks.md.
 """
 
 from __future__ import annotations

@@ -269,7 +269,7 @@ class SeriesConfig:
       patch_stride: steps between the beginnings of patches.
       season: steps of a season, which a baseline repeats: 24 for hours of a day.
       outliers: share of the training values at each end that are winsorised: they, and all beyond, count as the value
-        where this share ends.
+        where this share ends; steps that are to be forecast stay as they are.
       loss: of numbers: `squared`, `absolute` or `huber`, in standardised units.
       reversible: give every past to the network in units of its own (Kim et al. 2022), of forecasts.
       rise, fall: returns in per cent from which on a day is a rise, and up to which it is a fall; between them it is

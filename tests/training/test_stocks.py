@@ -19,7 +19,7 @@ from jaxformer.data.series.multivariate import write_series
 from jaxformer.data.series.opening import open_panel
 from jaxformer.data.series.prices import PRICE_COLUMNS
 from jaxformer.data.series.splitting import split_rows
-from jaxformer.training.studies import price_movement
+from jaxformer.training.studies import forecasting, price_movement
 from jaxformer.training.study import open_study
 from jaxformer.training.workdir import Workdir
 
@@ -228,6 +228,45 @@ def test_files_of_prices_are_read_as_generated_ones_are(tmp_path):
     assert read.checksum == made.checksum
     assert read.facts.digest == made.facts.digest
     assert read.report == made.report
+
+
+@pytest.mark.parametrize("variant", ["bundled", "bundled_series"])
+def test_no_day_of_training_is_scored_when_another_file_is_evaluated(variant, tmp_path):
+    """Of a file that begins later, the same shares would be other days."""
+    kind = "prices" if variant == "bundled" else "series"
+    (tmp_path / "all.csv").write_text("\n".join(_price_lines(generated_prices(num_tickers=4, num_days=400))))
+    if kind == "series":
+        write_series(tmp_path / "all.csv", generated_series(num_rows=2000))
+    names, *lines = (tmp_path / "all.csv").read_text().splitlines()
+    middle = sorted(line.partition(",")[0] for line in lines)[len(lines) // 2]
+    (tmp_path / "later.csv").write_text("\n".join([names, *(line for line in lines if line >= middle)]))
+    changes = {"data.source": "files", "data.num_examples": 0, "series.split": "0.6,0.15,0.2"}
+
+    def study(name):
+        config = replace(experiments.find("stocks").config(variant), changes)
+        return open_study(replace(config, {"data.path": str(tmp_path / f"{name}.csv")}))
+
+    prepared = study("all").prepare()
+    assert len(prepared.facts.values["borders"]) == 3  # a twentieth of the rows is not used
+    for name, split in study("later").evaluation_splits(prepared.facts).items():
+        wanted = prepared.splits[name].records.windows.batch(np.arange(len(split)))
+        found = split.records.windows.batch(np.arange(len(split)))
+        np.testing.assert_array_equal(found.inputs.positions, wanted.inputs.positions)
+        for label in found.labels:
+            np.testing.assert_allclose(found.labels[label].values, wanted.labels[label].values, rtol=1e-6)
+        assert len(split) == len(prepared.splits[name])
+    early = "\n".join([names, *(line for line in lines if line < middle)])
+    (tmp_path / "early.csv").write_text(early)
+    with pytest.raises(ValueError, match=r"but the run was trained to be scored from \S+ on and before"):
+        study("early").evaluation_splits(prepared.facts)
+
+
+def test_least_squares_see_every_channel(monkeypatch):
+    monkeypatch.setattr(forecasting, "_MOST_FITTED", 100)
+    chosen = forecasting._fitted(700)  # every 7th of 700 would be the windows of a single one of 7 channels
+    assert len(np.unique(chosen)) == 100
+    assert set(chosen % 7) == set(range(7))
+    assert forecasting._fitted(5).tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("variant", ["bundled", "bundled_series"])

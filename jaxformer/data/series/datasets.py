@@ -96,12 +96,12 @@ def price_windows(
 def series_windows(
     series: MultivariateSeries, units: Standardizer, periods: Periods, patching: Patching, *, horizon: int
 ) -> dict[str, SeriesWindows]:
-    """The windows of every split of `series`, in units of its training period.
+    """The windows of every split of `series`, in units of its training period: pasts winsorised, targets not.
 
     Raises:
       ValueError: for a split without a window, or a channel that begins too late.
     """
-    values = units.apply(series.values)
+    values, targets = units.apply(series.values), units.scaled(series.values)
     late = np.isnan(values).any(axis=0)
     if late.any():
         raise ValueError(
@@ -109,7 +109,7 @@ def series_windows(
             "begin where all channels do, or leave the channel out"
         )
     found = {
-        name: SeriesWindows(values, series.observed, patching, horizon=horizon, rows=period)
+        name: SeriesWindows(values, series.observed, patching, horizon=horizon, rows=period, targets=targets)
         for name, period in periods.items()
     }
     for name, windows in found.items():

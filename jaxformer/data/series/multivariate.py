@@ -16,6 +16,8 @@ from jaxformer.data.series.table import Table, read_table
 
 _MOST_MISSING = 10
 """As many steps as there are rows, times this, may be filled in; more is a mistake in the dates."""
+_MOST_OFF_STEP = 0.05
+"""Share of the rows that may lie between two steps; with more, what is filled in would stand for what was measured."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +97,7 @@ def read_series(path: str | os.PathLike[str], channels: Sequence[str] = ()) -> t
 
     Raises:
       ValueError: a missing column, a cell that is no number or date (row and column are named), a column without a
-        number, dates of no regular step.
+        number, dates of no regular step, which more than a twentieth of the rows do not keep.
       OSError: the file cannot be read.
     """
     return series_of(read_table(path, required=("date", *channels)), channels)
@@ -134,6 +136,12 @@ def _regular(
             "dates have no regular step"
         )
     report.off_step = int((~on_step).sum())
+    if report.off_step > _MOST_OFF_STEP * len(dates):
+        raise ValueError(
+            f"{path}: {report.off_step:,} of {len(dates):,} rows do not lie a whole number of steps of {step} after "
+            f"the first, {dates[0]}: the dates have no regular step; remove the first rows if they are the odd ones, "
+            "or give rows at equal distances (months have none: number them by days that have)"
+        )
     places, values = places[on_step], values[on_step]
     report.missing_steps = total - len(places)
     report.missing_cells = int(np.isnan(values).sum())

@@ -44,15 +44,19 @@ class Panel:
 
 
 def panel_of_prices(prices: AlignedPrices, *, rise: float = RISE, fall: float = FALL) -> Panel:
-    """The features of `prices`; days that were filled in, and those after them, are not scored."""
+    """The features of `prices`; days that were filled in have none and are not scored, nor are those after them.
+
+    Whether a day without a row is filled in depends on whether a later row follows, so that such a day may be in no
+    window and in no statistic: its price serves the averages of later days alone.
+    """
     returns = day_returns(prices.values[..., ADJ_CLOSE])
     known = prices.observed.copy()
     known[1:] &= prices.observed[:-1]
     known[0] = False
     returns[~known] = np.nan
-    return Panel(
-        prices.dates, prices.tickers, day_features(prices.values), returns, movements(returns, rise=rise, fall=fall)
-    )
+    features = day_features(prices.values)
+    features[~prices.observed] = np.nan
+    return Panel(prices.dates, prices.tickers, features, returns, movements(returns, rise=rise, fall=fall))
 
 
 def read_features(path: str | os.PathLike[str]) -> Panel:
@@ -70,7 +74,7 @@ def read_features(path: str | os.PathLike[str]) -> Panel:
 
 def features_of(table: Table) -> Panel:
     """The panel in a table with the `PANEL_COLUMNS`; see `read_features`."""
-    days = table.dates("date").astype("datetime64[D]")
+    days = table.days("date")
     names = np.array([cell.strip() for cell in table.columns["ticker"]])
     columns = {name: _complete(table, name) for name in (*FEATURE_COLUMNS, "label", "adj_close")}
     wrong = ~np.isin(columns["label"], (-1, 0, 1))

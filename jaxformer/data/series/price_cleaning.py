@@ -1,8 +1,9 @@
 """Cleaning of daily prices, every rule counted: order, repetitions, gaps, splits, prices that can not be.
 
 Nothing here looks ahead: what is done to a day depends on that day and those before it, and prices after a split are
-carried on in the units of before, so that the past stays as it was. Two exceptions choose data instead of changing it:
-tickers with too short a history are left out, and the calendar is that of all files. Outliers are the standardisation's
+carried on in the units of before, so that the past stays as it was. Three exceptions choose data instead of changing
+it: tickers with too short a history are left out, the calendar is that of all files, and a day without a row is filled
+in if a later row follows, for which reason such a day has no features (`panel`). Outliers are the standardisation's
 part (`standardize`), which knows the training period.
 """
 
@@ -36,7 +37,7 @@ class PriceReport:
       disordered: rows whose date was before that of the row above it; they were sorted.
       splits: days on which a ticker was split; its later prices are carried on in the units of before.
       missing_days: days on which others traded and the ticker, between its first and last day, has no row: the last
-        known price stands there, and neither this day nor the next is scored.
+        known price stands there, no window holds this day, and neither it nor the next is scored.
       tickers: tickers read.
       short_tickers: of them, those left out because their history is too short.
     """

@@ -1,13 +1,15 @@
 """Daily prices as files have them: date, open, high, low, close, adjusted close and volume of every ticker.
 
 One file with a column `ticker`, or a folder of files, of which those without that column hold one ticker each and are
-named after it (`AAPL.csv`). Not for cleaning (`price_cleaning`): rows are in the order of the file, doubled or missing.
+named after it (`AAPL.csv`, `BRK.B.csv.gz`). Not for cleaning (`price_cleaning`): rows are in the order of the file,
+doubled or missing.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
+from pathlib import Path
 
 import numpy as np
 
@@ -43,22 +45,23 @@ def read_prices(path: str | os.PathLike[str]) -> dict[str, PriceHistory]:
       path: a CSV file with the columns date, ticker, open, high, low, close, adj_close, volume, or a folder of many.
 
     Raises:
-      ValueError: a column that is missing, a cell that is neither number nor date (row and column are named), a ticker
-        without a name.
+      ValueError: a column that is missing, a cell that is neither number nor date, or a date with a time of day (row
+        and column are named), a ticker without a name.
       OSError: a file cannot be read.
     """
-    paths = table_paths(path)
+    paths, many = table_paths(path), Path(path).is_dir()
     pieces: dict[str, list[PriceHistory]] = {}
     for file in paths:
         table = read_table(file, required=PRICE_COLUMNS)
-        for ticker, history in histories_of(table, single=file.name.partition(".")[0] if len(paths) > 1 else ""):
+        own = file.name.removesuffix(".gz").removesuffix(".csv")
+        for ticker, history in histories_of(table, single=own if many else ""):
             pieces.setdefault(ticker, []).append(history)
     return {ticker: _joined(pieces[ticker]) for ticker in sorted(pieces)}
 
 
 def histories_of(table: Table, single: str = "") -> list[tuple[str, PriceHistory]]:
     """The rows of a table by ticker; `single`: the ticker of a table without a column for it."""
-    dates = table.dates("date").astype("datetime64[D]")
+    dates = table.days("date")
     values = np.stack([table.numbers(name) for name in COLUMNS], axis=1)
     if "ticker" not in table.columns:
         if not single:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -52,6 +53,37 @@ def split_rows(dates: np.ndarray, split: str) -> Periods:
             "shares such as 0.7,0.1,0.2"
         )
     return _periods(split, [0, *ends.tolist()])
+
+
+def borders_of(dates: np.ndarray, periods: Periods) -> list[str]:
+    """The dates on which validation and test begin, and that after the test if there is one: what a run remembers."""
+    rows = [periods["validation"][0], *periods["test"]]
+    return [str(dates[row]) for row in rows if row < len(dates)]
+
+
+def held_out(dates: np.ndarray, borders: Sequence[str]) -> Periods:
+    """The validation and test period in any rows, by the borders of the run: no day of its training is in them.
+
+    Args:
+      dates: datetime64 [rows], ascending.
+      borders: of `borders_of`.
+
+    Returns:
+      Those of the two that have a row.
+
+    Raises:
+      ValueError: if neither has one.
+    """
+    rows = [*np.searchsorted(dates, np.array(borders, "datetime64[s]")).tolist(), len(dates)][:3]
+    pairs = zip(SPLITS[1:], itertools.pairwise(rows), strict=True)
+    found = {name: (first, last) for name, (first, last) in pairs if first < last}
+    if not found:
+        end = f" and before {borders[2]}" if len(borders) > 2 else ""
+        raise ValueError(
+            f"the data is from {dates[0]} to {dates[-1]}, but the run was trained to be scored from {borders[0]} "
+            f"on{end}: name a file with such days with --config.data.path"
+        )
+    return found
 
 
 def _by_date(dates: np.ndarray, split: str, parts: list[str]) -> Periods:

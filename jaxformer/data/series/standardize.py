@@ -56,7 +56,11 @@ class Standardizer:
 
     def apply(self, values: np.ndarray) -> np.ndarray:
         """Values [*, C] winsorised and standardised, float32."""
-        return ((np.clip(values, self.low, self.high) - self.mean) / self.deviation).astype(np.float32)
+        return self.scaled(np.clip(values, self.low, self.high))
+
+    def scaled(self, values: np.ndarray) -> np.ndarray:
+        """Values [*, C] standardised as they are, outliers too, float32: what a forecast is measured by."""
+        return ((values - self.mean) / self.deviation).astype(np.float32)
 
     def restored(self, values: np.ndarray, channel: int | np.ndarray) -> np.ndarray:
         """Standardised values of one channel, or of one for each, in its own unit again, float64."""

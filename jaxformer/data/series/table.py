@@ -83,6 +83,22 @@ class Table:
                     raise self._refused(name, place, "a date that the calendar has") from None
             raise
 
+    def days(self, name: str = "date") -> np.ndarray:
+        """The column `name` as datetime64[D] [rows].
+
+        Raises:
+          ValueError: for a cell that is no date, or one with a time of day other than midnight, naming row and column.
+        """
+        dates = self.dates(name)
+        days = dates.astype("datetime64[D]")
+        if (timed := dates != days).any():
+            place = int(timed.argmax())
+            raise ValueError(
+                f"{self.path}, row {self.rows[place]}, column {name!r}: expected a day, got "
+                f"{self.columns[name][place]!r} with a time: give one row a day, with its date alone"
+            )
+        return days
+
     def _refused(self, name: str, place: int, wanted: str) -> ValueError:
         cell = self.columns[name][place]
         return ValueError(

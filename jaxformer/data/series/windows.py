@@ -154,22 +154,31 @@ class SeriesWindows:
     """One window a channel and starting row: a past of patches, and the T steps after it.
 
     Args:
-      values: float32 [rows, C], standardised.
+      values: float32 [rows, C], standardised, of which pasts are cut; outliers may be winsorised.
       observed: bool [rows, C], false for values that were filled in, which are not scored.
       patching: of the past.
       horizon: T, steps that are wanted.
       rows: the rows [first, last) in which all T targets lie; the past may begin before.
+      targets: float32 [rows, C], of which targets are cut; None for `values`.
 
     Attributes:
       starts: int [windows], the row of the first target of each window.
     """
 
     def __init__(
-        self, values: np.ndarray, observed: np.ndarray, patching: Patching, *, horizon: int, rows: tuple[int, int]
+        self,
+        values: np.ndarray,
+        observed: np.ndarray,
+        patching: Patching,
+        *,
+        horizon: int,
+        rows: tuple[int, int],
+        targets: np.ndarray | None = None,
     ) -> None:
         if horizon < 1:
             raise ValueError(f"a horizon must have 1 step or more, got {horizon}: set --config.series.horizon")
         self.values, self.observed, self.patching, self.horizon = values, observed, patching, horizon
+        self.targets = values if targets is None else targets
         first = max(rows[0], patching.look_back)
         self.starts = np.arange(first, max(first, min(rows[1], len(values)) - horizon + 1))
 
@@ -191,7 +200,7 @@ class SeriesWindows:
 
     def future(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """The targets [B, T]."""
-        return self.values[self._rows(indices, 0, self.horizon)]
+        return self.targets[self._rows(indices, 0, self.horizon)]
 
     def known(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """bool [B, T], which targets are scored."""

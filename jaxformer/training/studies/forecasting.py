@@ -17,7 +17,7 @@ from jaxformer.config import Config
 from jaxformer.data.series.datasets import series_windows, slices
 from jaxformer.data.series.multivariate import MultivariateSeries, series_of
 from jaxformer.data.series.opening import check_source, open_series
-from jaxformer.data.series.splitting import split_rows
+from jaxformer.data.series.splitting import Periods, borders_of, split_rows
 from jaxformer.data.series.standardize import Standardizer
 from jaxformer.data.series.windows import BANDS, FORECAST, Patching, SeriesWindows
 from jaxformer.evaluation import forecasting
@@ -28,20 +28,30 @@ from jaxformer.tasks.forecasting import ForecastingTask
 from jaxformer.tasks.objectives import Numbers, Quantiles
 from jaxformer.training.studies.labelled import LabelledStudy, Predicted
 from jaxformer.training.studies.records import LabelledData, LabelledFacts, LabelPredictor, Split
-from jaxformer.training.studies.windows import WindowSplit, check_length, csv_number, table_of
+from jaxformer.training.studies.windows import WindowSplit, check_length, csv_number, evaluation_periods, table_of
 from jaxformer.training.study import Curves
 
 LEVELS = (0.1, 0.5, 0.9)
 """Of the quantiles; the first and the last are the band, which shall hold four numbers of five."""
 _CHUNK = 4096
 _MOST_FITTED = 200_000
-"""Training windows that least squares are fitted to, at most, evenly spread."""
+"""Training windows that least squares are fitted to, at most, drawn at random."""
 _SHOWN_CHANNELS = 4
 
 
 def _patching(config: Config) -> Patching:
     series = config.series
     return Patching(series.window, series.patch_length, series.patch_stride)
+
+
+def _fitted(count: int) -> np.ndarray:
+    """Ascending numbers of the windows, of `count`, that least squares are fitted to; the same ones every time.
+
+    Drawn, because every n-th one would leave out channels wherever n and their number have a factor in common.
+    """
+    if count <= _MOST_FITTED:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).choice(count, _MOST_FITTED, replace=False))
 
 
 class ForecastingStudy(LabelledStudy):
@@ -59,28 +69,29 @@ class ForecastingStudy(LabelledStudy):
         check_source(self.config.data, self.config.task.kind)
         check_length(self.config.data.max_length, _patching(self.config).num_patches)
 
-    def _open(self, series: MultivariateSeries, units: Standardizer) -> dict[str, SeriesWindows]:
-        config = self.config.series
-        periods = split_rows(series.dates, config.split)
-        return series_windows(series, units, periods, _patching(self.config), horizon=config.horizon)
+    def _open(
+        self, series: MultivariateSeries, units: Standardizer, periods: Periods
+    ) -> dict[str, SeriesWindows]:
+        return series_windows(series, units, periods, _patching(self.config), horizon=self.config.series.horizon)
 
     def prepare(self, *, download: bool = False) -> LabelledData:
         """The windows of every split, in units of the training period."""
         series, report = open_series(self.config.data)
-        first, last = split_rows(series.dates, self.config.series.split)["train"]
-        units = Standardizer.fit(series.values[first:last], tails=self.config.series.outliers)
-        windows = self._open(series, units)
-        facts = LabelledFacts({"names": list(series.names), "units": units.to_dict()})
+        periods = split_rows(series.dates, self.config.series.split)
+        units = Standardizer.fit(series.values[slice(*periods["train"])], tails=self.config.series.outliers)
+        windows = self._open(series, units, periods)
+        borders = borders_of(series.dates, periods)
+        facts = LabelledFacts({"names": list(series.names), "units": units.to_dict(), "borders": borders})
         splits = {name: WindowSplit.of(windows[name]) for name in ("validation", "test")}
         text = f"{report.table()}\nwinsorised: numbers beyond those of training  {units.num_outliers(series.values):,}"
         text += "".join(f"\nwindows of {name}, all channels  {len(one):,}" for name, one in windows.items())
         return LabelledData(facts, WindowSplit.of(windows["train"]).records, splits, text, extra=windows["train"])
 
     def evaluation_splits(self, facts: LabelledFacts) -> dict[str, Split]:
-        """The same rows again, in the units of the run.
+        """The same rows again, in the units of the run; of another file those that lie in the periods of the run.
 
         Raises:
-          ValueError: for channels that are not those of the run.
+          ValueError: for channels that are not those of the run, or rows of which none is in either period.
         """
         series, _ = open_series(self.config.data)
         if list(series.names) != facts.values["names"]:
@@ -88,8 +99,9 @@ class ForecastingStudy(LabelledStudy):
                 f"the series has the channels {', '.join(series.names)}, but the run was trained on "
                 f"{', '.join(facts.values['names'])}: name the file of these with --config.data.path"
             )
-        windows = self._open(series, Standardizer.from_dict(facts.values["units"]))
-        return {name: WindowSplit.of(windows[name]) for name in ("validation", "test")}
+        periods = evaluation_periods(series.dates, facts, self.config.series.split)
+        windows = self._open(series, Standardizer.from_dict(facts.values["units"]), periods)
+        return {name: WindowSplit.of(one) for name, one in windows.items()}
 
     def assumed_facts(self) -> LabelledFacts:
         """One channel of unit variance: the network does not depend on their number."""
@@ -126,8 +138,7 @@ class ForecastingStudy(LabelledStudy):
         """Repeat the last step, repeat the last season, and least squares on the training windows."""
         train: SeriesWindows = prepared.extra
         horizon, season = self.config.series.horizon, self.config.series.season
-        step = max(1, -(-len(train) // _MOST_FITTED))
-        chosen = np.arange(0, len(train), step)
+        chosen = _fitted(len(train))
         pieces = (chosen[part] for part in slices(len(chosen), _CHUNK))
         linear = LinearForecast.fit(((train.past(part), train.future(part)) for part in pieces), relative=True)
         rivals: dict[str, Callable[[np.ndarray], np.ndarray]] = {

@@ -16,7 +16,7 @@ from jaxformer.data.series.datasets import PriceStatistics, price_windows, slice
 from jaxformer.data.series.features import NAMES
 from jaxformer.data.series.opening import check_source, open_panel, panel_of_table, required_columns
 from jaxformer.data.series.panel import Panel
-from jaxformer.data.series.splitting import split_rows
+from jaxformer.data.series.splitting import Periods, borders_of, split_rows
 from jaxformer.data.series.standardize import Standardizer
 from jaxformer.data.series.windows import MOVEMENT, RETURN, PriceWindows
 from jaxformer.evaluation import classification, forecasting
@@ -29,7 +29,7 @@ from jaxformer.tasks.classification import ClassificationTask
 from jaxformer.tasks.objectives import Classes, Numbers
 from jaxformer.training.studies.labelled import LabelledStudy, Predicted
 from jaxformer.training.studies.records import LabelledData, LabelledFacts, LabelPredictor, Split
-from jaxformer.training.studies.windows import WindowSplit, check_length, csv_number, table_of
+from jaxformer.training.studies.windows import WindowSplit, check_length, csv_number, evaluation_periods, table_of
 from jaxformer.training.study import Curves
 
 CLASSES = ("fall", "rise")
@@ -60,9 +60,8 @@ class PriceMovementStudy(LabelledStudy):
         check_source(self.config.data, self.config.task.kind)
         check_length(self.config.data.max_length, self.config.series.window)
 
-    def _windows(self, panel: Panel, statistics: PriceStatistics) -> dict[str, PriceWindows]:
-        series = self.config.series
-        found = price_windows(panel, statistics, split_rows(panel.dates, series.split), window=series.window)
+    def _windows(self, panel: Panel, statistics: PriceStatistics, periods: Periods) -> dict[str, PriceWindows]:
+        found = price_windows(panel, statistics, periods, window=self.config.series.window)
         for name, windows in found.items():
             if not windows.movements().any():
                 raise ValueError(
@@ -77,7 +76,7 @@ class PriceMovementStudy(LabelledStudy):
         panel, report = open_panel(self.config.data, series)
         periods = split_rows(panel.dates, series.split)
         statistics = PriceStatistics.fit(panel, periods, tails=series.outliers)
-        windows = self._windows(panel, statistics)
+        windows = self._windows(panel, statistics, periods)
         movements = windows["train"].movements()
         counts = [int((movements < 0).sum()), int((movements > 0).sum())]
         if not all(counts):
@@ -87,6 +86,7 @@ class PriceMovementStudy(LabelledStudy):
             )
         facts = LabelledFacts({
             "features": statistics.features.to_dict(), "returns": statistics.returns.to_dict(), "counts": counts,
+            "borders": borders_of(panel.dates, periods),
         })  # fmt: skip
         splits = {name: WindowSplit.of(windows[name]) for name in ("validation", "test")}
         outliers = statistics.features.num_outliers(panel.features)
@@ -96,10 +96,11 @@ class PriceMovementStudy(LabelledStudy):
         return LabelledData(facts, train.records, splits, report, extra=windows["train"])
 
     def evaluation_splits(self, facts: LabelledFacts) -> dict[str, Split]:
-        """The same days again, in the units of the run."""
+        """The same days again, in the units of the run; of another file those that lie in the periods of the run."""
         panel, _ = open_panel(self.config.data, self.config.series)
-        windows = self._windows(panel, _statistics(facts))
-        return {name: WindowSplit.of(windows[name]) for name in ("validation", "test")}
+        periods = evaluation_periods(panel.dates, facts, self.config.series.split)
+        windows = self._windows(panel, _statistics(facts), periods)
+        return {name: WindowSplit.of(one) for name, one in windows.items()}
 
     def assumed_facts(self) -> LabelledFacts:
         """Features of unit variance."""

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from jaxformer.data.series.datasets import WindowRecords
+from jaxformer.data.series.splitting import Periods, held_out, split_rows
 from jaxformer.data.series.table import Table, parse_table
-from jaxformer.training.studies.records import Split
+from jaxformer.training.studies.records import LabelledFacts, Split
 
 STANDARD_INPUT = "the input"
 
@@ -50,6 +51,19 @@ def table_of(lines: Iterable[str], required: Any = ()) -> Table:
     columns = [name.strip() for name in rows[0].removeprefix("\ufeff").split(",")] if rows else []
     wanted = required(columns) if callable(required) else required
     return parse_table(rows, STANDARD_INPUT, wanted)
+
+
+def evaluation_periods(dates: np.ndarray, facts: LabelledFacts, split: str) -> Periods:
+    """Validation and test of a trained run, by the borders that it remembers.
+
+    A run that began before borders were kept applies `split` to whatever `dates` there are.
+
+    Raises:
+      ValueError: for dates of which none is in either.
+    """
+    if borders := facts.values.get("borders"):
+        return held_out(dates, borders)
+    return {name: rows for name, rows in split_rows(dates, split).items() if name != "train"}
 
 
 def csv_number(value: float) -> str:

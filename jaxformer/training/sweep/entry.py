@@ -99,11 +99,13 @@ def assess_apart(place: str) -> Machine:
 
 
 def _check(config: Config, overrides: Mapping[str, Any], grid: Sequence[Fields], trials: Sequence[Trial]) -> None:
-    """Refuses a combination that makes no sense before anything is run."""
+    """Refuses a combination that makes no sense, to the configuration or to its study, before anything is run."""
+    from jaxformer.training.study import open_study
+
     for fields, trial in zip(grid, trials, strict=True):
         try:
-            replace(config, {**overrides, **fields})
-        except ValueError as error:
+            open_study(replace(config, {**overrides, **fields})).check()
+        except (ValueError, OSError) as error:
             raise ValueError(f"trial {trial.name}: {error}") from None
 
 

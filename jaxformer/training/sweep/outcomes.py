@@ -64,7 +64,7 @@ class Group:
       fields: those that they share.
       wanted: how many there are.
       scores: of those that are ranked.
-      tests: test metric -> values of the same.
+      tests: test metric -> values of the same, without those that are no finite number.
     """
 
     fields: Mapping[str, Any]
@@ -176,7 +176,7 @@ def _groups(outcomes: Sequence[Outcome], basis: str) -> list[Group]:
         tests: dict[str, list[float]] = {}
         for outcome in scored:
             for name, value in outcome.metrics.items():
-                if name.startswith("test/"):
+                if name.startswith("test/") and math.isfinite(value):
                     tests.setdefault(name, []).append(value)
         fields = {name: value for name, value in found[0].fields.items() if name != SEED}
         scores = [score for outcome in scored if (score := _score(outcome, basis)) is not None]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 from collections.abc import Iterable, Sequence
 
@@ -58,9 +59,12 @@ def over_seeds(results: Results) -> Rows:
     rows = [["rank", *short_names(names).values(), "n", results.metric, *tests]]
     for place, group in enumerate(results.groups, 1):
         count = f"{len(group.scores)}" + (f" of {group.wanted}" if len(group.scores) < group.wanted else "")
-        means = [group.scores, *(group.tests.get(name, []) for name in tests)]
         fields = [as_text(group.fields[name]) for name in names]
-        rows.append([str(place) if group.scores else "-", *fields, count, *map(mean_text, means)])
+        means = [mean_text(group.scores)]
+        for values in (group.tests.get(name, []) for name in tests):
+            few = f" (n = {len(values)})" if 0 < len(values) < len(group.scores) else ""
+            means.append(mean_text(values) + few)
+        rows.append([str(place) if group.scores else "-", *fields, count, *means])
     return rows
 
 
@@ -134,8 +138,8 @@ def _fields(results: Results) -> list[str]:
 
 
 def number(value: float | None) -> str:
-    """Four digits, or a dash."""
-    return "-" if value is None else f"{value:.4g}"
+    """Four digits, or a dash for none and for what is no finite number."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:.4g}"
 
 
 def mean_text(values: Sequence[float]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from pathlib import Path
 
@@ -47,9 +48,19 @@ def test_one_file_or_many_of_one_ticker_each(tmp_path):
     assert one["B"].values[1].tolist() == [2, 3, 1, 2, 2, 10]
 
 
+def test_files_are_named_after_their_tickers_dots_and_all(tmp_path):
+    text = "\n".join([HEADER.replace("ticker,", ""), "2016-01-04,1,2,0.5,1.5,1.5,100"])
+    (tmp_path / "BRK.A.csv").write_text(text)
+    assert list(read_prices(tmp_path)) == ["BRK.A"]  # a folder of one file is a folder
+    (tmp_path / "BRK.B.csv.gz").write_bytes(gzip.compress(text.encode()))
+    assert {ticker: len(history) for ticker, history in read_prices(tmp_path).items()} == {"BRK.A": 1, "BRK.B": 1}
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
+        ([HEADER, "2016-01-04,B,1,2,0.5,1,1.5,100", "2016-01-04 09:31:00,B,1,2,0.5,1,1.5,100"],
+         "row 3, column 'date': expected a day, got '2016-01-04 09:31:00' with a time"),
         ([HEADER.replace("adj_close", "adjusted"), "2016-01-04,B,1,2,0.5,1.5,1.5,100"], "has no column 'adj_close'"),
         ([HEADER, "2016-01-04,B,1,2,0.5,a,1.5,100"], "row 2, column 'close': expected a number, got 'a'"),
         ([HEADER, "2016-01-04,,1,2,0.5,1,1.5,100"], "row 2, column 'ticker': expected a name"),
@@ -88,7 +99,10 @@ def test_every_rule_of_cleaning_is_counted():
     np.testing.assert_array_equal(prices.values[3, 2], [6, 6, 6, 6, 6, 0])  # the price stood still
     assert prices.observed[:, 2].tolist() == [False, True, True, False, False, True]
     # Neither a day that was filled in nor the day after it is scored.
-    np.testing.assert_array_equal(np.isfinite(panel_of_prices(prices).returns[:, 2]), [0, 0, 1, 0, 0, 0])
+    panel = panel_of_prices(prices)
+    np.testing.assert_array_equal(np.isfinite(panel.returns[:, 2]), [0, 0, 1, 0, 0, 0])
+    # Nor has it features: whether it is filled in depends on a later day.
+    np.testing.assert_array_equal(np.isfinite(panel.features[:, 2, 0]), prices.observed[:, 2])
 
 
 def test_no_ticker_left_is_refused_with_what_to_do():

@@ -25,12 +25,13 @@ def _written(folder, rows):
 
 def test_what_is_missing_is_filled_with_the_past_and_counted(tmp_path):
     rows = [*ROWS[:2], ROWS[3], ROWS[2], ROWS[2], ROWS[5].replace("40", ""), "2020-01-01 04:30:00,7,7", *ROWS[6:]]
+    rows += [f"2020-01-01 {hour:02d}:00:00,{hour},{10 * hour}" for hour in range(9, 24)]
     series, report = read_series(_written(tmp_path, rows))
-    assert report == SeriesReport(read=10, duplicates=1, disordered=1, off_step=1, missing_steps=1, missing_cells=1)
+    assert report == SeriesReport(read=25, duplicates=1, disordered=1, off_step=1, missing_steps=1, missing_cells=1)
     assert series.names == ("a", "b")
     assert series.step == np.timedelta64(3600, "s")
-    assert series.values.T.tolist() == [[0, 1, 2, 2, 4, 5, 6, 7, 8], [0, 10, 20, 20, 20, 50, 60, 70, 80]]
-    assert series.observed.T.tolist() == [[1, 1, 1, 0, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 1, 1, 1, 1]]
+    assert series.values[:9].T.tolist() == [[0, 1, 2, 2, 4, 5, 6, 7, 8], [0, 10, 20, 20, 20, 50, 60, 70, 80]]
+    assert series.observed[:9].T.tolist() == [[1, 1, 1, 0, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 1, 1, 1, 1]]
     assert read_series(tmp_path / "series.csv", channels=("b",))[0].values[:6, 0].tolist() == [0, 10, 20, 20, 20, 50]
     assert "filled in: steps without a row (not scored)" in report.table()
 
@@ -43,6 +44,10 @@ def test_what_is_missing_is_filled_with_the_past_and_counted(tmp_path):
         ([*ROWS[:2], "2020-01-01 01:00:00,1,x"], "row 3, column 'b': expected a number, got 'x'"),
         (["date,a,b", "2020-01-01,1,", "2020-01-02,2,"], "column 'b': every cell is empty"),
         ([*ROWS[:3], "2020-01-01 01:00:01,1,1", "2020-01-01 01:00:02,1,1", "2021-01-01,1,1"], "have no regular step"),
+        (["date,a", *(f"{2000 + month // 12}-{month % 12 + 1:02d}-01,{month}" for month in range(48))],
+         "of 48 rows do not lie a whole number of steps of 2678400 seconds after the first"),
+        (["date,a", "2020-01-01 00:30:00,0", *(f"2020-01-01 {hour:02d}:00:00,{hour}" for hour in range(1, 24))],
+         "23 of 24 rows do not lie"),
         (["day,a", "2020-01-01,1"], "has no column 'date': it has day, a"),
     ],
 )

@@ -39,16 +39,32 @@ def test_each_optimizer_gets_its_best_of_as_many_rates_and_other_seeds_are_compa
     assert sorted(found["rmsprop"]) == [(3e-4, 0), (1e-3, 0), (1e-3, 1), (1e-3, 2), (3e-3, 0)]
     assert all(len(trials) == 3 + 2 for trials in found.values())
     assert "--config.training.num_steps=20" in commands[1]
+    assert not any(flag.startswith("--sweep_metric") for flag in commands[0])
     lines = {line.split()[0]: line for line in shown.splitlines() if line.strip()}
     assert lines["adam"].split()[1:5] == ["0.001", "(end", "of", "its"]
     # Final scores 50 and 51 with seeds 1 and 2: mean 50.5, standard error 0.5; seed 0 had its part in the choice.
     assert lines["rmsprop"].split()[1:6] == ["0.001", "2", "50.50", "±", "0.50"]
     figures = {one["name"]: one for one in json.loads(Path("figures.json").read_text())["rows"]}
+    assert figures["rmsprop"]["unit"] == "validation/bleu"  # which is the experiment's own
     assert figures["rmsprop"]["value"] == pytest.approx(50.5)
     assert not figures["rmsprop"]["at_end"]
     assert figures["sgd"]["rate"] == 0.1
     assert Path("S/optimizers.png").read_bytes().startswith(b"\x89PNG")
     assert "rmsprop" in Path("S/optimizers.txt").read_text()
+
+
+@pytest.mark.parametrize(("metric", "first"), [("validation/mse", "lion"), ("validation/mcc", "adam")])
+def test_the_best_mean_comes_first_whether_less_or_more_is_better(metric, first):
+    rows = [
+        {optimizers.NAME: name, optimizers.RATE: "0.001", "training.seed": "1", "rank": "1", "state": "finished",
+         f"final/{metric}": score, f"best/{metric}": score, "test/x": "nan"}
+        for name, score in (("adam", "0.3"), ("lion", "0.2"))
+    ]  # fmt: skip
+    assert optimizers.ranked_by(rows) == metric
+    chosen = {"adam": 1e-3, "lion": 1e-3}
+    table, figures = optimizers.summary(rows, chosen, {name: [1e-3] for name in optimizers.OPTIMIZERS}, metric)
+    assert figures[0]["name"] == table[1][0] == first
+    assert table[1][4] == "-"
 
 
 def test_an_unknown_argument_is_refused(capsys):

@@ -107,6 +107,13 @@ def test_means_over_seeds_have_their_standard_error(capsys):
     assert "![Curves and fields of all trials](sweep.png)" in Path("S/sweep.md").read_text()
 
 
+def test_a_test_score_that_is_no_number_is_shown_as_none_and_left_out_of_the_mean(capsys):
+    sweep("--config.data.name=nan", SEEDS)
+    lines = [re.split(r"\s{2,}", line.strip()) for line in capsys.readouterr().out.splitlines()]
+    assert ["1", "3", "50.00 ± 0.58", "48.50 ± 0.50 (n = 2)"] in lines  # of 49 and 48
+    assert ["3", "0", "49", "-", "20", "5000", "finished"] in lines
+
+
 def test_a_single_value_is_a_sweep_of_one(capsys):
     sweep("--sweep=training.seed=4")
     (row,) = rows()
@@ -177,6 +184,12 @@ def test_a_damaged_record_is_refused(text):
 def test_a_combination_that_makes_no_sense_is_refused_before_anything_runs():
     with pytest.raises(ValueError, match=r"trial num_heads=5: model.num_heads=5 does not divide model.d_model=128"):
         sweep("--sweep=model.num_heads=4,5")
+    assert not Path("S").exists()
+
+
+def test_what_a_study_would_refuse_is_refused_before_anything_runs():
+    with pytest.raises(ValueError, match=r"trial kind=text_classification: training.best_metric=.* is not meas"):
+        sweep("--sweep=task.kind=translation,text_classification")
     assert not Path("S").exists()
 
 
