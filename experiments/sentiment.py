@@ -12,7 +12,8 @@ Naive Bayes on the same texts is printed beside it.
     python run.py --experiment=sentiment:imdb
 
 `bundled`: the test of this study, a shorter run of 400 steps on 6,000 sentences, had 99.3 % of 1,000 test sentences
-right on 2026-11-25 (naive Bayes: 66.3 %). `sst2` and `imdb` have not been measured yet.
+right on 2026-11-25 (naive Bayes: 66.3 %). `sst2`, once, on one core, in 6:30 minutes: 79.5 % of dev (the best
+of five validations on it; naive Bayes: 80.9 %). `imdb` has not been measured yet.
 """
 
 from __future__ import annotations
