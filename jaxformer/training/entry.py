@@ -59,15 +59,11 @@ def train(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str
         _keep_attention_table(config, workdir)
         _use_attention_table(workdir)
         from jaxformer.training.session import Session, open_checkpoints
-        from jaxformer.training.study import keep_facts, open_study
+        from jaxformer.training.study import open_study
         from jaxformer.training.trained import best_predictor
 
         study = open_study(config)
-        study.check()  # refused before anything is prepared
-        prepared = study.prepare()
-        _LOGGER.info("cleaning of the training split:\n%s", prepared.report)
-        study.check_prepared(prepared)
-        keep_facts(study, prepared.facts, workdir)
+        prepared = _prepared(study, workdir)
         with contextlib.closing(open_checkpoints(config, workdir)) as checkpoints:
             config = _planned(study, prepared, checkpoints)
             study = open_study(config)
@@ -213,6 +209,19 @@ def plan(config: Config, workdir: Workdir | str | os.PathLike[str]) -> None:
     if config.model.attention_table:
         load_measurements(expanded(config.model.attention_table))
     print(open_study(config).describe_plan(_as_workdir(workdir)), flush=True)
+
+
+def _prepared(study: Study, workdir: Workdir) -> Prepared:
+    """The data of a run, and its facts kept in the workdir; what can be refused is refused as early as it is known."""
+    from jaxformer.training.study import check_same_everywhere, keep_facts
+
+    study.check()
+    prepared = study.prepare()
+    _LOGGER.info("cleaning of the training split:\n%s", prepared.report)
+    study.check_prepared(prepared)
+    check_same_everywhere(prepared)
+    keep_facts(study, prepared.facts, workdir)
+    return prepared
 
 
 def _planned(study: Study, prepared: Prepared, checkpoints: Checkpoints | None = None) -> Config:

@@ -25,6 +25,7 @@ import numpy as np
 from jaxformer.config import Config, nearest
 from jaxformer.data.bucketing import Shape
 from jaxformer.parallel.layout import Layout
+from jaxformer.parallel.processes import every_ones
 from jaxformer.tasks.task import Task
 from jaxformer.training.scored import Curves, Scored
 from jaxformer.training.workdir import Workdir
@@ -261,6 +262,22 @@ def open_study(config: Config) -> Study:
     module, _, name = STUDIES[kind].partition(":")
     study: Study = getattr(importlib.import_module(module), name)(config)
     return study
+
+
+def check_same_everywhere(prepared: Prepared) -> None:
+    """Refuses data that one process has read otherwise than another: the same number must mean the same token to all.
+
+    Raises:
+      ValueError: in every process, naming one that differs.
+    """
+    every = every_ones([prepared.checksum, prepared.facts.digest])
+    for process, (checksum, digest) in enumerate(every):
+        if [checksum, digest] != every[0]:
+            what = "other training data" if checksum != every[0][0] else "another vocabulary or other statistics"
+            raise ValueError(
+                f"process {process} has {what} than process 0: give all hosts the same files, or a folder that they "
+                "share"
+            )
 
 
 def keep_facts(study: Study, facts: Facts, workdir: Workdir) -> None:

@@ -135,6 +135,21 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, caplog):
     ]
 
 
+@pytest.mark.parametrize(
+    ("place", "words"), [(0, "process 1 has other training data"), (1, "process 1 has another vocabulary")]
+)
+def test_processes_that_have_read_other_data_stop_before_anything_is_kept(tmp_path, monkeypatch, place, words):
+    def read(own):
+        other = list(own)
+        other[place] = [0, 0]
+        return [own, other]
+
+    monkeypatch.setattr(study_module, "every_ones", read)
+    with pytest.raises(ValueError, match=words):
+        training.train(parity.config(tmp_path, training__num_steps=2), Workdir(tmp_path / "run"))
+    assert not (tmp_path / "run" / "facts.json").exists()
+
+
 def test_changed_data_is_refused(trained, tmp_path):
     config, workdir, _ = trained
     changed = replace(config, {"data.seed": 5, "data.num_examples": 700})
