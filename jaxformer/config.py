@@ -272,6 +272,7 @@ class SeriesConfig:
         where this share ends; steps that are to be forecast stay as they are.
       loss: of numbers: `squared`, `absolute` or `huber`, in standardised units.
       reversible: give every past to the network in units of its own (Kim et al. 2022), of forecasts.
+      linear_skip: add a linear map of the past itself to what the network forecasts (Das et al. 2023), of forecasts.
       rise, fall: returns in per cent from which on a day is a rise, and up to which it is a fall; between them it is
         not scored.
     """
@@ -285,6 +286,7 @@ class SeriesConfig:
     outliers: float = 0.0
     loss: str = "huber"
     reversible: bool = True
+    linear_skip: bool = False
     rise: float = 0.55
     fall: float = -0.5
 
@@ -631,7 +633,7 @@ class Config:
         """Metrics of translation are known here; those of other tasks are checked where they are measured."""
         metric = self.training.best_metric
         if self.task.kind == "translation":
-            names = ("bleu", "chrf", "loss", "exact_match")
+            names = ("bleu", "chrf", "exact_match", "loss", "nll", "accuracy")
             _check_choice("training.best_metric", metric, *(f"validation/{name}" for name in names))
         elif not metric.startswith("validation/"):
             raise ValueError(

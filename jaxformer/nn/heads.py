@@ -104,6 +104,8 @@ class ChannelHead(nnx.Module):
       horizon: T, steps that are forecast.
       num_outputs: E, numbers for each step, such as quantiles.
       dropout: rate on what is encoded.
+      patch_length: C, numbers of a patch, of which a linear map, zeros at first, is added to
+        the forecast (Das et al. 2023, section 4.1: the global residual connection); 0 for none.
       rngs: of the initialisation, as of `TokenHead`.
     """
 
@@ -115,6 +117,7 @@ class ChannelHead(nnx.Module):
         *,
         num_outputs: int = 1,
         dropout: float = 0.0,
+        patch_length: int = 0,
         rngs: nnx.Rngs,
     ) -> None:
         self.num_patches = num_patches
@@ -124,6 +127,9 @@ class ChannelHead(nnx.Module):
         shape = (num_patches * d_model, horizon * num_outputs)
         self.kernel = nnx.Param(glorot(rngs.params(), shape, jnp.float32), dims=("model", "outputs"))
         self.bias = nnx.Param(jnp.zeros(shape[1]), dims=("outputs",))
+        self.patch_length = patch_length
+        if patch_length:
+            self.skip = nnx.Param(jnp.zeros((num_patches * patch_length, shape[1])), dims=("model", "outputs"))
 
     def __call__(
         self, encoded: jax.Array, inputs: Sequences | Series, *, num_sequences: int = 1, seed: jax.Array | None = None
@@ -137,10 +143,15 @@ class ChannelHead(nnx.Module):
         index, count = place("length")
         if patches * count != self.num_patches:
             raise ValueError(f"rows of {patches * count} patches, but the head forecasts from {self.num_patches}")
-        x = dropout(encoded, self.dropout, seed)
-        x = jnp.where(jnp.asarray(inputs.segment_ids)[..., None] != 0, x, 0).reshape(batch, -1)
-        kernel = gathered(self.kernel[...], ("model", "outputs"))
-        if count > 1:
-            kernel = jax.lax.dynamic_slice_in_dim(kernel, index * x.shape[1], x.shape[1])
-        forecast = summed(x @ kernel, "length") + self.bias[...]
-        return forecast.reshape(batch, -1, self.num_outputs)
+        real = jnp.asarray(inputs.segment_ids)[..., None] != 0
+
+        def mapped(x: jax.Array, kernel: nnx.Param) -> jax.Array:
+            x = jnp.where(real, x, 0).reshape(batch, -1)
+            whole = gathered(kernel[...], ("model", "outputs"))
+            return x @ (jax.lax.dynamic_slice_in_dim(whole, index * x.shape[1], x.shape[1]) if count > 1 else whole)
+
+        forecast = mapped(dropout(encoded, self.dropout, seed), self.kernel)
+        if self.patch_length:
+            assert isinstance(inputs, Series)
+            forecast += mapped(jnp.asarray(inputs.values).astype(encoded.dtype), self.skip)
+        return (summed(forecast, "length") + self.bias[...]).reshape(batch, -1, self.num_outputs)

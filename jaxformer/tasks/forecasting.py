@@ -34,6 +34,7 @@ class ForecastingTask(LabellingTask):
       horizon: T, steps that are forecast.
       reversible: give the network each row in units of its own, and take numbers and quantiles in these from it; see
         `nn.reversible`. Labels, losses and predictions stay in units of the series.
+      linear_skip: add a linear map of the patches themselves to what each head forecasts; see `nn.ChannelHead`.
     """
 
     label_type = RowLabels
@@ -47,10 +48,12 @@ class ForecastingTask(LabellingTask):
         num_patches: int,
         horizon: int,
         reversible: bool = False,
+        linear_skip: bool = False,
         part_weights: PartWeights = None,
         layout: Layout | None = None,
     ) -> None:
         self.num_patches, self.horizon, self.reversible = num_patches, horizon, reversible
+        self.linear_skip = linear_skip
         super().__init__(config, objectives, num_channels=patch_length, part_weights=part_weights, layout=layout)
 
     def make_head(self, objective: Objective, rngs: nnx.Rngs) -> nnx.Module:
@@ -62,6 +65,7 @@ class ForecastingTask(LabellingTask):
             self.horizon,
             num_outputs=objective.num_outputs,
             dropout=model.dropout,
+            patch_length=self.num_channels if self.linear_skip else 0,
             rngs=rngs,
         )
 

@@ -110,6 +110,19 @@ def test_token_and_channel_heads_by_their_formulas():
     np.testing.assert_allclose(head(hidden, ROWS), expected, atol=1e-5)
 
 
+def test_a_channel_head_adds_a_linear_map_of_the_patches():
+    random = np.random.default_rng(1)
+    values = np.where(SEGMENTS[..., None] > 0, random.normal(size=(*SEGMENTS.shape, 3)), np.nan).astype(np.float32)
+    rows = Series(values, ROWS.positions, ROWS.segment_ids)
+    plain = ChannelHead(D, 6, 4, num_outputs=E, rngs=nnx.Rngs(0))
+    head = ChannelHead(D, 6, 4, num_outputs=E, patch_length=3, rngs=nnx.Rngs(0))
+    np.testing.assert_array_equal(head(ENCODED, rows), plain(ENCODED, rows))  # it begins as if it were not there
+    kernel = random.normal(size=(6, 3, 4, E)).astype(np.float32)
+    head.skip[...] = jnp.asarray(kernel.reshape(18, 4 * E))
+    added = np.einsum("bsc,scte->bte", np.nan_to_num(values), kernel)
+    np.testing.assert_allclose(head(ENCODED, rows), plain(ENCODED, rows) + added, atol=1e-5)
+
+
 def test_dropout_follows_the_seed():
     for head in (TokenHead(D, E, dropout=0.5, rngs=nnx.Rngs(0)), PooledHead(D, E, dropout=0.5, rngs=nnx.Rngs(0)),
                  ChannelHead(D, 6, E, dropout=0.5, rngs=nnx.Rngs(0))):  # fmt: skip

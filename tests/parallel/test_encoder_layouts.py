@@ -71,8 +71,9 @@ _CASE = """
     def forecasting(layout):
         quantiles = Quantiles((0.1, 0.5, 0.9))
         task = ForecastingTask(
-            CONFIG, {"price": quantiles}, patch_length=4, num_patches=SLOTS, horizon=5, reversible=True, layout=layout
-        )
+            CONFIG, {"price": quantiles}, patch_length=4, num_patches=SLOTS, horizon=5, reversible=True,
+            linear_skip=True, layout=layout,
+        )  # fmt: skip
         real = np.arange(SLOTS) < random.integers(3, SLOTS + 1, (ROWS, 1))
         values = np.where(real[..., None], random.normal(size=(ROWS, SLOTS, 4)), np.nan)
         inputs = Series(values, (np.arange(SLOTS) * real).astype(np.int32), real.astype(np.int32))

@@ -49,6 +49,19 @@ def test_a_sine_is_continued():
     assert after["mse"] < 0.02
 
 
+def test_a_linear_map_of_the_past_is_added_in_units_of_the_row():
+    inputs = _sines(0).inputs
+    task, plain = (_task(Numbers("squared"), reversible=True, linear_skip=skip) for skip in (True, False))
+    params, without = task.init_params(0), plain.init_params(0)
+    kernel = np.random.default_rng(0).normal(size=(PATCHES * LENGTH, HORIZON)).astype(np.float32)
+    assert not np.asarray(params["heads"]["sine"]["skip"][...]).any()
+    params["heads"]["sine"]["skip"][...] = kernel
+    own, units = in_own_units(inputs)
+    added = own.values.reshape(64, -1) @ kernel * units.deviation[:, 0]
+    found, expected = task.predict(params, inputs)["sine"], plain.predict(without, inputs)["sine"]
+    np.testing.assert_allclose(found[..., 0], expected[..., 0] + added, atol=1e-3)
+
+
 def test_quantiles_cover_their_share():
     _, after = learn(_task(Quantiles((0.1, 0.5, 0.9))), lambda number: _sines(number, 0.3), 300)
     for level in (0.1, 0.5, 0.9):

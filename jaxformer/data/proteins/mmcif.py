@@ -68,7 +68,9 @@ def read_mmcif(path: str | os.PathLike[str]) -> list[Chain]:
         eight = to_eight_states(letters)
         found_areas = (label[1] if label else np.nan for label in labels)
         areas = relative_accessibility(sequence, found_areas) if summary else None
-        resolved = np.array([residue.resolved for residue in residues])
+        # What DSSP left out of its table, for want of atoms of the backbone, is not coil but unknown.
+        known = (not summary or label is not None for label in labels)
+        resolved = np.array([residue.resolved and told for residue, told in zip(residues, known, strict=True)])
         name, place = f"{entry}-{strand}", f"{path}, chain {strand}"
         three, kept = to_three_states(eight), eight if by_dssp else ""
         found.append(Chain(name, sequence, three, kept, areas, resolved, by_dssp, place))

@@ -117,6 +117,7 @@ class ForecastingStudy(LabelledStudy):
             num_patches=patching.num_patches,
             horizon=series.horizon,
             reversible=series.reversible,
+            linear_skip=series.linear_skip,
             part_weights=self.part_weights,
             layout=layout,
         )

@@ -61,7 +61,7 @@ def run_sweep(
     base = flat(to_dict(config)) | dict(sweep.overrides)
     folder = SweepFolder.open(path, base)
     trials = folder.add(grid)
-    _check(config, sweep.overrides, grid, trials)
+    _check(config, sweep.overrides, grid, trials, sweep.metric)
     mine = sweep.share(trials)
     metric = sweep.metric or str(base["training.best_metric"])
     if sweep.mode == "plan":
@@ -98,15 +98,27 @@ def assess_apart(place: str) -> Machine:
         return pool.submit(assess, Config().data, place).result()
 
 
-def _check(config: Config, overrides: Mapping[str, Any], grid: Sequence[Fields], trials: Sequence[Trial]) -> None:
-    """Refuses a combination that makes no sense, to the configuration or to its study, before anything is run."""
+def _check(
+    config: Config, overrides: Mapping[str, Any], grid: Sequence[Fields], trials: Sequence[Trial], metric: str
+) -> None:
+    """Refuses what makes no sense, to the configuration or to its study, before anything is run.
+
+    Raises:
+      ValueError: for a combination, or for a `metric` that a trial does not measure.
+    """
     from jaxformer.training.study import open_study
 
     for fields, trial in zip(grid, trials, strict=True):
         try:
-            open_study(replace(config, {**overrides, **fields})).check()
+            whole = replace(config, {**overrides, **fields})
+            open_study(whole).check()
         except (ValueError, OSError) as error:
             raise ValueError(f"trial {trial.name}: {error}") from None
+        if metric:
+            try:
+                open_study(replace(whole, {"training.best_metric": metric})).check()
+            except ValueError as error:
+                raise ValueError(f"--sweep_metric={metric}: {error}") from None
 
 
 def _arguments(experiment: str, overrides: Mapping[str, Any], trial: Trial) -> list[str]:

@@ -126,6 +126,11 @@ def test_mmcif_with_a_summary_gives_every_residue(tmp_path):
     assert chain.by_dssp
 
 
+def test_residues_that_dssp_left_out_are_not_scored(tmp_path):
+    (chain,) = _mmcif(tmp_path, POLYMER + SUMMARY.replace("A 3 GLY . 104\n", ""))
+    assert (chain.sequence, chain.scored.tolist()) == ("MMGKX", [False, True, False, True, True])
+
+
 def test_mmcif_made_from_a_pdb_file_has_the_summary_alone(tmp_path):
     (chain,) = _mmcif(tmp_path, "data_x\n" + SUMMARY)
     assert (chain.name, chain.sequence, chain.eight) == ("9xyz-A", "MGKX", "HCCB")

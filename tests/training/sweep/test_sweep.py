@@ -193,6 +193,12 @@ def test_what_a_study_would_refuse_is_refused_before_anything_runs():
     assert not Path("S").exists()
 
 
+def test_a_metric_that_no_trial_measures_is_refused_before_anything_runs():
+    with pytest.raises(ValueError, match=r"--sweep_metric=validation/blue: .*Did you mean 'validation/bleu'"):
+        sweep(SEEDS, "--sweep_metric=validation/blue")
+    assert not Path("S").exists()
+
+
 def test_what_is_swept_may_be_needed_by_what_is_set():
     sweep("--config.model.d_model=60", "--sweep=model.num_heads=5,6")  # the 4 of the experiment would do, 8 would not
     sweep("--config.model.d_model=60", "--sweep=model.num_heads=5,6")
