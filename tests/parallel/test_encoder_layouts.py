@@ -108,10 +108,11 @@ _CASE = """
 @pytest.mark.parametrize(
     ("name", "layouts"),
     [
-        ("tagging", "LAYOUTS"),
         ("attention", "LAYOUTS"),
-        ("forecasting", "LAYOUTS"),
         ("near", "LAYOUTS[2:5]"),
+        ("forecasting", "LAYOUTS[3:5]"),
+        pytest.param("tagging", "LAYOUTS", marks=pytest.mark.slow),  # `near` without neighbours
+        pytest.param("forecasting", "LAYOUTS", marks=pytest.mark.slow),
         ("cls", "LAYOUTS[3:5]"),  # pooled as `attention` is, in simpler ways
         ("mean", "LAYOUTS[3:5]"),
     ],

@@ -66,6 +66,6 @@ _COUNT = _CASE + """
 """
 
 
-@pytest.mark.parametrize("name", ["tagging", "attention", "forecasting"])
+@pytest.mark.parametrize("name", [pytest.param("tagging", marks=pytest.mark.slow), "attention", "forecasting"])
 def test_what_an_encoder_sends_is_what_theory_says(name: str) -> None:
     run_on_eight_devices(f"    NAME = {name!r}\n" + _COUNT)

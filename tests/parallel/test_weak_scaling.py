@@ -8,7 +8,7 @@ from tests.devices import run_on_eight_devices
 from tests.parallel.test_layouts import _CASE
 
 
-@pytest.mark.parametrize("axis", ["data", "fsdp"])
+@pytest.mark.parametrize("axis", ["fsdp", pytest.param("data", marks=pytest.mark.slow)])
 def test_work_per_device_stays_the_same(axis: str) -> None:
     run_on_eight_devices(_CASE + f"""
     found = {{}}

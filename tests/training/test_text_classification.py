@@ -24,7 +24,7 @@ def trained(tmp_path_factory):
     config = replace(
         experiments.find("sentiment").config("bundled"),
         {
-            "data": {"cache_dir": str(folder / "cache"), "num_examples": 6000},
+            "data": {"cache_dir": str(folder / "cache"), "num_examples": 6000, "num_shapes": 1},
             "monitoring": {"progress": False, "tensorboard": False, "samples": 4},
             "training": {"num_steps": 400, "eval_every": 200, "checkpoint_every": 200},
         },
