@@ -272,7 +272,8 @@ class SeriesConfig:
         where this share ends; steps that are to be forecast stay as they are.
       loss: of numbers: `squared`, `absolute` or `huber`, in standardised units.
       reversible: give every past to the network in units of its own (Kim et al. 2022), of forecasts.
-      linear_skip: add a linear map of the past itself to what the network forecasts (Das et al. 2023), of forecasts.
+      linear_skip: add a linear map of the past itself to what the network forecasts (Das et al. 2023); of movements, of
+        the days as they are pooled.
       rise, fall: returns in per cent from which on a day is a rise, and up to which it is a fall; between them it is
         not scored.
     """

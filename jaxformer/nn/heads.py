@@ -50,11 +50,20 @@ class PooledHead(nnx.Module):
         3); `mean`, all alike; or `attention`, by the softmax of a learned score (Lin et al. 2017, equation 5, without
         the hidden layer), which begins as `mean`.
       dropout: rate on what is pooled.
+      num_channels: C, numbers of an input; these are pooled alike, and a linear map of them, zeros at first, is added
+        to the prediction (Cheng et al. 2016: wide beside deep); 0 for none.
       rngs: of the initialisation, as of `TokenHead`.
     """
 
     def __init__(
-        self, d_model: int, num_outputs: int, *, pooling: str = "mean", dropout: float = 0.0, rngs: nnx.Rngs
+        self,
+        d_model: int,
+        num_outputs: int,
+        *,
+        pooling: str = "mean",
+        dropout: float = 0.0,
+        num_channels: int = 0,
+        rngs: nnx.Rngs,
     ) -> None:
         if pooling not in POOLINGS:
             raise ValueError(f"pooling {pooling!r} is not one of {', '.join(POOLINGS)}")
@@ -63,6 +72,9 @@ class PooledHead(nnx.Module):
         if pooling == "attention":
             self.score = nnx.Param(jnp.zeros((d_model,)), dims=("model",))
         self.project = Linear(d_model, num_outputs, dims=("model", "outputs"), rngs=rngs)
+        self.num_channels = num_channels
+        if num_channels:
+            self.skip = nnx.Param(jnp.zeros((num_channels, num_outputs)), dims=("channels", "outputs"))
 
     def __call__(
         self, encoded: jax.Array, inputs: Sequences | Series, *, num_sequences: int = 1, seed: jax.Array | None = None
@@ -78,8 +90,17 @@ class PooledHead(nnx.Module):
         wide = encoded.astype(jnp.promote_types(encoded.dtype, jnp.float32))
         own = jnp.asarray(inputs.segment_ids)[..., None] == jnp.arange(1, num_sequences + 1)  # [B, S, G]
         shares = self._shares(wide, jnp.asarray(inputs.positions), own).astype(wide.dtype)
-        pooled = summed(jnp.einsum("bsg,bsd->bgd", shares, wide), "length").astype(encoded.dtype)
-        return self.project(drop(pooled, self.dropout, seed))
+
+        def pooled(x: jax.Array) -> jax.Array:
+            return summed(jnp.einsum("bsg,bsd->bgd", shares, x), "length").astype(encoded.dtype)
+
+        outputs = self.project(drop(pooled(wide), self.dropout, seed))
+        if not self.num_channels:
+            return outputs
+        assert isinstance(inputs, Series)
+        real = jnp.asarray(inputs.segment_ids)[..., None] != 0
+        numbers = jnp.where(real, jnp.asarray(inputs.values), 0).astype(wide.dtype)
+        return outputs + pooled(numbers) @ gathered(self.skip[...], ("channels", "outputs"))
 
     def _shares(self, encoded: jax.Array, positions: jax.Array, own: jax.Array) -> jax.Array:
         """[B, S, G], how much each position counts in each sequence; they sum to 1 over a sequence."""

@@ -26,6 +26,7 @@ class ClassificationTask(LabellingTask):
     Args:
       config, objectives, vocabulary_size, num_channels, part_weights, layout: as of `LabellingTask`.
       pooling: how a sequence becomes one vector: `cls`, `mean` or `attention`; see `nn.PooledHead`.
+      linear_skip: add a linear map of the pooled inputs themselves, which are numbers, to every prediction.
     """
 
     label_type = RowLabels
@@ -38,10 +39,11 @@ class ClassificationTask(LabellingTask):
         pooling: str = "mean",
         vocabulary_size: int = 0,
         num_channels: int = 0,
+        linear_skip: bool = False,
         part_weights: PartWeights = None,
         layout: Layout | None = None,
     ) -> None:
-        self.pooling = pooling
+        self.pooling, self.linear_skip = pooling, linear_skip
         super().__init__(
             config,
             objectives,
@@ -55,7 +57,12 @@ class ClassificationTask(LabellingTask):
         """A `PooledHead`."""
         model = self.config.model
         return PooledHead(
-            model.d_model, objective.num_outputs, pooling=self.pooling, dropout=model.dropout, rngs=rngs
+            model.d_model,
+            objective.num_outputs,
+            pooling=self.pooling,
+            dropout=model.dropout,
+            num_channels=self.num_channels if self.linear_skip else 0,
+            rngs=rngs,
         )
 
     def num_sequences(self, labels: PositionLabels | RowLabels) -> int:

@@ -123,6 +123,24 @@ def test_a_channel_head_adds_a_linear_map_of_the_patches():
     np.testing.assert_allclose(head(ENCODED, rows), plain(ENCODED, rows) + added, atol=1e-5)
 
 
+@pytest.mark.parametrize("pooling", ["cls", "mean", "attention"])
+def test_a_pooled_head_adds_a_linear_map_of_inputs_that_are_pooled_alike(pooling):
+    random = np.random.default_rng(1)
+    values = np.where(SEGMENTS[..., None] > 0, random.normal(size=(*SEGMENTS.shape, D)), np.nan).astype(np.float32)
+    rows = Series(values, ROWS.positions, ROWS.segment_ids)
+    plain, head = (PooledHead(D, E, pooling=pooling, num_channels=n, rngs=nnx.Rngs(0)) for n in (0, D))
+    np.testing.assert_array_equal(head(ENCODED, rows, num_sequences=G), plain(ENCODED, rows, num_sequences=G))
+    head.skip[...] = head.project.kernel[...]
+    pooled = head(ENCODED, rows, num_sequences=G) - plain(ENCODED, rows, num_sequences=G)
+    expected = np.zeros_like(pooled)
+    for row, segments in enumerate(SEGMENTS):
+        for g in range(G):
+            own = segments == g + 1
+            share = own / max(own.sum(), 1) if pooling != "cls" else own & (POSITIONS[row] == 0)
+            expected[row, g] = share @ np.nan_to_num(values[row]) @ np.asarray(head.skip[...])
+    np.testing.assert_allclose(pooled, expected, atol=1e-5)  # attention begins as the mean
+
+
 def test_dropout_follows_the_seed():
     for head in (TokenHead(D, E, dropout=0.5, rngs=nnx.Rngs(0)), PooledHead(D, E, dropout=0.5, rngs=nnx.Rngs(0)),
                  ChannelHead(D, 6, E, dropout=0.5, rngs=nnx.Rngs(0))):  # fmt: skip

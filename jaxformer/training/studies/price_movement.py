@@ -122,6 +122,7 @@ class PriceMovementStudy(LabelledStudy):
             },
             pooling=config.task.pooling,
             num_channels=len(facts.values["features"]["mean"]),
+            linear_skip=config.series.linear_skip,
             part_weights=self.part_weights,
             layout=layout,
         )
