@@ -56,14 +56,14 @@ _MOVEMENT = replace(
 _KDD17 = replace(
     _MOVEMENT,
     {
-        "model": {"dropout": 0.3},
+        "model": {"dropout": 0.5},
         "data": {
             "source": "files",
             "path": "../shared/data/stocks_kdd17/features11.csv.gz",
             "batch_tokens": 5120,
         },
-        "series": {"split": "2015-01-02,2016-01-04"},
-        "optimizer": {"learning_rate": 2e-3, "weight_decay": 0.1},
+        "series": {"split": "2015-01-02,2016-01-04", "linear_skip": True},
+        "optimizer": {"learning_rate": 5e-3, "weight_decay": 0.1},
         "training": {"num_steps": 300, "ema_decay": 0.98, "eval_every": 50, "checkpoint_every": 100},
     },
 )
@@ -76,11 +76,11 @@ _SERIES = replace(
             "d_model": 16,
             "d_ff": 128,
             "num_heads": 4,
-            "num_encoder_layers": 3,
+            "num_encoder_layers": 1,
             "activation": "gelu",
             "position": "learned",
             "max_length": 64,
-            "dropout": 0.3,
+            "dropout": 0.5,
         },
         "data": {
             "source": "files",
@@ -96,10 +96,11 @@ _SERIES = replace(
             "patch_length": 16,
             "patch_stride": 8,
             "loss": "squared",
+            "linear_skip": True,
         },
         "optimizer": {
             "name": "adam",
-            "learning_rate": 1e-3,
+            "learning_rate": 2e-3,
             "b2": 0.999,
             "eps": 1e-8,
             "schedule": "cosine",
@@ -107,11 +108,11 @@ _SERIES = replace(
             "clip_norm": 1.0,
         },
         "training": {
-            "num_steps": 800,  # 12 epochs of ETTh1
+            "num_steps": 1000,  # 15 epochs of ETTh1
             "label_smoothing": 0.0,
             "log_every": 50,
-            "eval_every": 200,
-            "checkpoint_every": 200,
+            "eval_every": 100,
+            "checkpoint_every": 100,
             "ema_decay": 0.99,
             "best_metric": "validation/mse",
         },
