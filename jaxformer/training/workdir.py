@@ -38,6 +38,10 @@ EVALUATION_MAY_SET = (
 """Fields that `evaluate` and `predict` may set: how to decode and where things are, never what was trained."""
 
 
+_GLANCE = 0.5
+"""Seconds within which a sweep that only looks whether a workdir is in use has let go of its lock."""
+
+
 class WorkdirError(DiskError):
     """A workdir that cannot be used, with what to do about it."""
 
@@ -184,7 +188,7 @@ class Workdir:
             descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _hold(descriptor)
             except BlockingIOError:
                 holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
                 raise WorkdirError(
@@ -284,3 +288,12 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in values.items():
         found.update(flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
     return found
+
+
+def _hold(descriptor: int) -> None:
+    """Locks an open file for this process: `BlockingIOError` if another one holds it for more than a glance."""
+    for _ in range(20):
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(_GLANCE / 20)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,11 +1,13 @@
 """A workdir belongs to one process at a time and to one configuration for life."""
 
 import errno
+import fcntl
 import json
 import os
 import subprocess
 import sys
 import textwrap
+import threading
 
 import pytest
 
@@ -113,6 +115,16 @@ def test_fields_that_change_no_number_may_differ(tmp_path):
     other = replace(CONFIG, {**changes, "training.keep_checkpoints": 1, "training.checkpoint_minutes": 0.5})
     _claim(tmp_path, other)
     assert Workdir(tmp_path).load_config() == other
+
+
+def test_a_glance_of_a_sweep_does_not_end_a_run(tmp_path):
+    (tmp_path / ".lock").touch()
+    descriptor = os.open(tmp_path / ".lock", os.O_RDWR)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    timer = threading.Timer(0.1, os.close, [descriptor])
+    timer.start()
+    with Workdir(tmp_path).claim(Config()):
+        assert not timer.is_alive()
 
 
 def test_two_runs_in_one_workdir_the_second_is_refused_by_name(tmp_path):
