@@ -81,7 +81,7 @@ def test_predictions_of_prices_are_a_table_that_can_be_scored(prices):
 def test_evaluate_finds_the_same_scores(name, request):
     config, workdir, result = request.getfixturevalue(name)
     scores = training.evaluate(config, workdir)
-    assert scores == pytest.approx({name: result["metrics"][name] for name in scores})
+    assert scores == pytest.approx({name: x for name, x in result["metrics"].items() if not name.startswith("train/")})
     assert "test/mcc" in scores or "test/mse" in scores
 
 

@@ -207,3 +207,13 @@ def test_a_study_trains_on_a_mesh_as_on_one_device(tmp_path):
     assert abs(alone["metrics"]["train/loss"] - split["metrics"]["train/loss"]) < 1e-4, (alone, split)
     assert "train/imbalance" in split["throughput"]
     """)
+
+
+def test_balanced_classes_weigh_as_rarely_as_they_occur(tmp_path):
+    plain, balanced = (
+        parity.ParityStudy(parity.config(tmp_path, task__class_weights=kind)) for kind in ("none", "balanced")
+    )
+    assert plain.class_weights([1, 3]) == ()
+    weights = balanced.class_weights([1, 3])
+    assert weights == (2.0, 2 / 3)
+    assert (1 * weights[0] + 3 * weights[1]) / 4 == 1.0

@@ -62,7 +62,7 @@ def test_the_workdir_holds_pictures_a_page_and_the_predictions(trained):
 def test_evaluate_finds_the_same_scores(trained, capsys):
     config, workdir, result = trained
     scores = training.evaluate(config, workdir)
-    assert scores == pytest.approx({name: result["metrics"][name] for name in scores})
+    assert scores == pytest.approx({name: x for name, x in result["metrics"].items() if not name.startswith("train/")})
     assert "1,000 texts" in capsys.readouterr().out
 
 
