@@ -134,9 +134,9 @@ def parameters_are_gathered() -> bool:
     return use is not None and any(use.layout.stored_axes(dim, ("", "")) for dim in use.layout.table if dim != "rows")
 
 
-def save_all_but_gathered(primitive: Any, *_: Any, **__: Any) -> bool:
+def save_all_but_gathered(primitive: Any, *_: Any, **params: Any) -> bool:
     """A policy for `jax.checkpoint`: the backward pass gathers parameters again, and computes nothing else again."""
-    return primitive is not jax.lax.all_gather_p
+    return primitive is not jax.lax.all_gather_p or params["axis_name"] == split_axes("length")
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))

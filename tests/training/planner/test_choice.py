@@ -36,10 +36,13 @@ def test_every_candidate_is_usable_or_has_a_reason():
     plan = _plan()
     considered = sum(len(group) for group in choice._candidates(CONFIG, plan.hardware))
     assert len(plan.options) + len(plan.too_large) + sum(refusal.count for refusal in plan.refused) == considered
-    # Four heads do not divide over eight devices: one mesh all tensor, one all context, two of both.
+    # Four heads do not divide over eight devices of tensor; over those of context they need not.
     heads = [refusal for refusal in plan.refused if "num_heads=4 does not divide" in refusal.reason]
     assert len(heads) == 1
-    assert not [option for option in plan.options if option.candidate.tensor * option.candidate.context == 8]
+    assert not [option for option in plan.options if option.candidate.tensor == 8]
+    shared = [option.share for option in plan.options if option.candidate.tensor * option.candidate.context == 8]
+    assert shared
+    assert all(one.gathers_keys and one.heads == 4 // one.candidate.tensor for one in shared)
 
 
 def test_the_first_is_the_fastest_or_as_good_and_simpler():
@@ -83,10 +86,11 @@ def test_where_nothing_fits_the_nearest_and_the_way_out_are_said():
 
 def test_where_nothing_divides_every_reason_is_said():
     with pytest.raises(ValueError, match=r"no layout of 7 x H200 divides this model and this batch:\n") as refused:
-        _plan({"data.batch_tokens": 4 * SLOTS}, count=7, per_host=7).best  # noqa: B018
+        _plan({"data.batch_tokens": SLOTS}, count=7, per_host=7).best  # noqa: B018
     text = str(refused.value)
-    assert "data.batch_tokens=48 does not hold 7 rows of 12 tokens" in text
-    assert "raise --config.data.batch_tokens to 84 or more" in text
+    # Sequences in seven parts have 14 places, and rows over seven devices need seven: the first of these is said.
+    assert "data.batch_tokens=12 does not hold 1 rows of 14 tokens" in text
+    assert "raise --config.data.batch_tokens to 14 or more" in text
     assert "model.num_heads=4 does not divide" in text
     assert re.search(r"\n  [2-9]\d* layouts: ", text), "a count of layouts, no factor"
 
