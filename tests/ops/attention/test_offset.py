@@ -54,14 +54,12 @@ CAUSAL = Mask(causal=True).of_queries(8, 16)
 
 def test_kernels_that_count_from_0_refuse_where_it_matters() -> None:
     q, k, v, _ = random_inputs(queries=16, keys=24, size=64, dtype="bfloat16")
-    with pytest.raises(NotImplementedError, match="pallas: its kernels count queries from 0"):
-        attention(q, k, v, mask=CAUSAL, implementation="pallas")
-    with pytest.raises(NotImplementedError, match="pallas: its kernels count queries from 0"):
-        any_mask, seed = Mask().of_queries(8, 16), jnp.uint32(1)
-        attention(q, k, v, mask=any_mask, dropout=0.1, dropout_seed=seed, implementation="pallas")
     for mask, rate in ((CAUSAL, 0.0), (Mask().of_queries(8, 16), 0.1)):
+        dropping = {"mask": mask, "dropout": rate, "dropout_seed": jnp.uint32(1)}
+        with pytest.raises(NotImplementedError, match="pallas: its kernels count queries from 0"):
+            attention(q, k, v, implementation="pallas", **dropping)
         with pytest.raises(NotImplementedError, match="its kernels count queries from 0"):
-            mosaic.attention_mosaic_anywhere(q, k, v, mask=mask, scale=1.0, dropout=rate, dropout_seed=jnp.uint32(1))
+            mosaic.attention_mosaic_anywhere(q, k, v, scale=1.0, **dropping)
     assert describe_attention(q, k, mask=CAUSAL, dropout=0.1).startswith("attention uses xla")
 
 
