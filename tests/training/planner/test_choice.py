@@ -116,7 +116,8 @@ def test_where_no_layout_divides_the_batches_of_a_run_the_way_out_is_said():
     with pytest.raises(ValueError, match="no layout of 7 x H200 divides this model and this batch") as refused:
         make_plan(model_of(), _hardware(count=7, per_host=7), shapes=[(24, 12, 12), (60, 4, 6)]).best  # noqa: B018
     text = str(refused.value)
-    assert " layouts: the batches of this run have 24 rows, which do not divide into 7" in text
+    assert " layouts: the batches of this run have 24 rows, which do not divide into " in text
+    assert " layouts: the batches of this run are 12 tokens long, which do not divide into 7 (mesh.context)" in text
     assert "continue it on a number of devices that divides 12; or on some of these, with --config.mesh.data=6" in text
     assert text.endswith("or begin again in another --workdir")
 
