@@ -162,6 +162,6 @@ def check_divides(model: ModelConfig, layout: Layout) -> None:
             sizes = (heads - heads % parts, heads - heads % parts + parts)
             near = " or ".join(str(size) for size in sizes if size)
             raise ValueError(
-                f"model.{name}={heads} does not divide over the {parts} devices of mesh.tensor: choose {near} heads, "
-                "or fewer devices along this axis"
+                f"model.{name}={heads} does not divide over mesh.tensor = {parts} devices: choose {near} heads, or "
+                "fewer devices along this axis"
             )
