@@ -438,7 +438,8 @@ class MeshConfig:
       data: devices that split the rows of a batch.
       fsdp: devices that split the rows, and keep a part of every matrix and of what the optimizer knows about it.
       tensor: devices that split heads, feed-forward layers and the vocabulary; for networks that are large.
-      context: devices that split sequences; for those that are long. Divides the heads, together with `tensor`.
+      context: devices that split sequences; for those that are long. Where `tensor` x `context` does not divide the
+        (key/value) heads, every device gathers keys and values, which sends more.
     """
 
     auto: bool = False

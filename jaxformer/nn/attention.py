@@ -16,7 +16,7 @@ from flax import nnx
 from jaxformer.nn.linear import Linear
 from jaxformer.ops import Mask, apply_rotary, attention, decode_attention
 from jaxformer.ops.dropout import head_seeds
-from jaxformer.parallel.sharding import heads_for_length, length_for_heads, place
+from jaxformer.parallel.sharding import exchanges_heads, gathered_length, heads_for_length, length_for_heads, place
 
 
 class KeyValues(NamedTuple):
@@ -73,19 +73,30 @@ class _MultiHead(nnx.Module):
     ) -> jax.Array:
         """[B, T, N, H] queries over [B, S, K, H] memory: the projected result, [B, T, D].
 
-        Where sequences are split over devices, each attends with a part of its heads over whole sequences: heads are
-        exchanged for positions, and the mask is of whole sequences.
+        Where sequences are split over devices, the mask is of whole sequences, and each device attends with a part of
+        its heads over them: heads are exchanged for positions. Where these do not divide, it attends with all of its
+        heads from its own positions, and gathers keys and values.
         """
-        queries, keys, values = map(heads_for_length, (queries, *memory))
-        if self.dropout and seed is not None:
-            seed = self._head_seeds(seed, *queries.shape[::2][:2])
-        heads = attention(queries, keys, values, mask=mask, dropout=self.dropout, dropout_seed=seed)
-        heads = length_for_heads(heads)
+        if exchanges_heads(self.num_kv_heads):
+            queries, keys, values = map(heads_for_length, (queries, *memory))
+            heads = length_for_heads(self._weighted(queries, KeyValues(keys, values), mask, seed, "heads", "length"))
+        else:
+            (number, _), length = place("length"), queries.shape[1]
+            mask = (Mask() if mask is None else mask).of_queries(number * length, length)
+            heads = self._weighted(queries, KeyValues(*map(gathered_length, memory)), mask, seed, "heads")
         return self.output(heads.reshape(*heads.shape[:2], -1))
 
-    def _head_seeds(self, seed: jax.Array, batch: int, heads: int) -> jax.Array:
+    def _weighted(
+        self, queries: jax.Array, memory: KeyValues, mask: Mask | None, seed: jax.Array | None, *dims: str
+    ) -> jax.Array:
+        """[B, T, N', H] of this device's heads, which are split as `dims` are."""
+        if self.dropout and seed is not None:
+            seed = self._head_seeds(seed, queries.shape[0], queries.shape[2], *dims)
+        return attention(queries, *memory, mask=mask, dropout=self.dropout, dropout_seed=seed)
+
+    def _head_seeds(self, seed: jax.Array, batch: int, heads: int, *dims: str) -> jax.Array:
         """[B, N'], those of this device's heads, so that what they drop does not depend on who has them."""
-        index, _ = place("heads", "length")
+        index, _ = place(*dims)
         return jax.lax.dynamic_slice_in_dim(head_seeds(seed, batch, self.num_heads), index * heads, heads, axis=1)
 
     def _split(self, x: jax.Array, *heads: int) -> list[jax.Array]:

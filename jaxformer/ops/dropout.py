@@ -106,10 +106,19 @@ def keep_at(seed: jax.Array, indices: Sequence[jax.Array], shape: tuple[int, ...
     return _random_bits(_mix(seed), indices, shape) >= np.uint32(min(round(rate * 2**32), 2**32 - 1))
 
 
-def keep_mask(seed: jax.Array, shape: tuple[int, ...], rate: float, parts: Parts = ()) -> jax.Array:
+def keep_mask(
+    seed: jax.Array, shape: tuple[int, ...], rate: float, parts: Parts = (), first: jax.Array | None = None
+) -> jax.Array:
     """bool `shape`: True, with probability `1 - rate`, where an element survives; a pure function of its arguments.
 
     A seed with dimensions, the leading ones of `shape`, gives each of its elements a mask over the rest of `shape`.
+
+    Args:
+      seed: uint32, one or several.
+      shape: that the mask has.
+      rate: in (0, 1).
+      parts: see `dropout`.
+      first: see `dropout`.
     """
     own = shape[seed.ndim :]
     indices = [jax.lax.broadcasted_iota(jnp.uint32, own, axis) for axis in range(len(own))]
@@ -118,19 +127,22 @@ def keep_mask(seed: jax.Array, shape: tuple[int, ...], rate: float, parts: Parts
         if count > 1:
             indices[axis] += jnp.asarray(index).astype(jnp.uint32) * np.uint32(own[axis])
             whole[axis] *= count
+    if first is not None:  # of how many rows does not matter: the index of an element is row-major
+        indices[0] += first.astype(jnp.uint32)
     return keep_at(seed.reshape(*seed.shape, *(1,) * len(own)), indices, tuple(whole), rate)
 
 
+_Places = tuple[tuple[jax.Array | int, ...], jax.Array | None]  # numbers of the parts, and of the first row
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _dropout(
-    x: jax.Array, rate: float, counts: tuple[int, ...], seed: jax.Array, places: tuple[jax.Array | int, ...]
-) -> jax.Array:
-    kept = keep_mask(seed, x.shape, rate, tuple(zip(places, counts, strict=True)))
+def _dropout(x: jax.Array, rate: float, counts: tuple[int, ...], seed: jax.Array, places: _Places) -> jax.Array:
+    kept = keep_mask(seed, x.shape, rate, tuple(zip(places[0], counts, strict=True)), places[1])
     return jnp.where(kept, x * jnp.asarray(1.0 / (1.0 - rate), x.dtype), 0)
 
 
 def _forward(
-    x: jax.Array, rate: float, counts: tuple[int, ...], seed: jax.Array, places: tuple[jax.Array | int, ...]
+    x: jax.Array, rate: float, counts: tuple[int, ...], seed: jax.Array, places: _Places
 ) -> tuple[jax.Array, Any]:
     return _dropout(x, rate, counts, seed, places), (seed, places)
 
@@ -142,7 +154,9 @@ def _backward(rate: float, counts: tuple[int, ...], kept: Any, gradient: jax.Arr
 _dropout.defvjp(_forward, _backward)
 
 
-def dropout(x: jax.Array, rate: float, seed: jax.Array | None, parts: Parts = ()) -> jax.Array:
+def dropout(
+    x: jax.Array, rate: float, seed: jax.Array | None, parts: Parts = (), *, first: jax.Array | None = None
+) -> jax.Array:
     """Zeroes elements with probability `rate` and scales the rest by `1 / (1 - rate)` (Srivastava et al. 2014).
 
     Args:
@@ -151,6 +165,8 @@ def dropout(x: jax.Array, rate: float, seed: jax.Array | None, parts: Parts = ()
       seed: uint32 that decides the mask, see `keep_mask`; None returns `x` (evaluation).
       parts: where the last dimensions of `x` are parts of longer ones: (number, how many equal parts) of each. The
         parts together then lose what the whole would.
+      first: int32 [1] where `x` is some of the rows of longer arrays, the rows being the first dimension that a mask of
+        a seed has: the number of the first of them. They then lose what they would there.
 
     Returns:
       The shape and dtype of `x`.
@@ -160,4 +176,4 @@ def dropout(x: jax.Array, rate: float, seed: jax.Array | None, parts: Parts = ()
     if not 0.0 < rate < 1.0:
         raise ValueError(f"dropout rate must be at least 0 and less than 1, got {rate}")
     places, counts = tuple(index for index, _ in parts), tuple(count for _, count in parts)
-    return _dropout(x, rate, counts, jnp.asarray(seed, jnp.uint32), places)
+    return _dropout(x, rate, counts, jnp.asarray(seed, jnp.uint32), (places, first))

@@ -70,6 +70,13 @@ class Layout:
         rows = self.axes("rows")
         return tuple(axis for axis in self.axes(dim) if axis in rows and len(dims) > 1)
 
+    def exchanges_heads(self, num_kv_heads: int) -> bool:
+        """Whether attention over parts of sequences exchanges heads for positions: if key/value heads divide for it.
+
+        Where they do not, it gathers keys and values, which sends more. Query heads are a multiple of these.
+        """
+        return num_kv_heads % self._size(self.axes_in_use("heads") + self.axes_in_use("length")) == 0
+
     def _size(self, axes: tuple[str, ...]) -> int:
         return math.prod(self.mesh.shape[axis] for axis in axes)
 

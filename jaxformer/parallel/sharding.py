@@ -4,7 +4,8 @@
 that these functions read. Models call them with the names of dimensions and never with those of mesh axes; outside of
 `rows`, and for dimensions that no axis splits, each of them does nothing. This is the scheme of Megatron-LM (Shoeybi et
 al. 2019, section 3: `enter` and `leave` are f and g of its figure 3), of fully sharded parameters (Rajbhandari et al.
-2020, ZeRO stage 3) and, for split sequences, of DeepSpeed Ulysses (Jacobs et al. 2023).
+2020, ZeRO stage 3) and, for split sequences, of DeepSpeed Ulysses (Jacobs et al. 2023) or, where heads do not divide
+for it, of Llama 3, which gathers keys and values (Grattafiori et al. 2024, section 3.3.2).
 
 Not for placing arrays (`mesh`, `layout`).
 """
@@ -133,9 +134,9 @@ def parameters_are_gathered() -> bool:
     return use is not None and any(use.layout.stored_axes(dim, ("", "")) for dim in use.layout.table if dim != "rows")
 
 
-def save_all_but_gathered(primitive: Any, *_: Any, **__: Any) -> bool:
+def save_all_but_gathered(primitive: Any, *_: Any, **params: Any) -> bool:
     """A policy for `jax.checkpoint`: the backward pass gathers parameters again, and computes nothing else again."""
-    return primitive is not jax.lax.all_gather_p
+    return primitive is not jax.lax.all_gather_p or params["axis_name"] == split_axes("length")
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
@@ -163,6 +164,21 @@ def whole_length(x: jax.Array) -> jax.Array:
     """[B, T'] of every device put together to [B, T]; for what has no gradient."""
     axes = split_axes("length")
     return jax.lax.all_gather(x, axes, axis=1, tiled=True) if axes else x
+
+
+def exchanges_heads(num_kv_heads: int) -> bool:
+    """Whether attention is to use `heads_for_length`, rather than `gathered_length`; see `Layout.exchanges_heads`."""
+    use = _CURRENT.get()
+    return use is None or use.layout.exchanges_heads(num_kv_heads)
+
+
+def gathered_length(x: jax.Array) -> jax.Array:
+    """[B, T', K, H] of every device put together to [B, T, K, H].
+
+    The gradient is summed over the devices in float32 at least, and each keeps that of its part.
+    """
+    axes = split_axes("length")
+    return _gather(x, axes, 1) if axes else x
 
 
 def heads_for_length(x: jax.Array) -> jax.Array:

@@ -118,7 +118,7 @@ class Step:
 
     @property
     def turns(self) -> int:
-        """How often heads are exchanged for positions: forward, again where attention is computed again, backward."""
+        """How often attention exchanges something: forward, again where it is computed again, and backward."""
         return 2 if self.remat == "none" else 3
 
 
@@ -136,10 +136,8 @@ def exchanges(layout: Layout, parts: Sequence[Part], step: Step, shape: tuple[in
     # twice, once for each side.
     of_source = 1 + model.num_encoder_layers * step.sums(2) + model.num_decoder_layers
     of_target = 1 + model.num_decoder_layers * step.sums(3)
-    own, keys = _widths(layout, model)
-    encoder = model.num_encoder_layers * source * (own + keys)
-    decoder = model.num_decoder_layers * (target * (own + keys) + target * own + source * keys)
-    attentions = model.num_encoder_layers + 2 * model.num_decoder_layers
+    encoder, decoder = model.num_encoder_layers, model.num_decoder_layers
+    queries, keys = encoder * source + 2 * decoder * target, (encoder + decoder) * source + decoder * target
     split = layout.axes_in_use("heads")
     return _worth_counting(
         *_of_parameters(layout, parts, step),
@@ -147,7 +145,7 @@ def exchanges(layout: Layout, parts: Sequence[Part], step: Step, shape: tuple[in
         # The cross-entropy leaves it in float32.
         Exchange("gradient of the output", "all-reduce", split, step.accumulate * rows * width * target, _FLOAT32,
                  step.accumulate),
-        _turns(layout, step, rows * (encoder + decoder), attentions),
+        *_between_positions(layout, step, (rows * queries, rows * keys), encoder + 2 * decoder),
     )  # fmt: skip
 
 
@@ -172,13 +170,13 @@ def encoder_exchanges(
     """
     (rows, slots), model = shape, step.model
     count = tokens + model.num_encoder_layers * step.sums(2)
+    positions = rows * model.num_encoder_layers * slots
     over = layout.axes("length")
     sums = 2 * step.accumulate  # there, and back for their gradients
     return _worth_counting(
         *_of_parameters(layout, parts, step),
         _sums(layout.axes_in_use("heads"), step, rows * model.d_model * count * slots, count),
-        _turns(layout, step, rows * model.num_encoder_layers * slots * sum(_widths(layout, model)),
-               model.num_encoder_layers),
+        *_between_positions(layout, step, (positions, positions), model.num_encoder_layers),
         Exchange("pooled rows", "all-reduce", over, sums * rows * pooled, _FLOAT32, sums),
         Exchange("forecasts", "all-reduce", over, sums * rows * forecast, step.itemsize, sums),
     )  # fmt: skip
@@ -238,13 +236,28 @@ def _widths(layout: Layout, model: ModelConfig) -> tuple[int, int]:
     return 2 * width, 2 * width * (model.num_kv_heads or model.num_heads) // model.num_heads
 
 
-def _turns(layout: Layout, step: Step, elements: int, attentions: int) -> Exchange:
-    """Where sequences are split, attention exchanges heads for positions and back (Jacobs et al. 2023, section 3).
+def _between_positions(layout: Layout, step: Step, positions: tuple[int, int], attentions: int) -> list[Exchange]:
+    """What attention needs of other devices where sequences are split.
 
-    Queries, keys, values and results of every attention.
+    Queries, keys, values and results, of which heads are exchanged for positions and back (Jacobs et al. 2023, section
+    3); or, where heads do not divide for that, keys and values, which are gathered, and their gradients, which are
+    scattered (Grattafiori et al. 2024, section 3.3.2). Where the backward pass computes attention again, it gathers
+    again.
+
+    Args:
+      layout, step: as of `exchanges`.
+      positions: of queries and of keys that a device has in a micro-batch, of all attentions together.
+      attentions: how many there are.
     """
-    times = step.accumulate * step.turns
-    return Exchange(
-        "heads for positions", "all-to-all", layout.axes("length"), times * elements, step.itemsize,
-        4 * times * attentions,
-    )  # fmt: skip
+    model, axes = step.model, layout.axes("length")
+    (queries, keys), (own, of_keys) = positions, _widths(layout, model)
+    if layout.exchanges_heads(model.num_kv_heads or model.num_heads):
+        times = step.accumulate * step.turns
+        elements = times * (queries * own + keys * of_keys)
+        return [Exchange("heads for positions", "all-to-all", axes, elements, step.itemsize, 4 * times * attentions)]
+    whole, count = step.accumulate * keys * of_keys * layout.parts("length"), 2 * step.accumulate * attentions
+    times = step.turns - 1
+    return [
+        Exchange("keys and values", "all-gather", axes, times * whole, step.itemsize, times * count),
+        Exchange("gradients of keys and values", "reduce-scatter", axes, whole, _FLOAT32, count),
+    ]

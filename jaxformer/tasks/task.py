@@ -156,12 +156,12 @@ def check_divides(model: ModelConfig, layout: Layout) -> None:
     Raises:
       ValueError: with the nearest numbers that do.
     """
-    parts = layout.parts("heads") * layout.parts("length")
+    parts = layout.parts("heads")
     for name, heads in (("num_heads", model.num_heads), ("num_kv_heads", model.num_kv_heads or model.num_heads)):
         if heads % parts:
             sizes = (heads - heads % parts, heads - heads % parts + parts)
             near = " or ".join(str(size) for size in sizes if size)
             raise ValueError(
-                f"model.{name}={heads} does not divide over mesh.tensor x mesh.context = {parts} devices: "
-                f"choose {near} heads, or fewer devices along these axes"
+                f"model.{name}={heads} does not divide over mesh.tensor = {parts} devices: choose {near} heads, or "
+                "fewer devices along this axis"
             )

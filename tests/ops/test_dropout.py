@@ -60,6 +60,8 @@ def test_splitting_rows_and_heads_splits_the_masks():
     np.testing.assert_array_equal(head_seeds(row_seeds(jnp.uint32(3), 4)[2:], 2, 6), seeds[2:])
     whole = np.asarray(keep_mask(seeds, (4, 6, 5, 7), 0.5))
     part = np.asarray(keep_mask(seeds[2:, 3:], (2, 3, 5, 7), 0.5))
+    later = np.asarray(keep_mask(seeds, (4, 6, 2, 7), 0.5, first=jnp.array([3])))
+    np.testing.assert_array_equal(whole[:, :, 3:], later)
     np.testing.assert_array_equal(part, whole[2:, 3:])
 
 

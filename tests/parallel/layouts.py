@@ -21,6 +21,9 @@ LAYOUTS = [
     {"data": 1, "fsdp": 2, "tensor": 2, "context": 2},
 ]
 
+GATHERING = [{"data": 2, "context": 4}, {"data": 1, "tensor": 2, "context": 4}]
+"""Layouts over whose axes `tensor` and `context` two heads do not divide: attention gathers keys and values."""
+
 
 def leaves(state: Any) -> list[np.ndarray]:
     """The parameters of a training state, on the host."""

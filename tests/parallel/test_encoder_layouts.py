@@ -109,7 +109,7 @@ _CASE = """
     ("name", "layouts"),
     [
         ("attention", "LAYOUTS"),
-        ("near", "LAYOUTS[2:5]"),
+        ("near", '[*LAYOUTS[2:5], {"data": 1, "tensor": 2, "context": 4}]'),  # the last gathers keys and values
         ("forecasting", "LAYOUTS[3:5]"),
         pytest.param("tagging", "LAYOUTS", marks=pytest.mark.slow),  # `near` without neighbours
         pytest.param("forecasting", "LAYOUTS", marks=pytest.mark.slow),

@@ -14,6 +14,8 @@ _COUNT = _CASE + """
     MESHES = [{"data": 8}, {"data": 1, "fsdp": 8}, {"data": 4, "tensor": 2}, {"data": 2, "context": 4}]
     if NAME == "attention":
         MESHES.append({"data": 1, "fsdp": 2, "tensor": 2, "context": 2})
+    if NAME == "tagging":
+        MESHES.append({"data": 1, "tensor": 2, "context": 4})  # over which four heads do not divide
     D = 32
     # Numbers that heads sum of a row: two heads of two sequences; three quantiles of five steps.
     POOLED, FORECAST = {"attention": 2 * 2 * D}, {"forecasting": 3 * 5}
@@ -39,14 +41,20 @@ _COUNT = _CASE + """
         matrices = sorted(one.used for one in parts if one.axes)
         assert bool(matrices) == stored
         segments = [rows * SLOTS] * (size("context") > 1)
-        assert sum(asked["all-gather", ("fsdp",)]) == said("all-gather"), (sizes, asked, theory)
-        assert len(asked["all-gather", ("fsdp",)]) == sum(one.count for one in theory if one.kind == "all-gather")
-        assert sorted(found["all-gather"]) == sorted(matrices + segments), (sizes, found)
-        assert sorted(found["reduce-scatter"]) == sorted(one.stored for one in parts if one.axes), (sizes, found)
-        assert said("reduce-scatter") == sum(matrices), (sizes, theory)
+        assert sum(asked["all-gather", ("fsdp",)]) == said("all-gather", "parameters"), (sizes, asked, theory)
+        assert len(asked["all-gather", ("fsdp",)]) == sum(one.count for one in theory if one.what == "parameters")
+        # Keys and values of one layer, whole, where heads cannot be exchanged.
+        gathers = size("tensor") * size("context") == 8
+        keys = [rows * SLOTS * D // size("tensor")] * 2 * gathers
+        assert sorted(found["all-gather"]) == sorted(matrices + segments + keys), (sizes, found)
+        own = [one.stored for one in parts if one.axes] + [x // size("context") for x in keys]
+        assert sorted(found["reduce-scatter"]) == sorted(own), (sizes, found)
+        assert said("reduce-scatter", "gradients") == sum(matrices), (sizes, theory)
+        assert said("all-gather", "keys and values") == sum(keys) == said(
+            "reduce-scatter", "gradients of keys and values"), (sizes, theory)
 
         # Sequences in parts: queries, keys, values and results of the attention of one layer, there and back.
-        exchanged = 4 * 2 * rows * slots * D // size("tensor") if size("context") > 1 else 0
+        exchanged = 4 * 2 * rows * slots * D // size("tensor") if size("context") > 1 and not gathers else 0
         assert sum(found["all-to-all"]) == said("all-to-all") == exchanged, (sizes, found, theory)
         assert not found["collective-permute"], found
 

@@ -14,7 +14,7 @@ _CASE = """
     from jaxformer.tasks.translation import TranslationTask
     from jaxformer.training import create_state, make_optimizer, make_train_step
     from jaxformer.types import Batch, Sequences
-    from tests.parallel.layouts import LAYOUTS, check_gradients, check_steps
+    from tests.parallel.layouts import GATHERING, LAYOUTS, check_gradients, check_steps
 
     D, ROWS, SLOTS = 32, 32, 12
 
@@ -61,6 +61,7 @@ _QUICKLY = """
     [
         ("LAYOUTS", {}),
         ("LAYOUTS[3:4]", {"training": {"r_drop": 5.0}}),
+        ("GATHERING", {"model": {"num_heads": 2}}),
         pytest.param(
             "LAYOUTS[3::2]",
             {"model": {"position": "rotary", "norm": "rmsnorm", "activation": "swiglu", "scan_layers": True}},
@@ -79,8 +80,19 @@ _QUICKLY = """
             {"model": {"share_embeddings": False, "num_heads": 8, "num_kv_heads": 4}},
             marks=pytest.mark.slow,
         ),
+        pytest.param(
+            '[{"data": 1, "fsdp": 2, "context": 4}, {"data": 2, "context": 3}]',
+            {
+                "model": {"num_kv_heads": 2, "position": "rotary", "scan_layers": True},
+                "memory": {"remat": "dots"},
+            },
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["plain", "R-Drop", "rotary, rms, swiglu, scanned", "post, learned, untied, remat", "separate, grouped"],
+    ids=[
+        "plain", "R-Drop", "gathered", "rotary, rms, swiglu, scanned", "post, learned, untied, remat",
+        "separate, grouped", "gathered, grouped, rotary, scanned, remat",
+    ],
 )
 def test_loss_and_gradient_are_those_of_one_device(layouts: str, changes: dict) -> None:
     run_on_eight_devices(_CASE + _QUICKLY + f"""
@@ -92,6 +104,13 @@ def test_loss_and_gradient_are_those_of_one_device(layouts: str, changes: dict) 
 def test_in_float64_twenty_steps_of_adam_are_those_of_one_device() -> None:
     run_on_eight_devices('    jax.config.update("jax_enable_x64", True)\n' + _CASE + _QUICKLY + """
     check_steps(lambda sizes: make(sizes, dtype=jnp.float64), LAYOUTS)
+    """)
+
+
+@pytest.mark.slow
+def test_in_float64_twenty_steps_with_gathered_keys_are_those_of_one_device() -> None:
+    run_on_eight_devices('    jax.config.update("jax_enable_x64", True)\n' + _CASE + _QUICKLY + """
+    check_steps(lambda sizes: make(sizes, {"model": {"num_heads": 2}}, dtype=jnp.float64), GATHERING)
     """)
 
 
@@ -195,13 +214,40 @@ def test_what_travels_is_what_theory_says() -> None:
     """)
 
 
+def test_what_travels_where_keys_are_gathered_is_what_theory_says() -> None:
+    run_on_eight_devices(_CASE + _QUICKLY + """
+    from jaxformer.parallel.traffic import Step, exchanges, parts_of
+    from tests.parallel.counting import compiled, traced
+
+    changes = {"model": {"num_heads": 2}}
+    for sizes in GATHERING[1:]:
+        step, state, batch, layout = make(sizes, changes)
+        found, asked = compiled(step, state, batch), traced(step, state, batch)
+        rows, slots = ROWS // layout.parts("rows"), SLOTS // 4
+        parts = parts_of(layout, state.params)
+        theory = exchanges(layout, parts, Step(replace(CONFIG, changes).model, 4), (rows, slots, slots))
+
+        # Keys and values of three attentions, whole; and segment ids, as everywhere.
+        whole = rows * SLOTS * D // layout.parts("heads")
+        segments = [rows * SLOTS] * 2
+        assert sorted(found["all-gather"]) == segments + [whole] * 6, (sizes, found)
+        assert sorted(asked["all-gather", ("context",)]) == segments + segments[:1] + [whole] * 6, (sizes, asked)
+        assert found["reduce-scatter"] == [whole // 4] * 6, (sizes, found)
+        assert asked["reduce-scatter", ("context",)] == [whole] * 6, (sizes, asked)
+        assert not found["all-to-all"], found
+        said = {(one.what, one.kind): (one.elements, one.itemsize, one.count) for one in theory}
+        assert said["keys and values", "all-gather"] == (6 * whole, 4, 6), theory
+        assert said["gradients of keys and values", "reduce-scatter"] == (6 * whole, 4, 6), theory
+        assert "all-to-all" not in {one.kind for one in theory}
+    """)
+
+
 def test_what_does_not_divide_is_refused_with_what_would() -> None:
     run_on_eight_devices(_CASE + r"""
     for sizes, target, message in (
         ({"data": 4, "tensor": 4}, 48, "mesh.data=4 x mesh.tensor=4 is more than the 8 devices"),
         ({"data": -1, "tensor": 3}, 48, "3 devices do not divide the 8 .* the nearest number that does is 2"),
         ({"data": 1, "tensor": 8}, 48, "model.num_heads=4 does not divide .* 8 devices: choose 8 heads"),
-        ({"data": 1, "context": 4, "tensor": 2}, 48, "model.num_heads=4 does not divide .* 8 devices"),
         ({"data": 4, "tensor": 2}, 47, "17 pieces.* 2 devices of mesh.tensor: .*multiple of 2"),
         ({"data": 1, "fsdp": 3}, 48, "32, the size of the dimension 'model' .* mesh.fsdp: 30 or 33 would"),
     ):

@@ -36,9 +36,11 @@ def params() -> dict[str, nnx.Param]:
     }
 
 
-def found(accumulate: int = 1, **sizes: int) -> dict[tuple[str, str, tuple[str, ...]], int]:
+def found(
+    accumulate: int = 1, model: ModelConfig = MODEL, **sizes: int
+) -> dict[tuple[str, str, tuple[str, ...]], int]:
     place = layout(**sizes)
-    every = exchanges(place, parts_of(place, params()), Step(MODEL, 2, accumulate), (4, 6, 5))
+    every = exchanges(place, parts_of(place, params()), Step(model, 2, accumulate), (4, 6, 5))
     return {(one.what, one.kind, one.axes): one.bytes for one in every}
 
 
@@ -71,12 +73,22 @@ def test_activations_are_summed_where_layers_are_split() -> None:
 
 
 def test_heads_are_exchanged_for_positions() -> None:
-    own, keys = 2 * 8, 2 * 4  # queries and results; keys and values, of half as many heads
-    encoder = 3 * 6 * (own + keys)
-    decoder = 2 * (5 * (own + keys) + 5 * own + 6 * keys)
-    assert found(context=2)["heads for positions", "all-to-all", ("context",)] == 2 * 2 * 4 * (encoder + decoder)
-    both = found(context=2, tensor=2)
-    assert both["heads for positions", "all-to-all", ("context",)] == 2 * 4 * (encoder + decoder)
+    for kv_heads, tensor in ((2, 1), (4, 2)):
+        own, keys = 2 * 8, 2 * 2 * kv_heads  # queries and results; keys and values, perhaps of half as many heads
+        encoder = 3 * 6 * (own + keys)
+        decoder = 2 * (5 * (own + keys) + 5 * own + 6 * keys)
+        sent = found(model=dataclasses.replace(MODEL, num_kv_heads=kv_heads), context=2, tensor=tensor)
+        both_ways = 2 * 2 * 4 * (encoder + decoder)
+        assert sent["heads for positions", "all-to-all", ("context",)] == both_ways // tensor
+
+
+def test_keys_and_values_are_gathered_where_heads_do_not_divide() -> None:
+    whole = 4 * 2 * 4 * ((3 + 2) * 6 + 2 * 5) * 4  # rows, both, of half as many heads, keys, devices
+    for sizes in ({"context": 4}, {"fsdp": 2, "context": 4}, {"tensor": 2, "context": 4}):
+        sent, tensor = found(3, **sizes), sizes.get("tensor", 1)
+        assert sent["keys and values", "all-gather", ("context",)] == 3 * 2 * whole // tensor
+        assert sent["gradients of keys and values", "reduce-scatter", ("context",)] == 3 * 4 * whole // tensor
+        assert "all-to-all" not in {kind for _, kind, _ in sent}
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
@@ -93,6 +105,9 @@ def test_what_is_computed_again_is_exchanged_again(norm: str) -> None:
     assert once["gradient of the output"] == again["gradient of the output"]
     once, again = (sent(remat, context=2)["heads for positions"] for remat in ("none", "full"))
     assert again == tuple(3 * number // 2 for number in once)
+    once, again = (sent(remat, context=4) for remat in ("none", "full"))
+    assert again["keys and values"] == tuple(2 * number for number in once["keys and values"])
+    assert once["gradients of keys and values"] == again["gradients of keys and values"]
     assert sent("none", data=2, fsdp=2) == sent("full", data=2, fsdp=2)
 
 

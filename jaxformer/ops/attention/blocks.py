@@ -73,16 +73,22 @@ def as_ids(mask: Mask | None, batch: int, queries: tuple[int, int], keys: tuple[
     if not segments and mask.query_lengths is None and mask.key_lengths is None:
         return None
 
-    def side(segment_ids: jax.Array | None, lengths: jax.Array | None, size: tuple[int, int]) -> jax.Array:
+    def side(
+        segment_ids: jax.Array | None,
+        lengths: jax.Array | None,
+        size: tuple[int, int],
+        first: jax.Array | None = None,
+    ) -> jax.Array:
         ids = jnp.ones((batch, size[0]), jnp.int32)
         if segments and segment_ids is not None:
             ids = jnp.broadcast_to(segment_ids, ids.shape).astype(jnp.int32)
         if lengths is not None:
-            ids = jnp.where(jnp.arange(size[0]) < lengths[:, None], ids, 0)
+            indices = jnp.arange(size[0]) + (0 if first is None else first)
+            ids = jnp.where(indices < lengths[:, None], ids, 0)
         return jnp.pad(ids, [(0, 0), (0, size[1] - size[0])])
 
     return (
-        side(mask.query_segment_ids, mask.query_lengths, queries),
+        side(mask.query_segment_ids, mask.query_lengths, queries, mask.query_offset),
         side(mask.key_segment_ids, mask.key_lengths, keys),
     )
 

@@ -41,6 +41,7 @@ class _Inputs(NamedTuple):
     v: jax.Array  # [B, S', K, H]
     ids: Ids | None
     seed: jax.Array | None  # uint32 [B, N]
+    first: jax.Array | None  # int32 [1], the index of the first query; None for 0
 
 
 def attention_xla_chunked(
@@ -86,7 +87,8 @@ def attention_xla_chunked(
     settings = _Settings(band, scale, dropout if dropped else 0.0, chunk, num_keys)
     grouped = q.reshape(batch, num_queries, num_kv_heads, num_heads // num_kv_heads, head_size)
     seed = head_seeds(dropout_seed, batch, num_heads) if dropped and dropout_seed is not None else None
-    return _attention(settings, _Inputs(grouped, k, v, ids, seed)).reshape(q.shape)
+    first = None if mask is None else mask.query_offset
+    return _attention(settings, _Inputs(grouped, k, v, ids, seed, first)).reshape(q.shape)
 
 
 class _Chunk(NamedTuple):
@@ -104,6 +106,8 @@ def _at(settings: _Settings, inputs: _Inputs, number: jax.Array) -> _Chunk:
     k, v = (jax.lax.dynamic_slice_in_dim(x, start, settings.chunk, axis=1) for x in (inputs.k, inputs.v))
     batch, num_queries, num_kv_heads, groups = inputs.q.shape[:4]
     queries, keys = jnp.arange(num_queries)[:, None], start + jnp.arange(settings.chunk)[None]
+    if inputs.first is not None:
+        queries += inputs.first
     # Softmax in float32 at least, for the reason given in attention_xla.
     dtype = jnp.promote_types(inputs.q.dtype, jnp.float32)
     scores = jnp.einsum("btkgh,bckh->bkgtc", inputs.q, k, preferred_element_type=dtype) * settings.scale
@@ -191,7 +195,7 @@ def _backward(
     numbers = jnp.arange(inputs.k.shape[1] // settings.chunk)
     dq, stacked = jax.lax.scan(body, jnp.zeros(inputs.q.shape, dtype), numbers)
     dk, dv = (jnp.moveaxis(x, 0, 1).reshape(inputs.k.shape) for x in stacked)
-    return (_Inputs(dq.astype(inputs.q.dtype), dk, dv, None, None),)
+    return (_Inputs(dq.astype(inputs.q.dtype), dk, dv, None, None, None),)
 
 
 _attention.defvjp(_forward, _backward)

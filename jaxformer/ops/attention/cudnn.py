@@ -90,6 +90,8 @@ def _mask_refusals(mask: Mask, queries: int, keys: int) -> Iterator[str]:
         yield "its window only reaches back, and this one reaches both ways"
     if mask.causal and queries != keys:
         yield f"a causal mask is wrong for {queries} queries and {keys} keys (jax#24491)"
+    if mask.offset_matters(dropped=False):
+        yield "it counts queries from 0, and these are some of more (query_offset)"
     if mask.causal and lengths:
         yield "a causal mask together with lengths was not verified here"
     if lengths and 64 in (queries % 128, keys % 128):  # pytorch#196678

@@ -20,6 +20,8 @@ class Mask:
       key_lengths: int32 [B]; keys from this index on are not seen.
       query_segment_ids: int32 [B, T]; a query sees keys of its own segment only; 0 (padding) sees nothing.
       key_segment_ids: int32 [B, S]; given together with `query_segment_ids`.
+      query_offset: int32 [1], the index of the first query, where these are some of more queries (`of_queries`); None
+        for 0. All that is said here of a query's index includes it.
     """
 
     causal: bool = dataclasses.field(default=False, metadata={"static": True})
@@ -28,6 +30,7 @@ class Mask:
     key_lengths: jax.Array | None = None
     query_segment_ids: jax.Array | None = None
     key_segment_ids: jax.Array | None = None
+    query_offset: jax.Array | None = None
 
     @classmethod
     def segments(cls, queries: jax.Array, keys: jax.Array | None = None) -> Mask:
@@ -40,6 +43,10 @@ class Mask:
             if mine is not None and theirs is not None:
                 if name.endswith("lengths"):
                     return jnp.minimum(mine, theirs)
+                if name == "query_offset":
+                    if mine is theirs:
+                        return mine
+                    raise ValueError("both masks have query_offset: combine the masks of all queries, then take some")
                 raise ValueError(f"both masks have {name}: number the segments of one mask so that it says all")
             return theirs if mine is None else mine
 
@@ -51,12 +58,30 @@ class Mask:
             key_lengths=both("key_lengths"),
             query_segment_ids=both("query_segment_ids"),
             key_segment_ids=both("key_segment_ids"),
+            query_offset=both("query_offset"),
         )
+
+    def of_queries(self, start: jax.Array | int, number: int) -> Mask:
+        """The mask of `number` queries from `start`, a scalar, on: of a device that has a part of a sequence's."""
+        offset = jnp.asarray(start, jnp.int32).reshape(1)
+        ids = self.query_segment_ids
+        return dataclasses.replace(
+            self,
+            query_segment_ids=None if ids is None else jax.lax.dynamic_slice_in_dim(ids, start, number, axis=1),
+            query_offset=offset if self.query_offset is None else offset + self.query_offset,
+        )
+
+    def offset_matters(self, dropped: bool) -> bool:
+        """Whether `query_offset` decides anything: what is seen, or, if weights are `dropped`, which of them."""
+        by_index = self.causal or self.window is not None or self.query_lengths is not None
+        return self.query_offset is not None and (by_index or dropped)
 
     def materialise(self, num_queries: int, num_keys: int) -> jax.Array | None:
         """bool [B or 1, 1, T, S], True where a query may see a key; None if everything is seen."""
         parts = []
         queries = jnp.arange(num_queries)[:, None]
+        if self.query_offset is not None:
+            queries += self.query_offset
         keys = jnp.arange(num_keys)[None, :]
         if self.causal:
             parts.append((keys <= queries)[None])

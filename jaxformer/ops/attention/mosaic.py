@@ -94,6 +94,8 @@ def attention_mosaic_anywhere(
                 f" {SHARED_MEMORY}, with {blocks}"
             )
     mask = Mask() if mask is None else mask
+    if mask.offset_matters(dropout > 0.0 and dropout_seed is not None):
+        raise NotImplementedError("its kernels count queries from 0, and these are some of more (query_offset)")
     call = Call(
         batch=q.shape[0],
         num_queries=q.shape[1],

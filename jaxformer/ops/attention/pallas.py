@@ -81,11 +81,13 @@ def attention_pallas(
       [B, T, N, H], in the dtype of `q`.
 
     Raises:
-      NotImplementedError: for other head sizes and dtypes, and on a GPU for which this jax has no Triton.
+      NotImplementedError: for other head sizes and dtypes, where it matters that queries are some of more
+        (`Mask.query_offset`), and on a GPU for which this jax has no Triton.
     """
     batch, num_queries, num_heads, head_size = q.shape
     num_keys, num_kv_heads = k.shape[1:3]
-    _refuse(q, k, v)
+    dropped = dropout > 0.0 and dropout_seed is not None
+    _refuse(q, k, v, mask, dropped)
     platform = platform or current_device().platform
     wide = head_size > 128 or q.dtype == jnp.float32
     forward_blocks, backward_blocks = _block_sizes(platform, wide, num_queries, num_keys)
@@ -98,7 +100,6 @@ def attention_pallas(
         window=None if mask is None else mask.window,
         num_keys=num_keys if padded_keys != num_keys and ids is None else None,
     )
-    dropped = dropout > 0.0 and dropout_seed is not None
     shape, groups = (batch, num_heads, num_queries, num_keys), num_heads // num_kv_heads
     forward, backward = (
         kernels.Tiling(band, scale, dropout if dropped else 0.0, shape, groups, *blocks)
@@ -115,7 +116,7 @@ def attention_pallas(
     return out[:, :, :num_queries, :head_size].transpose(0, 2, 1, 3)
 
 
-def _refuse(q: jax.Array, k: jax.Array, v: jax.Array) -> None:
+def _refuse(q: jax.Array, k: jax.Array, v: jax.Array, mask: Mask | None, dropped: bool) -> None:
     if not HEAD_SIZES[0] <= q.shape[3] <= HEAD_SIZES[1]:
         raise NotImplementedError(f"head size {q.shape[3]} is not between {HEAD_SIZES[0]} and {HEAD_SIZES[1]}")
     if q.dtype.name not in DTYPES or not q.dtype == k.dtype == v.dtype:
@@ -123,6 +124,8 @@ def _refuse(q: jax.Array, k: jax.Array, v: jax.Array) -> None:
         raise NotImplementedError(f"q, k and v must have one dtype of {', '.join(DTYPES)}, not {given}")
     if 0 in q.shape + k.shape:
         raise NotImplementedError(f"an empty array has no blocks: q {q.shape}, k {k.shape}")
+    if mask is not None and mask.offset_matters(dropped):
+        raise NotImplementedError("its kernels count queries from 0, and these are some of more (query_offset)")
 
 
 def _heads_first(x: jax.Array, length: int) -> jax.Array:

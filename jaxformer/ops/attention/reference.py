@@ -40,6 +40,7 @@ def attention_xla(
     # A query that sees nothing has total 0 and gets zeros; elsewhere the total is at least exp(0) = 1.
     weights /= jnp.maximum(total, 1e-9)
     seeds = None if dropout_seed is None else head_seeds(dropout_seed, batch, num_heads)
-    weights = apply_dropout(weights, dropout, seeds).astype(v.dtype)
+    first = None if mask is None else mask.query_offset
+    weights = apply_dropout(weights, dropout, seeds, first=first).astype(v.dtype)
     weights = weights.reshape(batch, num_kv_heads, groups, num_queries, num_keys)
     return jnp.einsum("bkgts,bskh->btkgh", weights, v).reshape(q.shape)

@@ -111,8 +111,8 @@ def layer_activations(share: Share, width: int) -> Activations:
     """Bytes that a layer's backward pass reads, `width` being those of an activation in 16 or 32 bits.
 
     A norm saves what it makes of its input, and a number in float32; a linear map its input; a relu
-    where it was positive, a gelu three and a swiglu five times F; attention its operands, and besides what
-    `_attention` says.
+    where it was positive, a gelu three and a swiglu five times F; attention its operands, gathered ones whole, and
+    besides what `_attention` says.
     """
     model, parts = share.config.model, share.candidate.tensor
     d, f, kv = model.d_model, model.d_ff / parts, _kv_width(share)
@@ -121,14 +121,15 @@ def layer_activations(share: Share, width: int) -> Activations:
     nonlinear = {"relu": relu, "gelu": 3 * width * f, "swiglu": 5 * width * f}[model.activation]
     norm = width * d + 4
     source, target = share.rows * share.source, share.rows * share.target
+    kv *= share.candidate.context if share.gathers_keys else 1
     attention = norm + width * (d + own) + width * (own + 2 * kv)  # inputs of both maps; queries, keys, values
     feed_forward = norm + width * (d + f) + nonlinear
     cross = norm + width * (d + own) + width * own
-    lengths = (share.source * share.candidate.context, share.target * share.candidate.context)
     encoder = source * (attention + feed_forward)
     decoder = target * (attention + cross + feed_forward) + source * width * 2 * kv
-    over_source = _attention(share, lengths[0], lengths[0], width)
-    over_both = _attention(share, lengths[1], lengths[1], width) + _attention(share, lengths[1], lengths[0], width)
+    over_source = _attention(share, share.source, share.source, width)
+    over_both = _attention(share, share.target, share.target, width)
+    over_both += _attention(share, share.target, share.source, width)
     return Activations(encoder + over_source, decoder + over_both, over_source, over_both)
 
 
@@ -154,8 +155,10 @@ def _attention(share: Share, queries: int, keys: int, width: int) -> float:
     """Weights before and after the softmax in float32, and once more as short as activations; or nothing of the kind.
 
     The implementation is the one that `ops.attention` would choose; all but `xla` keep their result, and a number for
-    each query, in place of the weights.
+    each query, in place of the weights. Queries and keys are those of a device's part of sequences.
     """
+    keys *= share.candidate.context
+    queries *= 1 if share.gathers_keys else share.candidate.context
     if holds_weights(share, queries, keys):
         return float(share.rows * share.heads * queries * keys * (2 * 4 + width))
     size = share.config.model.d_model // share.config.model.num_heads
@@ -167,7 +170,10 @@ def holds_weights(share: Share, queries: int, keys: int) -> bool:
     size = share.config.model.d_model // share.config.model.num_heads
     dtype = {4: jnp.float32, 2: jnp.bfloat16}[share.bytes]
     q, k = (jax.ShapeDtypeStruct((share.rows, length, share.heads, size), dtype) for length in (queries, keys))
-    return prefer(q, k, None, share.config.model.attention_dropout > 0).order[0] == "xla"
+    order = prefer(q, k, None, share.config.model.attention_dropout > 0).order
+    if share.gathers_keys:  # the others take no queries from the middle of a sequence
+        order = tuple(name for name in order if name.startswith("xla"))
+    return order[0] == "xla"
 
 
 def _logits(share: Share, width: int, cpu: bool) -> tuple[float, float]:

@@ -149,6 +149,8 @@ class Share:
       rows: of a micro-batch on the device, those of a second pass included.
       source, target: slots of a row on the device.
       heads: that it attends with.
+      gathers_keys: whether it attends from its own positions to keys and values that it gathers, rather than from all
+        positions with a part of the heads; see `Layout.exchanges_heads`.
       vocabulary: target pieces whose logits it makes.
       held: bytes of state.
       parameters: on the device.
@@ -162,6 +164,7 @@ class Share:
     source: int
     target: int
     heads: int
+    gathers_keys: bool
     vocabulary: int
     held: Held
     parameters: tuple[Part, ...]
@@ -204,6 +207,8 @@ def share_on(
 ) -> Share:
     """The same for a batch of a given shape, which must divide."""
     config, parts = model.config, layout.parts("length")
+    num_heads = config.model.num_heads
+    gathers = not layout.exchanges_heads(config.model.num_kv_heads or num_heads)
     return Share(
         config=config,
         candidate=candidate,
@@ -211,7 +216,8 @@ def share_on(
         rows=batch[0] // (layout.parts("rows") * candidate.accumulate) * config.training.passes,
         source=batch[1] // parts,
         target=batch[2] // parts,
-        heads=config.model.num_heads // (layout.parts("heads") * parts),
+        heads=num_heads // (layout.parts("heads") * (1 if gathers else parts)),
+        gathers_keys=gathers,
         vocabulary=model.target_vocabulary // layout.parts("vocabulary"),
         held=held,
         parameters=parameters,

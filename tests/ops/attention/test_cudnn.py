@@ -64,6 +64,7 @@ def _refusals(mask=None, dropped=False, **shape):
         ("wrong for 128 queries and 256 keys", {"mask": Mask(causal=True), "keys": 256}),
         ("together with lengths was not verified", {"mask": Mask(causal=True) & LENGTHS}),
         ("nan where T or S is 64 beyond", {"mask": LENGTHS, "keys": 192}),
+        ("it counts queries from 0", {"mask": Mask(causal=True).of_queries(128, 128)}),
     ],
 )
 def test_each_refusal_says_why(monkeypatch, reason, call):

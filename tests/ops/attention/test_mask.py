@@ -24,6 +24,29 @@ def test_combining_masks_is_conjunction():
         segments & segments
 
 
+@pytest.mark.parametrize("name", MASKS)
+def test_a_mask_of_some_queries_is_their_rows(name):
+    mask, allowed = make_mask(name, 2, 9, 7)
+    mask = Mask() if mask is None else mask
+    for some in (mask.of_queries(3, 4), mask.of_queries(1, 7).of_queries(2, 4)):
+        found = some.materialise(4, 7)
+        assert (found is None) == (name == "none")
+        if found is not None:
+            np.testing.assert_array_equal(np.broadcast_to(found[:, 0], (2, 4, 7)), allowed[:, 3:7])
+
+
+def test_masks_of_some_queries_combine_where_these_are_the_same():
+    some = Mask(causal=True).of_queries(3, 4)
+    both = Mask(window=2) & some & some
+    np.testing.assert_array_equal(both.materialise(4, 7), (Mask(causal=True, window=2)).materialise(7, 7)[:, :, 3:])
+    with pytest.raises(ValueError, match="both masks have query_offset"):
+        some & Mask(window=2).of_queries(4, 4)
+    assert some.offset_matters(dropped=False)
+    neither = Mask(key_lengths=jnp.array([2, 7])).of_queries(3, 4)
+    assert (neither.offset_matters(dropped=False), neither.offset_matters(dropped=True)) == (False, True)
+    assert not Mask(causal=True).offset_matters(dropped=True)
+
+
 @pytest.mark.parametrize("shuffled", [False, True])
 @pytest.mark.parametrize("name", MASKS)
 def test_blocks_leave_nothing_visible_out(name, shuffled):

@@ -36,10 +36,13 @@ def test_every_candidate_is_usable_or_has_a_reason():
     plan = _plan()
     considered = sum(len(group) for group in choice._candidates(CONFIG, plan.hardware))
     assert len(plan.options) + len(plan.too_large) + sum(refusal.count for refusal in plan.refused) == considered
-    # Four heads do not divide over eight devices: one mesh all tensor, one all context, two of both.
+    # Four heads do not divide over eight devices of tensor; over those of context they need not.
     heads = [refusal for refusal in plan.refused if "num_heads=4 does not divide" in refusal.reason]
     assert len(heads) == 1
-    assert not [option for option in plan.options if option.candidate.tensor * option.candidate.context == 8]
+    assert not [option for option in plan.options if option.candidate.tensor == 8]
+    shared = [option.share for option in plan.options if option.candidate.tensor * option.candidate.context == 8]
+    assert shared
+    assert all(one.gathers_keys and one.heads == 4 // one.candidate.tensor for one in shared)
 
 
 def test_the_first_is_the_fastest_or_as_good_and_simpler():
@@ -83,10 +86,11 @@ def test_where_nothing_fits_the_nearest_and_the_way_out_are_said():
 
 def test_where_nothing_divides_every_reason_is_said():
     with pytest.raises(ValueError, match=r"no layout of 7 x H200 divides this model and this batch:\n") as refused:
-        _plan({"data.batch_tokens": 4 * SLOTS}, count=7, per_host=7).best  # noqa: B018
+        _plan({"data.batch_tokens": SLOTS}, count=7, per_host=7).best  # noqa: B018
     text = str(refused.value)
-    assert "data.batch_tokens=48 does not hold 7 rows of 12 tokens" in text
-    assert "raise --config.data.batch_tokens to 84 or more" in text
+    # Sequences in seven parts have 14 places, and rows over seven devices need seven: the first of these is said.
+    assert "data.batch_tokens=12 does not hold 1 rows of 14 tokens" in text
+    assert "raise --config.data.batch_tokens to 14 or more" in text
     assert "model.num_heads=4 does not divide" in text
     assert re.search(r"\n  [2-9]\d* layouts: ", text), "a count of layouts, no factor"
 
@@ -112,17 +116,20 @@ def test_where_no_layout_divides_the_batches_of_a_run_the_way_out_is_said():
     with pytest.raises(ValueError, match="no layout of 7 x H200 divides this model and this batch") as refused:
         make_plan(model_of(), _hardware(count=7, per_host=7), shapes=[(24, 12, 12), (60, 4, 6)]).best  # noqa: B018
     text = str(refused.value)
-    assert " layouts: the batches of this run have 24 rows, which do not divide into 7" in text
+    assert " layouts: the batches of this run have 24 rows, which do not divide into " in text
+    assert " layouts: the batches of this run are 12 tokens long, which do not divide into 7 (mesh.context)" in text
     assert "continue it on a number of devices that divides 12; or on some of these, with --config.mesh.data=6" in text
     assert text.endswith("or begin again in another --workdir")
 
 
 def test_a_layout_that_makes_another_batch_is_ruled_out():
     # 12 rows: eight parts make 8 of them.
-    plan = _plan({"data.batch_tokens": 12 * SLOTS})
-    assert any(re.match(r"rows must be a multiple of 8, which makes 8 of 12: another batch", refusal.reason)
-               for refusal in plan.refused)  # fmt: skip
-    assert all(option.share.batch[0] >= 0.9 * 12 for option in plan.options)
+    model = model_of({"data.batch_tokens": 12 * SLOTS})
+    (refusal,) = make_plan(model, _hardware(), only=Candidate(data=8)).refused
+    assert refusal.reason == "rows must be a multiple of 8, which makes 8 of 12: another batch"
+    options = make_plan(model, _hardware()).options
+    assert options
+    assert all(rows >= 0.9 * (12 * SLOTS // slots) for rows, _, slots in (option.share.batch for option in options))
 
 
 def test_the_largest_batch_fills_memory_and_no_more():

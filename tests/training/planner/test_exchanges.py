@@ -69,6 +69,19 @@ def test_context_exchanges_heads_for_positions(tensor):
     assert sent == 3 * 4 * 2 * rows * (SLOTS // 2) * D / tensor
 
 
+def test_context_gathers_keys_and_values_where_heads_do_not_divide():
+    whole = 3 * 2 * ROWS * SLOTS * D / 2  # of half of the heads, or of the rows
+    for candidate, times, heads in (
+        (Candidate(tensor=2, context=4), 1, 4),
+        (Candidate(tensor=2, context=4, remat="dots"), 2, 4),
+        (Candidate(fsdp=2, context=4), 1, 2),
+    ):
+        found = _found(candidate, **{"model.num_heads": heads})
+        assert found["all-gather of keys and values along context"] == times * whole
+        assert found["reduce-scatter of gradients of keys and values along context"] == whole
+        assert "all-to-all of heads for positions along context" not in found
+
+
 def test_a_short_precision_gathers_half_the_bytes_and_sums_gradients_in_full():
     short = {one.kind: one.bytes for one in exchanges_of(share(Candidate(fsdp=8), {"precision": "bf16"}))}
     assert short["all-gather"] == 2 * (2 * LAYERS + TABLES)

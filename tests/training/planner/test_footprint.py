@@ -7,7 +7,7 @@ import pytest
 from jaxformer.training.planner.footprint import footprint, holds_weights
 from jaxformer.training.planner.share import Candidate
 from tests.devices import run_on_eight_devices
-from tests.training.planner.sizes import share
+from tests.training.planner.sizes import ROWS, SLOTS, D, share
 
 _COMPARE = """
     jax.config.update("jax_disable_most_optimizations", True)  # of LLVM, which decide no memory
@@ -53,6 +53,7 @@ _FEW = """
 
 _MANY = """
     UNROLLED, SHORT = {"model.scan_layers": False}, {"precision": "bf16"}
+    TWO_HEADS = {"model.num_heads": 2}  # keys and values are gathered where sequences are in four parts
     CASES = [
         ({"data": 8}, {}, {}, 128, 4096),
         ({"data": 8}, {"accumulate": 2}, {}, 128, 4096),
@@ -75,6 +76,9 @@ _MANY = """
         ({"data": 2, "context": 4}, {}, {}, 64, 4096),
         ({"data": 4, "context": 2}, {"remat": "dots"}, {}, 64, 4096),
         ({"context": 8}, {}, {}, 64, 4096),
+        ({"data": 2, "context": 4}, {}, TWO_HEADS, 64, 4096),
+        ({"tensor": 2, "context": 4}, {"remat": "dots"}, TWO_HEADS, 64, 4096),
+        ({"fsdp": 2, "context": 4}, {}, TWO_HEADS, 64, 4096),
         ({"fsdp": 2, "tensor": 4}, {"accumulate": 2}, {}, 64, 4096),
         ({"fsdp": 4, "tensor": 2}, {}, UNROLLED, 64, 4096),
         ({"data": 2, "fsdp": 2, "context": 2}, {"accumulate": 2}, {}, 128, 4096),
@@ -102,6 +106,15 @@ def test_activations_are_shared_by_rows_heads_and_positions():
     assert footprint(share(Candidate(data=8))).kept == pytest.approx(whole / 8)
     assert footprint(share(Candidate(context=4))).kept == pytest.approx(whole / 4)
     assert whole / 4 < footprint(share(Candidate(tensor=4))).kept < whole  # norms and inputs are not split
+
+
+def test_gathered_keys_and_values_are_kept_whole_unless_attention_is_computed_again():
+    two_heads = {"model.num_heads": 2}
+    whole = footprint(share(Candidate(), two_heads)).kept
+    keys = 3 * 2 * ROWS * SLOTS * D * 4  # bytes, of three attentions
+    assert footprint(share(Candidate(context=4), two_heads)).kept == pytest.approx(whole / 4 + 3 / 4 * keys)
+    again = [footprint(share(Candidate(context=4, remat="dots"), changes)).kept for changes in ({}, two_heads)]
+    assert again[0] == again[1]
 
 
 def test_long_rows_keep_no_attention_weights():
