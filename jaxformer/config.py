@@ -147,8 +147,8 @@ class TaskConfig:
       kind: `translation`, `text_classification` (a label for every text, such as its sentiment), `protein` (the
         secondary structure of every residue), `price_movement` (rise or fall of a price on the next day, and its
         return) or `forecasting` (the next steps of every channel of a series).
-      pooling: how a text or a window of prices becomes one vector: `cls` (a token of its own at its start), `mean`, or
-        `attention` (a learned weighted mean); other kinds pool nothing.
+      pooling: how a text or a window of prices becomes one vector: `cls` (of a text a token of its own at its start, of
+        prices the last day), `mean`, or `attention` (a learned weighted mean); other kinds pool nothing.
       part_weights: of the losses where several things are predicted: `equal`, or `learned` (by their uncertainty).
       class_weights: of the classes in a loss: `none`, or `balanced` (rare ones count more: inversely to how often they
         occur in the training data).

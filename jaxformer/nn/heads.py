@@ -97,9 +97,8 @@ class PooledHead(nnx.Module):
         outputs = self.project(drop(pooled(wide), self.dropout, seed))
         if not self.num_channels:
             return outputs
-        assert isinstance(inputs, Series)
         real = jnp.asarray(inputs.segment_ids)[..., None] != 0
-        numbers = jnp.where(real, jnp.asarray(inputs.values), 0).astype(wide.dtype)
+        numbers = jnp.where(real, _numbers(inputs, self.num_channels), 0).astype(wide.dtype)
         return outputs + pooled(numbers) @ gathered(self.skip[...], ("channels", "outputs"))
 
     def _shares(self, encoded: jax.Array, positions: jax.Array, own: jax.Array) -> jax.Array:
@@ -150,7 +149,7 @@ class ChannelHead(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(shape[1]), dims=("outputs",))
         self.patch_length = patch_length
         if patch_length:
-            self.skip = nnx.Param(jnp.zeros((num_patches * patch_length, shape[1])), dims=("model", "outputs"))
+            self.skip = nnx.Param(jnp.zeros((num_patches * patch_length, shape[1])), dims=("channels", "outputs"))
 
     def __call__(
         self, encoded: jax.Array, inputs: Sequences | Series, *, num_sequences: int = 1, seed: jax.Array | None = None
@@ -168,11 +167,18 @@ class ChannelHead(nnx.Module):
 
         def mapped(x: jax.Array, kernel: nnx.Param) -> jax.Array:
             x = jnp.where(real, x, 0).reshape(batch, -1)
-            whole = gathered(kernel[...], ("model", "outputs"))
+            whole = gathered(kernel[...], kernel.dims)
             return x @ (jax.lax.dynamic_slice_in_dim(whole, index * x.shape[1], x.shape[1]) if count > 1 else whole)
 
         forecast = mapped(dropout(encoded, self.dropout, seed), self.kernel)
         if self.patch_length:
-            assert isinstance(inputs, Series)
-            forecast += mapped(jnp.asarray(inputs.values).astype(encoded.dtype), self.skip)
+            forecast += mapped(_numbers(inputs, self.patch_length).astype(encoded.dtype), self.skip)
         return (summed(forecast, "length") + self.bias[...]).reshape(batch, -1, self.num_outputs)
+
+
+def _numbers(inputs: Sequences | Series, count: int) -> jax.Array:
+    """The values [B, S, C] of `inputs`: `ValueError` for tokens, or another C than `count`."""
+    if not isinstance(inputs, Series) or inputs.values.shape[-1] != count:
+        found = f"{inputs.values.shape[-1]}" if isinstance(inputs, Series) else "tokens"
+        raise ValueError(f"a head that maps its inputs reads {count} numbers at a position, got {found}")
+    return jnp.asarray(inputs.values)

@@ -165,7 +165,8 @@ def encoder_exchanges(
       layout, parts, step: as of `exchanges`.
       shape: (rows, slots) that a device has of a micro-batch.
       tokens: whether it reads tokens, whose table may be split, rather than numbers.
-      pooled: numbers that heads pool of a row: D for each head and each sequence that a row may hold.
+      pooled: numbers that heads pool of a row: D for each head and each sequence that a row may hold, and the C of an
+        input where a head maps these as well.
       forecast: numbers that heads forecast of a row, from all of its positions together.
     """
     (rows, slots), model = shape, step.model

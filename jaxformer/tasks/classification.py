@@ -43,6 +43,8 @@ class ClassificationTask(LabellingTask):
         part_weights: PartWeights = None,
         layout: Layout | None = None,
     ) -> None:
+        if linear_skip and not num_channels:
+            raise ValueError("linear_skip maps inputs that are numbers: give num_channels, or leave it out for tokens")
         self.pooling, self.linear_skip = pooling, linear_skip
         super().__init__(
             config,

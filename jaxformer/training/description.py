@@ -5,13 +5,15 @@ Not for what a run would need (`plan`) nor for the machine (`monitoring.machine`
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
 
 from jaxformer.data.bucketing import Shape
 from jaxformer.monitoring.peaks import mesh_peak
-from jaxformer.ops.attention import describe_attention
+from jaxformer.ops import Mask
+from jaxformer.ops.attention import Call, describe_attention
 from jaxformer.parallel.layout import Layout
 from jaxformer.tasks.task import Task
 from jaxformer.training.study import Study, TrainingPipeline
@@ -36,7 +38,7 @@ def describe_run(study: Study, task: Task[Any], pipeline: TrainingPipeline, layo
     return "\n".join(
         [
             f"model: {task.num_parameters:,} parameters, {describe_precision(config.precision, device)}",
-            _attention(task, pipeline, config.memory.accumulate * layout.parts("rows")),
+            _attention(task, pipeline, layout, config.memory.accumulate),
             _flops(study, task, pipeline, layout.mesh),
             f"batches: {shapes} ({meaning}); planned padding efficiency {pipeline.efficiency:.3f}"
             f"{_balance(pipeline, layout)}",
@@ -74,12 +76,24 @@ def describe_precision(precision: str, device: Any) -> str:
     return precision
 
 
-def _attention(task: Task[Any], pipeline: TrainingPipeline, parts: int) -> str:
+def _attention(task: Task[Any], pipeline: TrainingPipeline, layout: Layout, accumulate: int) -> str:
     """Which attention the decoder, or an encoder alone, uses on each device for the longest rows, and why."""
     rows, source, target = max(pipeline.shapes, key=lambda shape: (shape.target_length, shape.source_length))
-    calls = attention_calls(task, [(rows // parts, source, target)])
+    calls = attention_calls(task, [(rows // (accumulate * layout.parts("rows")), source, target)])
     call = next((call for call in calls if call.mask is not None and call.mask.causal), calls[-1])
+    call = from_own_positions(call, layout)
     return describe_attention(call.q, call.k, mask=call.mask, dropout=call.dropout)
+
+
+def from_own_positions(call: Call, layout: Layout) -> Call:
+    """`call` as a device makes it where it has a part of the queries and gathers keys and values; else as it is."""
+    parts = layout.parts("length")
+    if parts == 1 or layout.exchanges_heads(call.k.shape[2]):
+        return call
+    batch, length, heads, size = call.q.shape
+    mask = jax.eval_shape(lambda mask: mask.of_queries(0, length // parts), call.mask or Mask())
+    queries = jax.ShapeDtypeStruct((batch, length // parts, heads, size), call.q.dtype)
+    return dataclasses.replace(call, q=queries, mask=mask)
 
 
 def _flops(study: Study, task: Task[Any], pipeline: TrainingPipeline, mesh: Any) -> str:

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from jaxformer.nn import ChannelHead, PooledHead, TokenHead
-from jaxformer.types import Series
+from jaxformer.types import Sequences, Series
 
 D, E, G = 6, 2, 3
 RNG = np.random.default_rng(0)
@@ -155,3 +155,8 @@ def test_mistakes_are_refused():
         PooledHead(D, E, pooling="max", rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="rows of 6 patches, but the head forecasts from 5"):
         ChannelHead(D, 5, 4, rngs=nnx.Rngs(0))(ENCODED, ROWS)
+    with pytest.raises(ValueError, match="a head that maps its inputs reads 3 numbers at a position, got 1"):
+        ChannelHead(D, 6, 4, patch_length=3, rngs=nnx.Rngs(0))(ENCODED, ROWS)
+    tokens = Sequences(np.zeros((3, 6), np.int32), POSITIONS, SEGMENTS, np.ones((3, 6), np.float32))
+    with pytest.raises(ValueError, match="reads 2 numbers at a position, got tokens"):
+        PooledHead(D, E, num_channels=2, rngs=nnx.Rngs(0))(ENCODED, tokens, num_sequences=G)

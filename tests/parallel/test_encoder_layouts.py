@@ -68,6 +68,14 @@ _CASE = """
             return task, LabelledBatch(packed(), {n: labels(RowLabels, part, (ROWS, 2)) for n, part in parts.items()})
         return make
 
+    def wide(layout):
+        parts = {"class": Classes(3), "number": Numbers()}
+        task = ClassificationTask(CONFIG, parts, num_channels=4, linear_skip=True, pooling="attention", layout=layout)
+        real = np.arange(SLOTS) < random.integers(3, SLOTS + 1, (ROWS, 1))
+        values = np.where(real[..., None], random.normal(size=(ROWS, SLOTS, 4)), np.nan)
+        inputs = Series(values, (np.arange(SLOTS) * real).astype(np.int32), real.astype(np.int32))
+        return task, LabelledBatch(inputs, {n: labels(RowLabels, part, (ROWS, 1)) for n, part in parts.items()})
+
     def forecasting(layout):
         quantiles = Quantiles((0.1, 0.5, 0.9))
         task = ForecastingTask(
@@ -86,6 +94,7 @@ _CASE = """
         "mean": classifying("mean", {"number": 0.3}),
         "attention": classifying("attention", "learned"),
         "forecasting": forecasting,
+        "wide": wide,
     }
 
     def make(name, sizes, accumulate=1, changes={}, dtype=jnp.float32):
@@ -111,6 +120,7 @@ _CASE = """
         ("attention", "LAYOUTS"),
         ("near", '[*LAYOUTS[2:5], {"data": 1, "tensor": 2, "context": 4}]'),  # the last gathers keys and values
         ("forecasting", "LAYOUTS[3:5]"),
+        ("wide", "LAYOUTS[4:]"),
         pytest.param("tagging", "LAYOUTS", marks=pytest.mark.slow),  # `near` without neighbours
         pytest.param("forecasting", "LAYOUTS", marks=pytest.mark.slow),
         ("cls", "LAYOUTS[3:5]"),  # pooled as `attention` is, in simpler ways
@@ -124,10 +134,8 @@ def test_loss_and_gradient_are_those_of_one_device(name: str, layouts: str) -> N
     """)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["tagging", pytest.param("attention", marks=pytest.mark.slow), pytest.param("forecasting", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tagging", "attention", "forecasting"])
 def test_in_float64_twenty_steps_of_adam_are_those_of_one_device(name: str) -> None:
     run_on_eight_devices('    jax.config.update("jax_enable_x64", True)\n' + _CASE + f"""
     check_steps(lambda sizes: make({name!r}, sizes, dtype=jnp.float64), LAYOUTS)

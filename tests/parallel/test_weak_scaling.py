@@ -8,7 +8,8 @@ from tests.devices import run_on_eight_devices
 from tests.parallel.test_layouts import _CASE
 
 
-@pytest.mark.parametrize("axis", ["fsdp", pytest.param("data", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("axis", ["data", "fsdp"])
 def test_work_per_device_stays_the_same(axis: str) -> None:
     run_on_eight_devices(_CASE + f"""
     found = {{}}

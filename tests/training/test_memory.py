@@ -57,6 +57,7 @@ def _mebibytes(text: str) -> float:
     return float(number) * (1024 if unit == "G" else 1)
 
 
+@pytest.mark.slow
 def test_the_advice_gives_what_each_setting_would_need():
     text = training_advice(CONFIG, _task, LAYOUT, SHAPE)
     head, *lines = text.splitlines()

@@ -21,7 +21,7 @@ class Mask:
       query_segment_ids: int32 [B, T]; a query sees keys of its own segment only; 0 (padding) sees nothing.
       key_segment_ids: int32 [B, S]; given together with `query_segment_ids`.
       query_offset: int32 [1], the index of the first query, where these are some of more queries (`of_queries`); None
-        for 0. All that is said here of a query's index includes it.
+        where that was not said, and then 0. All that is said here of a query's index includes it.
     """
 
     causal: bool = dataclasses.field(default=False, metadata={"static": True})

@@ -2,7 +2,8 @@
 
 What is there all the time is exact. What a step keeps for its backward pass is counted array by array, as the layers
 of `nn` and `ops` save them. What XLA needs besides, while it works on one layer, is a multiple of what that layer
-keeps; the multiples were read off compiled programs (`tests/training/test_plan_memory.py` holds them to 15 % of these).
+keeps; the multiples were read off compiled programs (`tests/training/planner/test_footprint.py` holds them to 15 % of
+these).
 The compiled program's own word is `training.memory.step_memory`.
 """
 
@@ -171,7 +172,7 @@ def holds_weights(share: Share, queries: int, keys: int) -> bool:
     dtype = {4: jnp.float32, 2: jnp.bfloat16}[share.bytes]
     q, k = (jax.ShapeDtypeStruct((share.rows, length, share.heads, size), dtype) for length in (queries, keys))
     order = prefer(q, k, None, share.config.model.attention_dropout > 0).order
-    if share.gathers_keys:  # the others take no queries from the middle of a sequence
+    if share.gathers_keys:  # counted as if all were causal: the others take no such queries from within a sequence
         order = tuple(name for name in order if name.startswith("xla"))
     return order[0] == "xla"
 

@@ -104,7 +104,8 @@ def _check(
     """Refuses what makes no sense, to the configuration or to its study, before anything is run.
 
     Raises:
-      ValueError: for a combination, or for a `metric` that a trial does not measure.
+      ValueError: for a combination, or for a `metric` that no translation has. What other tasks measure, such as the F1
+        of a class, their data decides: see `outcomes.collect`.
     """
     from jaxformer.training.study import open_study
 
@@ -114,11 +115,10 @@ def _check(
             open_study(whole).check()
         except (ValueError, OSError) as error:
             raise ValueError(f"trial {trial.name}: {error}") from None
-        if metric:
-            try:
-                open_study(replace(whole, {"training.best_metric": metric})).check()
-            except ValueError as error:
-                raise ValueError(f"--sweep_metric={metric}: {error}") from None
+        try:
+            replace(whole, {"training.best_metric": metric or whole.training.best_metric})
+        except ValueError as error:
+            raise ValueError(f"--sweep_metric={metric}: {error}") from None
 
 
 def _arguments(experiment: str, overrides: Mapping[str, Any], trial: Trial) -> list[str]:

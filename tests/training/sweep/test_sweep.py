@@ -199,6 +199,12 @@ def test_a_metric_that_no_trial_measures_is_refused_before_anything_runs():
     assert not Path("S").exists()
 
 
+def test_a_metric_that_the_data_decides_about_is_not_refused(capsys):
+    task = ["--config.task.kind=text_classification", "--config.training.best_metric=validation/accuracy"]
+    sweep(SEEDS, *task, "--sweep_metric=validation/f1/praise", "--mode=plan")
+    assert "seed=0" in capsys.readouterr().out
+
+
 def test_what_is_swept_may_be_needed_by_what_is_set():
     sweep("--config.model.d_model=60", "--sweep=model.num_heads=5,6")  # the 4 of the experiment would do, 8 would not
     sweep("--config.model.d_model=60", "--sweep=model.num_heads=5,6")
