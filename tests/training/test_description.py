@@ -1,4 +1,4 @@
-"""What a run's log says of its precision: TF32 is stated where a GPU has it."""
+"""What a run's log says: TF32 where a GPU has it, and the attention that a device calls."""
 
 from __future__ import annotations
 
