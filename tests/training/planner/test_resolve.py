@@ -109,6 +109,7 @@ def test_a_batch_that_fills_memory_is_trained_with_and_kept(tmp_path, caplog):
     assert training.train(config, workdir)["step"] == 3  # the same command again finds it finished
 
 
+@pytest.mark.slow  # `test_record` trains on several devices with a plan as well
 def test_eight_devices_train_with_the_layout_of_the_plan(tmp_path):
     reversal.write_corpus(tmp_path / "data", train=400, held_back=0)
     run_on_eight_devices(f"""
