@@ -264,20 +264,6 @@ def open_study(config: Config) -> Study:
     return study
 
 
-def check_metric(config: Config, metrics: Iterable[str]) -> None:
-    """Refuses a `training.best_metric` that is none of `metrics` of the validation split, before anything is read.
-
-    Raises:
-      ValueError: with the nearest.
-    """
-    metric, names = config.training.best_metric, [f"validation/{name}" for name in metrics]
-    if metric not in names:
-        raise ValueError(
-            f"training.best_metric={metric!r} is not measured where task.kind={config.task.kind}: "
-            f"{nearest(metric, names)}"
-        )
-
-
 def check_same_everywhere(prepared: Prepared) -> None:
     """Refuses data that one process has read otherwise than another: the same number must mean the same token to all.
 

@@ -55,7 +55,7 @@ def read_splits(config: DataConfig, *, train: bool = True) -> dict[str, Iterator
         if path is None and (named or split == "train"):
             raise FileNotFoundError(
                 f"no {split} split: looked for {' or '.join(stems if not named else (named,))} with one of the endings "
-                f"{', '.join(ending or '(a folder)' for ending in _ENDINGS)}{_present(folder)}; name it with "
+                f"{', '.join(filter(None, _ENDINGS))}, or a folder of that name{_present(folder)}; name it with "
                 f"--config.data.{split}, the folder with --config.data.path"
             )
         if path is not None:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from jaxformer.config import Config
+from jaxformer.config import Config, nearest
 from jaxformer.data.bucketing import Shape
 from jaxformer.data.pipeline import BatchPipeline
 from jaxformer.monitoring.flops import describe_encoder_flops, encoder_training_flops
@@ -25,7 +25,7 @@ from jaxformer.tasks.labelling import LabellingTask
 from jaxformer.training.memory import describe_size, predicting_advice, step_memory
 from jaxformer.training.studies.measuring import LabelledEvaluation, score_table
 from jaxformer.training.studies.records import LabelledData, LabelledFacts, LabelPredictor, Split
-from jaxformer.training.study import Curves, Scored, check_metric
+from jaxformer.training.study import Curves, Scored
 from jaxformer.training.workdir import Workdir
 
 _LOGGER = logging.getLogger(__name__)
@@ -126,7 +126,11 @@ class LabelledStudy(abc.ABC):
                 f"data.subword_sampling={config.data.subword_sampling} is for translation, not for task.kind={kind}: "
                 "set it to 0; --config.task.token_dropout hides tokens"
             )
-        check_metric(config, self.metrics)
+        metric, names = config.training.best_metric, [f"validation/{name}" for name in self.metrics]
+        if metric not in names:
+            raise ValueError(
+                f"training.best_metric={metric!r} is not measured where task.kind={kind}: {nearest(metric, names)}"
+            )
 
     @property
     def part_weights(self) -> Literal["learned"] | None:
