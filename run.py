@@ -24,7 +24,7 @@ from jaxformer import training
 from jaxformer.config import Config, nearest, replace, to_dict
 from jaxformer.config_reference import checked_flags, overview, refused
 from jaxformer.monitoring.console import exit_code, log_to_stderr
-from jaxformer.monitoring.huge_pages import restart_with_huge_pages
+from jaxformer.monitoring.heap import restart_with_heap_settings
 from jaxformer.monitoring.machine import assess
 from jaxformer.monitoring.streams import open_lines, open_output
 from jaxformer.training.sweep.options import SWEEP_FLAGS, read_sweep
@@ -115,5 +115,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    restart_with_huge_pages()
+    restart_with_heap_settings()
     sys.exit(main(sys.argv))

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import report
-from jaxformer.monitoring.huge_pages import restart_with_huge_pages
+from jaxformer.monitoring.heap import restart_with_heap_settings
 
 PACKAGES = ("jax", "optax")
 SMOOTHING = 0.1
@@ -124,5 +124,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    restart_with_huge_pages()
+    restart_with_heap_settings()
     main()

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import report
-from jaxformer.monitoring.huge_pages import restart_with_huge_pages
+from jaxformer.monitoring.heap import restart_with_heap_settings
 
 PACKAGES = ("jax", "flax", "ctranslate2", "transformers", "torch")
 LENGTH = 16
@@ -185,7 +185,7 @@ def convert(subject: Subject, folder: Path) -> Any:
     length = max(subject.longest, subject.task.max_length)
     positions = np.asarray(sinusoidal_positions(jax.numpy.arange(length), sizes.d_model))
     work = Work(sizes, named(subject.params), [], positions)
-    ctranslate2_model.convert(work, folder)
+    ctranslate2_model.convert(work, folder, rotary=subject.task.config.model.position == "rotary")
     return sizes
 
 
@@ -259,5 +259,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    restart_with_huge_pages()
+    restart_with_heap_settings()
     main()

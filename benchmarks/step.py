@@ -15,7 +15,7 @@ import statistics
 import time
 from typing import Any
 
-from jaxformer.monitoring.huge_pages import restart_with_huge_pages
+from jaxformer.monitoring.heap import restart_with_heap_settings
 
 
 def seconds(config: Any, vocabulary: int, shape: tuple[int, int, int], steps: int) -> list[float]:
@@ -72,5 +72,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    restart_with_huge_pages()
+    restart_with_heap_settings()
     main()

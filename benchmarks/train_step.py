@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report
-from jaxformer.monitoring.huge_pages import restart_with_huge_pages
+from jaxformer.monitoring.heap import restart_with_heap_settings
 
 PEERS = ("jaxformer", "jax-plain", "torch-fp32", "torch-bf16", "torch-compile")
 PACKAGES = ("jax", "flax", "optax", "torch")
@@ -261,5 +261,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    restart_with_huge_pages()
+    restart_with_heap_settings()
     main()

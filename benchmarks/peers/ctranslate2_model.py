@@ -18,11 +18,16 @@ def pieces(vocabulary: int) -> list[str]:
     return [*SPECIAL, *(str(i) for i in range(len(SPECIAL), vocabulary))]
 
 
-def convert(work: Work, folder: Path) -> None:
-    """Writes the model to `folder`, which must not exist; its target has as many pieces as jaxformer's."""
+def convert(work: Work, folder: Path, *, rotary: bool = False) -> None:
+    """Writes the model to `folder`, which must not exist; its target has as many pieces as jaxformer's.
+
+    Positions are rotations of queries and keys if `rotary`, else added to the embeddings.
+    """
     sizes, given = work.sizes, work.plain_params
-    spec: Any = ctranslate2.specs.TransformerSpec.from_config(
-        (sizes.encoder_layers, sizes.decoder_layers), sizes.num_heads, pre_norm=True
+    specs, turned = ctranslate2.specs.transformer_spec, {"rotary_dim": 0, "rotary_interleave": False} if rotary else {}
+    spec: Any = specs.TransformerSpec(
+        specs.TransformerEncoderSpec(sizes.encoder_layers, sizes.num_heads, **turned),
+        specs.TransformerDecoderSpec(sizes.decoder_layers, sizes.num_heads, **turned),
     )
 
     def linear(theirs: Any, *ours: str) -> None:
@@ -38,7 +43,8 @@ def convert(work: Work, folder: Path) -> None:
         spec.encoder.embeddings[0].weight = np.concatenate([table, rest])
     spec.decoder.embeddings.weight = spec.decoder.projection.weight = table
     for stack, theirs in (("encoder", spec.encoder), ("decoder", spec.decoder)):
-        theirs.position_encodings.encodings = work.positions
+        if not rotary:
+            theirs.position_encodings.encodings = work.positions
         norm(theirs.layer_norm, f"{stack}_norm")
         for i, layer in enumerate(theirs.layer):
             ours = f"{stack}.layers.{i}"

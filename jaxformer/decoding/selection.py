@@ -31,19 +31,28 @@ def top_k(values: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     size = values.shape[-1]
     num_blocks = -(-size // _BLOCK)
     if 2 * k * _BLOCK > size:
-        return jax.lax.top_k(values, k)
+        return _plain_top_k(values, k)
     lead = values.shape[:-1]
     padding = [(0, 0)] * len(lead) + [(0, num_blocks * _BLOCK - size)]
     padded = jnp.pad(values, padding, constant_values=-jnp.inf) if padding[-1][1] else values
     maxima = padded.reshape(*lead, num_blocks, _BLOCK).max(axis=-1)
-    _, blocks = jax.lax.top_k(maxima, k)
+    _, blocks = _plain_top_k(maxima, k)
     # Ascending blocks keep the candidates in the order of the vocabulary, so that ties still go to the lower index.
     blocks = jnp.sort(blocks, axis=-1)
     indices = (blocks[..., None] * _BLOCK + jnp.arange(_BLOCK)).reshape(*lead, k * _BLOCK)
     candidates = jnp.take_along_axis(values, jnp.minimum(indices, size - 1), axis=-1)
     candidates = jnp.where(indices < size, candidates, -jnp.inf)
-    best, places = jax.lax.top_k(candidates, k)
+    best, places = _plain_top_k(candidates, k)
     return best, jnp.take_along_axis(indices, places, axis=-1).astype(jnp.int32)
+
+
+def _plain_top_k(values: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """`jax.lax.top_k` behind a reshape: a slice of its result would merge with that of the operation itself.
+
+    XLA's CPU backend then no longer knows it for what it is, and sorts all the values.
+    """
+    best, places = jax.lax.top_k(values.reshape(-1, values.shape[-1]), k)
+    return best.reshape(*values.shape[:-1], k), places.reshape(*values.shape[:-1], k)
 
 
 def log_normaliser(logits: jax.Array, highest: jax.Array) -> jax.Array:

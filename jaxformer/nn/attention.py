@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxformer.nn.linear import Linear
-from jaxformer.ops import Mask, apply_rotary, attention, decode_attention
+from jaxformer.ops import Mask, Rotation, attention, decode_attention, rotate, rotation
 from jaxformer.ops.dropout import head_seeds
 from jaxformer.parallel.sharding import exchanges_heads, gathered_length, heads_for_length, length_for_heads, place
 
@@ -135,18 +135,21 @@ class SelfAttention(_MultiHead):
         glorot = _fused_glorot(self.num_kv_heads, *widths)
         self.query_key_value = Linear(d_model, sum(widths), dims=("model", "heads"), kernel_init=glorot, rngs=rngs)
 
-    def _project(self, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, KeyValues]:
+    def _project(self, x: jax.Array, turn: Rotation | None) -> tuple[jax.Array, KeyValues]:
         """[B, T, D] to queries [B, T, N, H] and keys and values [B, T, K, H]."""
         queries, keys, values = self._split(self.query_key_value(x), self.num_heads // self.num_kv_heads, 1, 1)
-        if self.rotary:
-            queries, keys = apply_rotary(queries, positions), apply_rotary(keys, positions)
+        if turn is not None:
+            queries, keys = rotate(queries, turn), rotate(keys, turn)
         return queries, KeyValues(keys, values)
+
+    def _turn(self, positions: jax.Array) -> Rotation | None:
+        return rotation(positions, self.head_size) if self.rotary else None
 
     def __call__(
         self, x: jax.Array, positions: jax.Array, mask: Mask | None = None, *, seed: jax.Array | None = None
     ) -> jax.Array:
         """[B, T, D] with positions int32 [B, T] to [B, T, D]."""
-        queries, memory = self._project(x, positions)
+        queries, memory = self._project(x, self._turn(positions))
         return self._attend(queries, memory, mask, seed)
 
     def empty_cache(self, batch: int, beam_size: int, length: int, dtype: jax.typing.DTypeLike) -> DecodingMemory:
@@ -169,7 +172,9 @@ class SelfAttention(_MultiHead):
         Returns:
           [B, W, D], and the cache with this position written to it.
         """
-        queries, new = self._project(x, jnp.broadcast_to(index, x.shape[:2]))
+        # Of every position, which does not change from step to step: XLA would take a sine for every element otherwise.
+        turns = self._turn(jnp.arange(cache.keys.shape[3] // x.shape[1]))
+        queries, new = self._project(x, jax.tree.map(lambda of_all: of_all[index], turns))
         keys, values = (leaf.astype(cache.keys.dtype) for leaf in new)  # [B, W, K, H]
         # One slice of each, and read as they are stored: otherwise XLA would copy the cache at every step.
         place, update = index * x.shape[1], jax.lax.dynamic_update_slice_in_dim

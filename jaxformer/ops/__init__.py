@@ -14,11 +14,12 @@ from jaxformer.ops.losses import (
 )
 from jaxformer.ops.multi_task import uncertainty_total, weighted_total
 from jaxformer.ops.norms import layer_norm, rms_norm
-from jaxformer.ops.positions import apply_rotary, sinusoidal_positions
+from jaxformer.ops.positions import Rotation, apply_rotary, rotate, rotation, sinusoidal_positions
 from jaxformer.ops.shift import shift_right
 
 __all__ = [
     "Mask",
+    "Rotation",
     "absolute_error",
     "apply_rotary",
     "attention",
@@ -34,6 +35,8 @@ __all__ = [
     "quantile_loss",
     "r_drop_cross_entropy",
     "rms_norm",
+    "rotate",
+    "rotation",
     "shift_right",
     "sinusoidal_positions",
     "squared_error",

@@ -1,5 +1,7 @@
 """Position signals: sinusoids that are added, and rotations that are multiplied."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -23,24 +25,41 @@ def sinusoidal_positions(positions: jax.Array, width: int) -> jax.Array:
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)[..., :width]
 
 
-def apply_rotary(x: jax.Array, positions: jax.Array, base: float = 10000.0) -> jax.Array:
-    """Rotates pairs of channels by an angle proportional to the position (Su et al. 2021, equation 34).
+class Rotation(NamedTuple):
+    """How far positions turn pairs of channels: sines and cosines of the angles, float32 [*, H/2]."""
 
-    Channel i is paired with channel i + H/2, so the scalar product of two rotated vectors depends on the difference
-    of their positions only.
+    sin: jax.Array
+    cos: jax.Array
+
+
+def rotation(positions: jax.Array, head_size: int, base: float = 10000.0) -> Rotation:
+    """The rotation of each position (Su et al. 2021, equation 34).
 
     Args:
-      x: [B, T, N, H], queries or keys; H is even.
-      positions: int32 [B, T].
+      positions: int32 [*].
+      head_size: H, even.
       base: of the wavelengths' geometric progression.
 
     Returns:
-      [B, T, N, H], in the dtype of `x`.
+      [*, H/2], angles proportional to the position.
     """
-    half = x.shape[-1] // 2
-    frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angles = positions[..., None, None].astype(jnp.float32) * frequencies
-    sin, cos = jnp.sin(angles), jnp.cos(angles)
+    half = head_size // 2
+    angles = positions[..., None].astype(jnp.float32) * base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    return Rotation(jnp.sin(angles), jnp.cos(angles))
+
+
+def rotate(x: jax.Array, by: Rotation) -> jax.Array:
+    """[B, T, N, H] with pairs of channels turned by [B, T, H/2], or what broadcasts to it; in the dtype of `x`.
+
+    Channel i is paired with channel i + H/2, so the scalar product of two rotated vectors depends on the difference
+    of their positions only.
+    """
+    sin, cos = (part[..., None, :] for part in by)
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
     return rotated.astype(x.dtype)
+
+
+def apply_rotary(x: jax.Array, positions: jax.Array, base: float = 10000.0) -> jax.Array:
+    """`rotate` of queries or keys [B, T, N, H] by the `rotation` of their positions, int32 [B, T]."""
+    return rotate(x, rotation(positions, x.shape[-1], base))
