@@ -1,7 +1,7 @@
 """The training step of jaxformer beside its rivals: the same network, the same batches, the same parameters.
 
     python -m benchmarks.train_step [--data=DIR] [--batches=6] [--rounds=5] [--passes=3] [--peers=torch-fp32,torch-bf16]
-                                    [--json=FILE]
+                                    [--same_heap] [--json=FILE]
 
 Batches are those that jaxformer's pipeline makes of DIR (parallel text, by default Multi30k beside the project; else
 of the bundled corpus), one in each of several shapes. Every peer starts from the same parameters; loss and gradient
@@ -10,6 +10,10 @@ round: forward, backward and Adam on every batch, with dropout of one rate every
 times on the clock. A peer whose turn it is not is stopped (SIGSTOP): idle thread pools spin. Rates are real target
 tokens a second, medians over rounds; `bound` is what the matrix products of these batches alone would allow at the rate
 at which this machine multiplies large matrices, and a peer's share of it is its model FLOPs utilisation.
+
+Each peer runs as its users run it: jaxformer with the settings of the C library's heap that `run.py` gives it
+(`monitoring.heap`), the others as they are installed; with `--same_heap` all of them have jaxformer's, which help them
+as well.
 
 Peers: `jaxformer`; `jax-plain`, Flax's layers with dropout by threefry and the loss over all the logits; `torch-fp32`,
 `torch-bf16` and `torch-compile` (fp32), PyTorch's `nn.Transformer`.
@@ -78,8 +82,9 @@ def serve(name: str, folder: Path) -> None:
 class Process:
     """A peer in a process of its own."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, *, our_heap: bool) -> None:
         command = [sys.executable, "-m", "benchmarks.train_step", f"--serve={name}", f"--folder={folder}"]
+        command += ["--same_heap"] if our_heap else []
         self.name = name
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -179,9 +184,9 @@ def agree(answers: dict[str, dict[str, float]]) -> str:
     return text
 
 
-def measure(names: list[str], folder: Path, rounds: int, passes: int) -> dict[str, dict[str, Any]]:
+def measure(names: list[str], folder: Path, rounds: int, passes: int, *, same_heap: bool) -> dict[str, dict[str, Any]]:
     """Checks, warms and times the peers in turn: seconds of a pass in each round, and peak memory in MiB."""
-    processes = {name: Process(name, folder) for name in names}
+    processes = {name: Process(name, folder, our_heap=same_heap or name == PEERS[0]) for name in names}
     print(agree({name: process.ask("check") for name, process in processes.items()}), "\n", flush=True)
     for process in processes.values():
         for _ in range(2):  # the first compiles, the second settles
@@ -210,11 +215,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="how often every peer is timed")
     parser.add_argument("--passes", type=int, default=3, help="passes over the batches in one timing")
     parser.add_argument("--peers", default=",".join(PEERS), help="which, separated by commas")
+    parser.add_argument("--same_heap", action="store_true", help="jaxformer's settings of the heap for all peers")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     report.add_json_flag(parser)
     options = parser.parse_args()
     if options.serve:
+        if options.same_heap:
+            restart_with_heap_settings()
         serve(options.serve, options.folder)
         return
     names = list(dict.fromkeys([PEERS[0], *options.peers.split(",")]))
@@ -238,7 +246,7 @@ def main() -> None:
         from benchmarks.peers.work import Work
 
         tokens = Work.load(folder).target_tokens
-        measured = measure(names, folder, options.rounds, options.passes)
+        measured = measure(names, folder, options.rounds, options.passes, same_heap=options.same_heap)
     bound = tokens / (flops / product_rate())
     rows, figures = [], []
     first = statistics.median(measured[PEERS[0]]["times"])
@@ -261,5 +269,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    restart_with_heap_settings()
     main()
