@@ -8,10 +8,9 @@ What always saying coil scores, and naive Bayes over windows of 17 residues, are
     python run.py --experiment=protein:netsurfp2 --config.data.path=DIR     # DIR/train.tsv.gz, val.tsv, test_new364.tsv
     python run.py --experiment=protein:netsurfp2 --mode=predict < chains.fasta
 
-`netsurfp2`, once, on 2026-11-26, with 6,000 steps instead of 5,000, on 2 cores of an Intel Xeon with AVX-512, other
-work at the lowest priority beside it: Q3 0.7176 and SOV'99 0.680 on test_new364 after 49:39 minutes; its checkpoint of
-step 5,000, after 40 minutes and on that longer schedule, Q3 0.7169 (naive Bayes: 0.6168; all coil: 0.3858). The best of
-six validations, 0.7232, was the last. Chosen by arithmetic, not by a search.
+`netsurfp2`, once, on 2026-11-26, on 2 cores of an Intel Xeon with AVX-512: Q3 0.7152 and SOV'99 0.680 on test_new364
+after 37:50 minutes (naive Bayes: 0.6168; all coil: 0.3858). Of five validations that of step 4,000 was the best, 0.7210.
+With 6,000 steps, before: Q3 0.7176. Chosen by arithmetic, not by a search.
 """
 
 from __future__ import annotations
