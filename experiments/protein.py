@@ -9,8 +9,8 @@ What always saying coil scores, and naive Bayes over windows of 17 residues, are
     python run.py --experiment=protein:netsurfp2 --mode=predict < chains.fasta
 
 `netsurfp2`, once, on 2026-11-26, on 2 cores of an Intel Xeon with AVX-512: Q3 0.7152 and SOV'99 0.680 on test_new364
-after 37:50 minutes (naive Bayes: 0.6168; all coil: 0.3858). Of five validations that of step 4,000 was the best, 0.7210.
-With 6,000 steps, before: Q3 0.7176. Chosen by arithmetic, not by a search.
+after 37:50 minutes (naive Bayes: 0.6168; all coil: 0.3858). Of five validations the one of step 4,000 was the best,
+0.7210. With 6,000 steps, before: Q3 0.7176. Chosen by arithmetic, not by a search.
 """
 
 from __future__ import annotations
