@@ -59,10 +59,12 @@ def make_peer(name: str, folder: Path) -> Any:
     return TorchTraining(work, autocast=name == "torch-bf16", compiled=name == "torch-compile")
 
 
-def serve(name: str, folder: Path) -> None:
+def serve(name: str, folder: Path, *, our_heap: bool) -> None:
     """Answers commands on standard input with one JSON line each: `check`, `pass`, `memory`."""
     import resource
 
+    if our_heap:
+        restart_with_heap_settings()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints
     peer = make_peer(name, folder)
@@ -221,9 +223,7 @@ def main() -> None:
     report.add_json_flag(parser)
     options = parser.parse_args()
     if options.serve:
-        if options.same_heap:
-            restart_with_heap_settings()
-        serve(options.serve, options.folder)
+        serve(options.serve, options.folder, our_heap=options.same_heap)
         return
     names = list(dict.fromkeys([PEERS[0], *options.peers.split(",")]))
     unknown = [name for name in names if name not in PEERS]
