@@ -1,9 +1,14 @@
-"""What all tests share: how hard XLA works on the programs it compiles."""
+"""What all tests share: how hard XLA works on the programs it compiles, and in which order they run."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import jax
 import pytest
+
+_LONG = ("parallel", "training")
+"""Folders whose files take longest."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -16,3 +21,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     jax.config.update("jax_disable_most_optimizations", not config.getoption("--optimized"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first: short ones then keep every process busy to the end, with `--no-loadscope-reorder`."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: item.path.relative_to(here).parts[0] not in _LONG)

@@ -8,6 +8,8 @@ step spends on padding is said by the padding efficiency instead.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from jaxformer.config import ModelConfig
 
 
@@ -57,27 +59,30 @@ def describe_flops(model: ModelConfig, vocabulary: int, rows: int, source: int, 
     )
 
 
-def encoder_flops(model: ModelConfig, rows: int, length: int) -> dict[str, float]:
-    """FLOPs of one forward pass of an encoder over `rows` rows of `length` slots, by part; its heads are small.
+def encoder_flops(
+    model: ModelConfig, rows: int, length: int, *, num_channels: int = 0, heads: float = 0.0
+) -> dict[str, float]:
+    """FLOPs of one forward pass of an encoder and its heads over `rows` rows of `length` slots, by part.
+
+    Args:
+      model: sizes.
+      rows: B.
+      length: S, slots of a row, padding included.
+      num_channels: C, numbers of an input, which a product embeds; 0 for tokens, which are looked up.
+      heads: FLOPs of the heads' forward pass: `LabellingTask.head_flops`.
 
     Returns:
-      `encoder`, and `attention` (scores and weighted sums of all layers).
+      `encoder`, `attention` (scores and weighted sums of all layers) and `heads`.
     """
-    alone = forward_flops(model, 0, rows, length, 0)
-    own_attention = 4.0 * rows * model.d_model * model.num_encoder_layers * length * length
-    return {"encoder": alone["encoder"], "attention": own_attention}
+    layers = forward_flops(model, 0, rows, length, 0)
+    embedding = 2.0 * rows * length * num_channels * model.d_model
+    return {"encoder": layers["encoder"] + embedding, "attention": layers["attention"], "heads": heads}
 
 
-def encoder_training_flops(model: ModelConfig, rows: int, length: int) -> float:
-    """FLOPs of one training step of an encoder (forward and backward); see `encoder_flops`."""
-    return 3.0 * sum(encoder_flops(model, rows, length).values())
-
-
-def describe_encoder_flops(model: ModelConfig, rows: int, length: int) -> str:
-    """`encoder_training_flops` with its parts, for a run's log."""
-    parts, total = encoder_flops(model, rows, length), encoder_training_flops(model, rows, length)
+def describe_encoder_flops(parts: Mapping[str, float], rows: int, length: int) -> str:
+    """FLOPs of one training step of an encoder, from the parts that `encoder_flops` gives, for a run's log."""
     shares = ", ".join(f"{name} {value / 1e9:,.3g}" for name, value in parts.items())
     return (
-        f"{total / 1e9:,.4g} GFLOP for {rows}x{length} slots = 3 (forward, and backward twice that) x ({shares}); "
-        "recomputation counts for nothing"
+        f"{3 * sum(parts.values()) / 1e9:,.4g} GFLOP for {rows}x{length} slots = 3 (forward, and backward twice that) "
+        f"x ({shares}); recomputation counts for nothing"
     )

@@ -1,7 +1,8 @@
 """Heads: from encoded rows to the numbers that a loss compares with labels, by position, by sequence or by forecast.
 
-Every head is called as `head(encoded, inputs, num_sequences=G, seed=...)` and ends in a linear map to E outputs. What
-stands where there is padding changes no output that is not padding itself. Not for losses (`ops`, `tasks`).
+Every head is called as `head(encoded, inputs, num_sequences=G, seed=...)` and ends in a linear map to E outputs, and
+`head.forward_flops(rows, length)` says what its products cost. What stands where there is padding changes no output
+that is not padding itself. Not for losses (`ops`, `tasks`).
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ class TokenHead(nnx.Module):
     ) -> jax.Array:
         """[B, S, D] to [B, S, E]; packed sequences make no difference."""
         return self.project(dropout(encoded, self.dropout, seed))
+
+    def forward_flops(self, rows: int, length: int) -> float:
+        """FLOPs of the products of one forward pass over `rows` rows of `length` slots; see `monitoring.flops`."""
+        return 2.0 * rows * length * self.project.in_features * self.project.out_features
 
 
 class PooledHead(nnx.Module):
@@ -100,6 +105,13 @@ class PooledHead(nnx.Module):
         real = jnp.asarray(inputs.segment_ids)[..., None] != 0
         numbers = jnp.where(real, _numbers(inputs, self.num_channels), 0).astype(wide.dtype)
         return outputs + pooled(numbers) @ gathered(self.skip[...], ("channels", "outputs"))
+
+    def forward_flops(self, rows: int, length: int) -> float:
+        """FLOPs of the products of one forward pass over `rows` rows of one sequence of `length` slots each."""
+        width, outputs = self.project.in_features, self.project.out_features
+        scored = self.pooling == "attention"
+        pooled = length * (width * (1 + scored) + self.num_channels)
+        return 2.0 * rows * (pooled + (width + self.num_channels) * outputs)
 
     def _shares(self, encoded: jax.Array, positions: jax.Array, own: jax.Array) -> jax.Array:
         """[B, S, G], how much each position counts in each sequence; they sum to 1 over a sequence."""
@@ -174,6 +186,11 @@ class ChannelHead(nnx.Module):
         if self.patch_length:
             forecast += mapped(_numbers(inputs, self.patch_length).astype(encoded.dtype), self.skip)
         return (summed(forecast, "length") + self.bias[...]).reshape(batch, -1, self.num_outputs)
+
+    def forward_flops(self, rows: int, length: int) -> float:
+        """FLOPs of the products of one forward pass over `rows` rows; `length` is the number of patches anyway."""
+        inputs, outputs = self.kernel.shape
+        return 2.0 * rows * (inputs + self.num_patches * self.patch_length) * outputs
 
 
 def _numbers(inputs: Sequences | Series, count: int) -> jax.Array:

@@ -79,6 +79,7 @@ class LabellingTask(ModelTask[EncoderWithHeads, LabelledBatch]):
             raise ValueError(f"part_weights {part_weights!r} is not known: give numbers by name, or 'learned'")
         self._given = {name: given.get(name, 1.0) for name in self.objectives}
         super().__init__(config, layout)
+        self._abstract_heads = nnx.merge(self._graph, self._abstract).heads
         self._predict = jax.jit(self._predictions, static_argnums=2)
 
     @abc.abstractmethod
@@ -109,6 +110,14 @@ class LabellingTask(ModelTask[EncoderWithHeads, LabelledBatch]):
     def label_places(self, rows: int, length: int) -> tuple[int, ...]:
         """The shape of the weights of labels for rows of `length` slots: [B, S], [B, G] or [B, T]."""
         return (rows, length) if self.label_type is PositionLabels else (rows, 1)
+
+    def head_flops(self, rows: int, length: int) -> float:
+        """FLOPs of the products of all heads in one forward pass over `rows` rows of `length` slots.
+
+        A head without `forward_flops` counts for nothing.
+        """
+        counts = (getattr(head, "forward_flops", None) for head in self._abstract_heads.values())
+        return float(sum(count(rows, length) for count in counts if count is not None))
 
     def abstract_batch(self, shape: tuple[int, int, int]) -> LabelledBatch:
         """The shapes of a batch of rows and input slots; one sequence a row, where labels are of sequences."""

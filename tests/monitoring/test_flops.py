@@ -11,9 +11,19 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from jaxformer.config import ModelConfig
+from jaxformer.config import Config, ModelConfig, replace
 from jaxformer.models import EncoderDecoder
-from jaxformer.monitoring.flops import describe_flops, forward_flops, training_flops
+from jaxformer.monitoring.flops import (
+    describe_encoder_flops,
+    describe_flops,
+    encoder_flops,
+    forward_flops,
+    training_flops,
+)
+from jaxformer.tasks.classification import ClassificationTask
+from jaxformer.tasks.forecasting import ForecastingTask
+from jaxformer.tasks.objectives import Classes, Numbers, Quantiles
+from jaxformer.tasks.tagging import TaggingTask
 from jaxformer.types import Batch, Sequences
 
 SMALL = ModelConfig(d_model=16, d_ff=24, num_heads=4, num_encoder_layers=2, num_decoder_layers=3, max_length=32)
@@ -69,3 +79,32 @@ def test_the_description_shows_the_parts_and_their_sum():
     numbers = [float(number.replace(",", "")) for number in found]
     assert len(numbers) == 4
     assert float(text.split(" ")[0].replace(",", "")) == pytest.approx(3 * sum(numbers), rel=0.01)
+
+
+_HEADS = {
+    "tokens, a label for each": (TaggingTask, {"x": Classes(3)}, {"vocabulary_size": V}),
+    "tokens, a label for all": (ClassificationTask, {"x": Classes(3)}, {"vocabulary_size": V, "pooling": "mean"}),
+    "numbers, two parts and a linear map": (
+        ClassificationTask, {"x": Classes(2), "y": Numbers("huber")},
+        {"num_channels": 5, "pooling": "attention", "linear_skip": True},
+    ),
+    "patches, quantiles": (
+        ForecastingTask, {"x": Quantiles((0.1, 0.5))},
+        {"patch_length": 7, "num_patches": S, "horizon": 6, "linear_skip": True},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "objectives", "sizes"), _HEADS.values(), ids=_HEADS)
+def test_of_an_encoder_equals_the_products_of_encoder_and_heads(kind, objectives, sizes):
+    config = replace(Config(), {"model": dataclasses.asdict(SMALL), "data": {"max_length": 32}})
+    task = kind(config, objectives, **sizes)
+    batch = task.abstract_batch((B, S, 0))
+    traced = jax.make_jaxpr(lambda params, batch: task.outputs(task.model(params), batch.inputs, 1, None))(
+        task.abstract_params(), batch
+    )
+    heads = task.head_flops(B, S)
+    parts = encoder_flops(SMALL, B, S, num_channels=task.num_channels, heads=heads)
+    assert heads > 0
+    assert _products(traced.jaxpr) == sum(parts.values())
+    assert f"heads {heads / 1e9:,.3g}" in describe_encoder_flops(parts, B, S)

@@ -18,7 +18,7 @@ import numpy as np
 from jaxformer.config import Config, nearest
 from jaxformer.data.bucketing import Shape
 from jaxformer.data.pipeline import BatchPipeline
-from jaxformer.monitoring.flops import describe_encoder_flops, encoder_training_flops
+from jaxformer.monitoring.flops import describe_encoder_flops, encoder_flops
 from jaxformer.parallel.layout import Layout
 from jaxformer.parallel.mesh import make_layout
 from jaxformer.tasks.labelling import LabellingTask
@@ -195,12 +195,17 @@ class LabelledStudy(abc.ABC):
         )
 
     def flops(self, task: LabellingTask, shape: Shape) -> float:
-        """Of the products of the encoder."""
-        return encoder_training_flops(self.config.model, shape.rows, shape.source_length)
+        """Of the products of the encoder and its heads, forward and backward."""
+        return 3.0 * sum(self._forward_flops(task, shape).values())
 
     def describe_flops(self, task: LabellingTask, shape: Shape) -> str:
         """The same with its parts."""
-        return describe_encoder_flops(self.config.model, shape.rows, shape.source_length)
+        return describe_encoder_flops(self._forward_flops(task, shape), shape.rows, shape.source_length)
+
+    def _forward_flops(self, task: LabellingTask, shape: Shape) -> dict[str, float]:
+        rows, length = shape.rows, shape.source_length
+        heads = task.head_flops(rows, length)
+        return encoder_flops(self.config.model, rows, length, num_channels=task.num_channels, heads=heads)
 
     def validation(
         self, prepared: LabelledData, task: LabellingTask, layout: Layout
