@@ -52,6 +52,7 @@ _PUBLIC = {
     "tasks.forecasting": ("ForecastingTask",),
     "tasks.translation": ("TranslationTask",),
     "tasks.translator": ("Translator",),
+    "tasks.translator_pool": ("TranslatorPool",),
     "parallel.mesh": ("make_mesh",),
     "training": (
         "TrainState", "create_state", "make_optimizer", "make_schedule", "make_train_step", "train", "load_translator",

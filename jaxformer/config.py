@@ -138,6 +138,9 @@ class ModelConfig:
 KINDS = ("translation", "text_classification", "protein", "price_movement", "forecasting")
 """The kinds of problem that can be trained; `jaxformer.training.study` says which class serves each."""
 
+POOLED = ("text_classification", "price_movement")
+"""Kinds of task that make one vector of a sequence."""
+
 
 @dataclasses.dataclass(frozen=True)
 class TaskConfig:
@@ -499,6 +502,8 @@ class DecodingConfig:
       max_length: longest output in tokens; 0 for twice the source plus ten. Never more than `data.max_length`, the
         longest that the model was trained on.
       batch_tokens: source slots decoded at once.
+      processes: that translate at a time with `--mode=predict` on a CPU, each with cores of its own: the number of
+        cores is fastest for more than some thousand lines; each takes some seconds to begin, and the memory of a run.
     """
 
     method: str = "beam"
@@ -511,10 +516,11 @@ class DecodingConfig:
     seed: int = 0
     max_length: int = 0
     batch_tokens: int = 4096
+    processes: int = 1
 
     def __post_init__(self) -> None:
         _check_choice("decoding.method", self.method, "beam", "greedy", "sample")
-        _check_positive("decoding", self, "beam_size", "n_best", "temperature", "batch_tokens")
+        _check_positive("decoding", self, "beam_size", "n_best", "temperature", "batch_tokens", "processes")
         _check_seed("decoding", self)
         _check_not_negative("decoding", self, "length_penalty", "top_k", "max_length")
         if not 0.0 < self.top_p <= 1.0:
@@ -615,6 +621,11 @@ class Config:
                     f"task.{name}={getattr(self.task, name)} is for encoders with heads, and task.kind=translation: "
                     f"set --config.task.{name}={default}"
                 )
+        if self.task.kind not in POOLED and self.task.pooling != TaskConfig.pooling:
+            raise ValueError(
+                f"task.pooling={self.task.pooling} is for {' and '.join(POOLED)}, and task.kind={self.task.kind} pools "
+                f"nothing: set --config.task.pooling={TaskConfig.pooling}"
+            )
         if self.profile.num_steps and self.profile.start_step > self.training.num_steps:
             raise ValueError(
                 f"profile.start_step={self.profile.start_step} is after the last step, training.num_steps="

@@ -37,6 +37,7 @@ REFUSED = [
     ({"task.class_weights": "balanced"}, "task.class_weights=balanced is for encoders with heads"),
     ({"task.part_weights": "learned"}, "set --config.task.part_weights=equal"),
     ({"model.local_layers": 1}, "model.local_layers=1 is for encoders with heads"),
+    ({"task.pooling": "cls"}, "task.pooling=cls is for text_classification and price_movement, and task.kind=transl"),
     ({"model.local_layers": 6}, "model.local_layers=6 leaves none of model.num_encoder_layers=6"),
     ({"model.local_window": 0}, "model.local_window must be greater than 0"),
     ({"model.position": "rotery"}, "Did you mean 'rotary'"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import logging
 import os
 import pkgutil
 import re
@@ -20,6 +21,8 @@ from typing import Any
 from jaxformer.config import DataConfig, nearest
 from jaxformer.paths import expanded
 from jaxformer.types import Pair
+
+_LOGGER = logging.getLogger(__name__)
 
 _SPLITS = {"train": ("train",), "validation": ("validation", "dev", "valid", "val"), "test": ("test",)}
 
@@ -143,7 +146,7 @@ _TEXTS = ("sentence", "text", "review")
 def open_labelled(config: DataConfig) -> dict[str, TfdsSource]:
     """The splits of a prepared set of labelled texts, such as `glue/sst2`: pairs of a label, as text, and a text.
 
-    Splits whose labels are withheld (the test split of GLUE) are left out.
+    Splits whose labels are withheld (the test split of GLUE) are left out, which the log says.
 
     Raises:
       FileNotFoundError, ValueError: see `_splits`; or a set without labels and texts.
@@ -159,7 +162,10 @@ def open_labelled(config: DataConfig) -> dict[str, TfdsSource]:
         return "label", text
 
     splits = _splits(config, fields)
-    return {name: source for name, source in splits.items() if len(source) and source[0].source != "-1"}
+    withheld = [name for name, source in splits.items() if len(source) and source[0].source == "-1"]
+    for name in withheld:
+        _LOGGER.info("%s: the labels of its %s split are withheld, so it is left out", config.name, name)
+    return {name: source for name, source in splits.items() if len(source) and name not in withheld}
 
 
 def _splits(config: DataConfig, fields: Callable[[set[str]], tuple[str, str]]) -> dict[str, TfdsSource]:

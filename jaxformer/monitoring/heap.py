@@ -2,8 +2,8 @@
 
 A training step takes hundreds of megabytes from glibc and gives them back. By default they go to Linux and come as new
 pages, cleared one by one, at the next step: a tenth of the time of a small network's step, and another tenth with pages
-of 4 KiB. glibc reads its settings from an environment variable, and only as a program starts. Not for GPUs, whose
-memory is not the host's.
+of 4 KiB. glibc reads its settings from an environment variable, and only as a program starts. Not for the memory of
+GPUs; beside one, the host gets back what it does not use.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ _KEPT = {"glibc.malloc.mmap_max": 0, "glibc.malloc.trim_threshold": 2**40, "glib
 _MOST_CORES = 8
 """With more, threads might wait for the one heap: nobody has measured it."""
 
+_GPU = Path("/dev/nvidiactl")
+"""There where the NVIDIA driver is."""
+
 
 def restart_with_heap_settings(setting: Path = _SETTING) -> None:
     """Starts this program again, in the same process, with the settings above; returns where they change nothing.
@@ -36,7 +39,7 @@ def restart_with_heap_settings(setting: Path = _SETTING) -> None:
         return
     given = os.environ.get(_VARIABLE, "")
     wanted: dict[str, int] = {}
-    for group, helps in ((_HUGE_PAGES, _grants_huge_pages(setting)), (_KEPT, _few_cores())):
+    for group, helps in ((_HUGE_PAGES, _grants_huge_pages(setting)), (_KEPT, _few_cores() and not _GPU.exists())):
         if helps and not any(name in given for name in group):
             wanted |= group
     if wanted:

@@ -115,11 +115,17 @@ class Translator:
         self.config = config
         self.max_length = max_length
         self._tokenizer = tokenizer
+        self._normalization = normalization
         self._cleaner = Cleaner(DataConfig(normalization=normalization))
         split: Any = nnx.split(model, nnx.Param, ...)
         self._graph, self._params, self._rest = split
         self._search = BatchSearch(self._graph, self._rest, config)
         self._score: Any = jax.jit(self._score_rows)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy of it can be sent to another process, where it compiles for itself; see `TranslatorPool`."""
+        parts = (self._graph, jax.device_get(self._params), jax.device_get(self._rest))
+        return _rebuilt, (*parts, self._tokenizer, self.config, self.max_length, self._normalization)
 
     def update(self, params: nnx.State) -> None:
         """Translates with `params` (as from `nnx.split(model, nnx.Param, ...)`) from now on; compiles nothing."""
@@ -169,9 +175,7 @@ class Translator:
         first_line = 1
         while texts := list(itertools.islice(rest, chunk)):
             found = self.translate(texts, first_line=first_line)
-            if full := [str(number) for number, one in enumerate(found, first_line) if one.full]:
-                shown = ", ".join(full[:20]) + (f" and {len(full) - 20} more" if len(full) > 20 else "")
-                logging.warning("as long as a translation may be, and perhaps incomplete: that of line %s", shown)
+            warn_of_full(found, first_line)
             yield from found
             first_line += len(texts)
 
@@ -302,6 +306,20 @@ class Translator:
                 text = " ".join(self._tokenizer.decode_target(ids).splitlines()).strip()
                 found.append(Candidate(text, float(score), float(log_prob), ids))
         return found
+
+
+def _rebuilt(
+    graph: Any, params: Any, rest: Any, tokenizer: TextTokenizer, config: DecodingConfig, max_length: int,
+    normalization: str,
+) -> Translator:  # fmt: skip
+    return Translator(nnx.merge(graph, params, rest), tokenizer, config, max_length, normalization=normalization)
+
+
+def warn_of_full(translations: Sequence[Translation], first_line: int) -> None:
+    """Names the lines whose translations are as long as they may be: more might have followed."""
+    if full := [str(number) for number, one in enumerate(translations, first_line) if one.full]:
+        shown = ", ".join(full[:20]) + (f" and {len(full) - 20} more" if len(full) > 20 else "")
+        logging.warning("as long as a translation may be, and perhaps incomplete: that of line %s", shown)
 
 
 def _joined(parts: list[list[Candidate]], *, full: bool) -> Translation:

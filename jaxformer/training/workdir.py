@@ -27,7 +27,7 @@ _LOGGER = logging.getLogger(__name__)
 
 MAY_DIFFER = (
     "monitoring.", "profile.", "data.num_threads", "data.prefetch", "data.cache_dir", "training.keep_checkpoints",
-    "training.checkpoint_minutes", "mesh.", "memory.", "plan.",
+    "training.checkpoint_minutes", "mesh.", "memory.", "plan.", "decoding.processes",
 )
 """Fields that change neither the model nor, but for rounding, any number of a run: it may be continued with others."""
 

@@ -112,7 +112,8 @@ def test_the_home_folder_may_be_abbreviated(monkeypatch, tmp_path):
 
 def test_fields_that_change_no_number_may_differ(tmp_path):
     _begun(tmp_path)
-    changes = {"monitoring.samples": 3, "data.num_threads": 7, "data.prefetch": 9, "data.cache_dir": "x"}
+    changes = {"monitoring.samples": 3, "data.num_threads": 7, "data.prefetch": 9, "data.cache_dir": "x",
+               "decoding.processes": 2}  # fmt: skip
     other = replace(CONFIG, {**changes, "training.keep_checkpoints": 1, "training.checkpoint_minutes": 0.5})
     _claim(tmp_path, other)
     assert Workdir(tmp_path).load_config() == other

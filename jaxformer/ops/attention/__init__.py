@@ -8,7 +8,7 @@ from jaxformer.ops.attention.api import (
     load_measurements,
     recorded_calls,
 )
-from jaxformer.ops.attention.choice import forget_measurements
+from jaxformer.ops.attention.choice import forget_measurements, loaded_measurements, use_measurements
 from jaxformer.ops.attention.decoding import decode_attention
 from jaxformer.ops.attention.mask import Mask
 
@@ -21,5 +21,7 @@ __all__ = [
     "describe_attention",
     "forget_measurements",
     "load_measurements",
+    "loaded_measurements",
     "recorded_calls",
+    "use_measurements",
 ]

@@ -139,6 +139,16 @@ def forget_measurements() -> None:
     _LOADED.clear()
 
 
+def loaded_measurements() -> dict[Case, dict[str, float]]:
+    """What `load_measurements` has read, for another process to `use_measurements`."""
+    return dict(_LOADED)
+
+
+def use_measurements(found: dict[Case, dict[str, float]]) -> None:
+    """Takes what another process has loaded into account from now on."""
+    _LOADED.update(found)
+
+
 def prefer(q: Any, k: Any, mask: Mask | None, dropout: bool) -> Preference:
     """The order for a call on the current device.
 

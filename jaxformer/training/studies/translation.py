@@ -5,7 +5,9 @@ Not for how scores are written and told (`training.scoring`), nor for validation
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,10 +20,12 @@ from jaxformer.data.bucketing import Shape
 from jaxformer.data.pipeline import BatchPipeline
 from jaxformer.data.prepare import PreparedData, prepare
 from jaxformer.data.tokenizer import Tokenizer
+from jaxformer.monitoring.console import log_to_stderr
 from jaxformer.monitoring.flops import describe_flops, training_flops
 from jaxformer.parallel.layout import Layout
 from jaxformer.tasks.translation import TranslationTask
 from jaxformer.tasks.translator import Translation, Translator
+from jaxformer.tasks.translator_pool import TranslatorPool
 from jaxformer.training import scoring
 from jaxformer.training.memory import decoding_advice
 from jaxformer.training.study import Curves, Scored
@@ -196,9 +200,17 @@ class TranslationStudy:
 
     def predict(self, predictor: Translator, lines: Iterable[str], *, interactive: bool = False) -> Iterator[str]:
         """A translation for each line or, with `decoding.n_best` above 1, several, in the form of Moses."""
-        stream = predictor.translate_stream(lines, chunk=1) if interactive else predictor.translate_stream(lines)
-        for number, translation in enumerate(stream):
-            yield _written(translation, number, n_best=self.config.decoding.n_best > 1)
+        with contextlib.ExitStack() as stack:
+            if interactive:
+                stream = predictor.translate_stream(lines, chunk=1)
+            elif (processes := self.config.decoding.processes) > 1:
+                begin = functools.partial(log_to_stderr, quiet=True)
+                pool = stack.enter_context(TranslatorPool(predictor, processes, begin=begin))
+                stream = pool.translate_stream(lines)
+            else:
+                stream = predictor.translate_stream(lines)
+            for number, translation in enumerate(stream):
+                yield _written(translation, number, n_best=self.config.decoding.n_best > 1)
 
     @property
     def prompt(self) -> str:

@@ -1,0 +1,189 @@
+"""Copies of a translator in processes of their own, each with cores of its own: the fastest way to translate on a CPU.
+
+A step of the search is too small for many cores, and searches within one process wait for each other. Processes share
+nothing but the work. Not for GPUs, which one process keeps busy.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import contextlib
+import functools
+import itertools
+import multiprocessing
+import multiprocessing.connection
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import jax
+
+from jaxformer.ops.attention import loaded_measurements, use_measurements
+from jaxformer.parallel.threads import thread_settings
+from jaxformer.tasks.translator import Translation, Translator, warn_of_full
+
+_SETTINGS = (
+    "jax_platforms", "jax_enable_x64", "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs",
+)  # fmt: skip
+"""Of JAX, besides those of a thread, that decide what a process computes and how soon it begins."""
+
+
+class TranslatorPool:
+    """Translates as `Translator` does, several parts of a text at a time; to be used in a `with`.
+
+        with jf.TranslatorPool(jf.load_translator("runs/wmt-bundled"), processes=8) as translator:
+            for translation in translator.translate_stream(open("text.en")):
+                print(translation.text)
+
+    The processes start as programs do: the call belongs under `if __name__ == "__main__":`. Each takes some seconds to
+    begin, and the memory of a translator.
+
+    Args:
+      translator: that is copied.
+      processes: how many; they divide the cores that this process may use.
+      begin: called in each of them first, such as to send messages somewhere; a function of a module.
+
+    Raises:
+      ValueError: for fewer than one process, or a device that is no CPU.
+    """
+
+    def __init__(self, translator: Translator, processes: int, *, begin: Callable[[], object] | None = None) -> None:
+        check_pool(processes)
+        self.processes = processes
+        context = multiprocessing.get_context("spawn")
+        places: Any = context.SimpleQueue()
+        for cores in shared_cores(processes):
+            places.put(cores)
+        settings = {name: getattr(jax.config, name) for name in _SETTINGS} | thread_settings()
+        settings.pop("jax_default_device")  # an object of this process
+        told = (places, pickle.dumps(translator), settings, loaded_measurements(), begin)
+        self._executor = concurrent.futures.ProcessPoolExecutor(
+            processes, mp_context=context, initializer=_begin, initargs=told
+        )
+
+    def __enter__(self) -> TranslatorPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the processes; what nobody waits for any more is not begun."""
+        self._executor.shutdown(cancel_futures=True)
+
+    def translate(self, texts: Sequence[str], *, first_line: int = 1) -> list[Translation]:
+        """The translation of every line, in the same order; see `Translator.translate`.
+
+        Raises:
+          OSError: if a process has ended, such as for lack of memory.
+        """
+        size = max(1, -(-len(texts) // self.processes))
+        parts = ((first_line + start, texts[start : start + size]) for start in range(0, len(texts), size))
+        return [translation for found in self._run(parts) for translation in found]
+
+    def translate_stream(self, lines: Iterable[str], *, chunk: int = 2000) -> Iterator[Translation]:
+        """One translation for each line, in order; a few times `chunk` lines are read ahead.
+
+        Raises:
+          OSError: as of `translate`.
+        """
+        first_line = 1
+        for found in self._run(_numbered(lines, chunk, self.processes)):
+            warn_of_full(found, first_line)
+            yield from found
+            first_line += len(found)
+
+    def _run(self, parts: Iterable[tuple[int, Sequence[str]]]) -> Iterator[list[Translation]]:
+        waiting: collections.deque[concurrent.futures.Future[list[Translation]]] = collections.deque()
+        try:
+            for first_line, texts in parts:
+                waiting.append(self._executor.submit(_translate, texts, first_line))
+                if len(waiting) > self.processes:  # one more than run, so that none waits for its next
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except concurrent.futures.BrokenExecutor:
+            raise OSError(
+                f"one of the {self.processes} processes that translate has ended, as for lack of memory: ask for fewer "
+                "with --config.decoding.processes, or for smaller batches with --config.decoding.batch_tokens"
+            ) from None
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def check_pool(processes: int) -> None:
+    """Refuses a number of processes that cannot be.
+
+    Raises:
+      ValueError: with what to do.
+    """
+    if processes < 1:
+        raise ValueError(f"decoding.processes must be 1 or more, got {processes}")
+    if processes > 1 and jax.default_backend() != "cpu":
+        raise ValueError(
+            f"decoding.processes={processes} is for CPUs, and one process keeps this device "
+            f"({jax.default_backend()}) busy: set it to 1"
+        )
+
+
+def shared_cores(processes: int) -> list[list[int]]:
+    """The cores of each process: those of this one divided, or one for several where there are too few of them."""
+    if not hasattr(os, "sched_getaffinity"):
+        return [[] for _ in range(processes)]
+    cores = sorted(os.sched_getaffinity(0))
+    if processes >= len(cores):
+        return [[cores[number % len(cores)]] for number in range(processes)]
+    cuts = [number * len(cores) // processes for number in range(processes + 1)]
+    return [cores[first:last] for first, last in itertools.pairwise(cuts)]
+
+
+def _numbered(lines: Iterable[str], chunk: int, processes: int) -> Iterator[tuple[int, list[str]]]:
+    """Parts of a text with the numbers of their first lines: of `chunk` lines, or fewer, so that there are enough."""
+    rest = iter(lines)
+    first_line = 1
+    while texts := list(itertools.islice(rest, chunk * processes)):
+        size = max(1, -(-len(texts) // processes))
+        for start in range(0, len(texts), size):
+            yield first_line + start, texts[start : start + size]
+        first_line += len(texts)
+
+
+# In the processes:
+
+
+@functools.cache
+def _own() -> list[Translator]:
+    """The translator of this process, once it has begun."""
+    return []
+
+
+def _begin(
+    places: Any, translator: bytes, settings: dict[str, Any], measurements: Any, begin: Callable[[], object] | None
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is told by the process that a person started
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if begin is not None:
+        begin()
+    if cores := places.get():
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, cores)  # before JAX asks how many there are
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    use_measurements(measurements)
+    _own().append(pickle.loads(translator))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def _translate(texts: Sequence[str], first_line: int) -> list[Translation]:
+    return _own()[0].translate(texts, first_line=first_line)

@@ -1,0 +1,96 @@
+"""Translators in processes: the translations of one, in its order; cores divided; processes that end or should."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import pickle
+import signal
+
+import jax
+import pytest
+
+from jaxformer.config import DecodingConfig
+from jaxformer.tasks.translator import Translator
+from jaxformer.tasks.translator_pool import TranslatorPool, shared_cores
+from tests.tasks.test_translator import BEAM, WordTokenizer, lines, make_model
+
+
+@pytest.fixture(scope="module")
+def translator():
+    return Translator(make_model(), WordTokenizer(), BEAM, 40)
+
+
+@pytest.fixture(scope="module")
+def pool(translator):
+    with TranslatorPool(translator, 2) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize("settings", [{}, {"position": "rotary", "num_kv_heads": 1, "scan_layers": True}])
+def test_a_translator_can_be_sent(settings):
+    translator = Translator(make_model(**settings), WordTokenizer(), DecodingConfig(beam_size=1), 40)
+    sent, text = pickle.loads(pickle.dumps(translator)), lines(3)
+    assert sent.translate(text) == translator.translate(text)
+
+
+def _near(found, wanted):
+    assert [one.text for one in found] == [one.text for one in wanted]
+    for one, other in zip(found, wanted, strict=True):
+        assert [candidate.tokens for candidate in one.n_best] == [candidate.tokens for candidate in other.n_best]
+        assert one.score == pytest.approx(other.score, abs=1e-4)
+        assert one.full == other.full
+
+
+def test_translates_as_one_process_does_and_in_order(translator, pool):
+    texts = [*lines(9), "", *lines(4, seed=1)]
+    wanted = translator.translate(texts)
+    _near(pool.translate(texts), wanted)
+    assert pool.translate([]) == list(pool.translate_stream([])) == []
+    _near(list(pool.translate_stream(iter(texts), chunk=2)), wanted)
+
+
+def test_a_stream_is_read_as_it_is_needed_and_names_lines_by_their_numbers(pool, caplog):
+    read = []
+
+    def numbered():
+        for line in itertools.cycle(lines(5)):
+            read.append(line)
+            yield line
+
+    stream = pool.translate_stream(numbered(), chunk=1)
+    with caplog.at_level(logging.WARNING):
+        found = [next(stream) for _ in range(8)]
+    stream.close()
+    assert len(read) <= 8 + 2 * 4
+    full = [str(number) for number, one in enumerate(found, 1) if one.full]
+    assert full
+    assert [record.getMessage().rpartition(" ")[2] for record in caplog.records] == full
+
+
+def test_a_process_that_ends_is_told(translator):
+    with TranslatorPool(translator, 1) as pool:
+        pool.translate(["w5"])
+        (process,) = pool._executor._processes
+        os.kill(process, signal.SIGKILL)
+        with pytest.raises(OSError, match="has ended, as for lack of memory: ask for fewer with --"):
+            pool.translate(lines(3))
+
+
+def test_refuses_other_devices_and_no_process(translator, monkeypatch):
+    with pytest.raises(ValueError, match="must be 1 or more, got 0"):
+        TranslatorPool(translator, 0)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    with pytest.raises(ValueError, match=r"processes=2 is for CPUs, and one process keeps this device \(gpu\) busy"):
+        TranslatorPool(translator, 2)
+
+
+@pytest.mark.parametrize(
+    ("processes", "shares"),
+    [(1, [[0, 1, 2, 5, 7]]), (2, [[0, 1], [2, 5, 7]]), (5, [[0], [1], [2], [5], [7]]),
+     (6, [[0], [1], [2], [5], [7], [0]])],
+)  # fmt: skip
+def test_processes_divide_the_cores(processes, shares, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {7, 0, 1, 5, 2}, raising=False)
+    assert shared_cores(processes) == shares
