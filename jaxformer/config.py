@@ -151,7 +151,8 @@ class TaskConfig:
         secondary structure of every residue), `price_movement` (rise or fall of a price on the next day, and its
         return) or `forecasting` (the next steps of every channel of a series).
       pooling: how a text or a window of prices becomes one vector: `cls` (of a text a token of its own at its start, of
-        prices the last day), `mean`, or `attention` (a learned weighted mean); other kinds pool nothing.
+        prices the last day), `mean`, `attention` (a learned weighted mean), or `convolution` (the largest values of
+        features of 3 to 5 neighbours; not with `mesh.context`); other kinds pool nothing.
       part_weights: of the losses where several things are predicted: `equal`, or `learned` (by their uncertainty).
       class_weights: of the classes in a loss: `none`, or `balanced` (rare ones count more: inversely to how often they
         occur in the training data).
@@ -166,7 +167,7 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         _check_choice("task.kind", self.kind, *KINDS)
-        _check_choice("task.pooling", self.pooling, "cls", "mean", "attention")
+        _check_choice("task.pooling", self.pooling, "cls", "mean", "attention", "convolution")
         _check_choice("task.part_weights", self.part_weights, "equal", "learned")
         _check_choice("task.class_weights", self.class_weights, "none", "balanced")
         _check_fraction("task", self, "token_dropout")

@@ -7,6 +7,8 @@ that is not padding itself. Not for losses (`ops`, `tasks`).
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -17,7 +19,10 @@ from jaxformer.ops.dropout import dropout as drop
 from jaxformer.parallel.sharding import gathered, largest, place, summed
 from jaxformer.types import Sequences, Series
 
-POOLINGS = ("cls", "mean", "attention")
+POOLINGS = ("cls", "mean", "attention", "convolution")
+
+_WIDTHS, _FEATURES = (3, 4, 5), 128
+"""Of the convolutions that are pooled: those of Kim 2014, section 3.1, but for his 100 features, which divide badly."""
 
 
 class TokenHead(nnx.Module):
@@ -52,8 +57,9 @@ class PooledHead(nnx.Module):
       d_model: D.
       num_outputs: E.
       pooling: `cls`, the first position alone, where the data may put a token of its own (Devlin et al. 2019, section
-        3); `mean`, all alike; or `attention`, by the softmax of a learned score (Lin et al. 2017, equation 5, without
-        the hidden layer), which begins as `mean`.
+        3); `mean`, all alike; `attention`, by the softmax of a learned score (Lin et al. 2017, equation 5, without
+        the hidden layer), which begins as `mean`; or `convolution`, no mean but the largest value of every feature over
+        the sequence, of 128 features for every 3, 4 and 5 neighbours in it (Kim 2014, section 2), on one device.
       dropout: rate on what is pooled.
       num_channels: C, numbers of an input; these are pooled alike, and a linear map of them, zeros at first, is added
         to the prediction (Cheng et al. 2016: wide beside deep); 0 for none.
@@ -76,7 +82,13 @@ class PooledHead(nnx.Module):
         self.dropout = dropout
         if pooling == "attention":
             self.score = nnx.Param(jnp.zeros((d_model,)), dims=("model",))
-        self.project = Linear(d_model, num_outputs, dims=("model", "outputs"), rngs=rngs)
+        width = d_model
+        if pooling == "convolution":
+            width = len(_WIDTHS) * _FEATURES
+            self.convolutions = nnx.List([
+                Linear(taps * d_model, _FEATURES, dims=("model", "outputs"), rngs=rngs) for taps in _WIDTHS
+            ])  # fmt: skip
+        self.project = Linear(width, num_outputs, dims=("model", "outputs"), rngs=rngs)
         self.num_channels = num_channels
         if num_channels:
             self.skip = nnx.Param(jnp.zeros((num_channels, num_outputs)), dims=("channels", "outputs"))
@@ -99,7 +111,8 @@ class PooledHead(nnx.Module):
         def pooled(x: jax.Array) -> jax.Array:
             return summed(jnp.einsum("bsg,bsd->bgd", shares, x), "length").astype(encoded.dtype)
 
-        outputs = self.project(drop(pooled(wide), self.dropout, seed))
+        features = self._largest(encoded, own) if self.pooling == "convolution" else pooled(wide)
+        outputs = self.project(drop(features, self.dropout, seed))
         if not self.num_channels:
             return outputs
         real = jnp.asarray(inputs.segment_ids)[..., None] != 0
@@ -109,15 +122,35 @@ class PooledHead(nnx.Module):
     def forward_flops(self, rows: int, length: int) -> float:
         """FLOPs of the products of one forward pass over `rows` rows of one sequence of `length` slots each."""
         width, outputs = self.project.in_features, self.project.out_features
-        scored = self.pooling == "attention"
-        pooled = length * (width * (1 + scored) + self.num_channels)
-        return 2.0 * rows * (pooled + (width + self.num_channels) * outputs)
+        pooled: int = width * (2 if self.pooling == "attention" else 1)
+        if self.pooling == "convolution":
+            pooled = sum(one.in_features * one.out_features for one in self.convolutions)
+        return 2.0 * rows * (length * (pooled + self.num_channels) + (width + self.num_channels) * outputs)
+
+    def _largest(self, encoded: jax.Array, own: jax.Array) -> jax.Array:
+        """[B, G, F], the largest value in each sequence of every feature of neighbours in it; 0 in a sequence of none.
+
+        Args:
+          encoded: [B, S, D].
+          own: bool [B, S, G], which positions belong to which sequence.
+
+        Raises:
+          ValueError: where a device has a part of the sequences: it lacks neighbours.
+        """
+        if place("length")[1] > 1:
+            raise ValueError("pooling=convolution needs whole sequences on every device: set --config.mesh.context=1")
+        found = []
+        for taps, convolve in zip(_WIDTHS, self.convolutions, strict=True):
+            windows = [_neighbours(encoded, own, away) for away in range(-(taps // 2), taps - taps // 2)]
+            features = jax.nn.relu(convolve(jnp.concatenate(windows, axis=-1)))
+            found.append(jnp.where(own[..., None], features[:, :, None], 0).max(axis=1))
+        return jnp.concatenate(found, axis=-1)
 
     def _shares(self, encoded: jax.Array, positions: jax.Array, own: jax.Array) -> jax.Array:
         """[B, S, G], how much each position counts in each sequence; they sum to 1 over a sequence."""
         if self.pooling == "cls":
             return own & (positions == 0)[..., None]
-        if self.pooling == "mean":
+        if self.pooling in ("mean", "convolution"):
             lengths = summed(own.sum(axis=1, keepdims=True, dtype=encoded.dtype), "length")
             return own / jnp.maximum(lengths, 1)
         scores = (encoded @ self.score[...].astype(encoded.dtype))[..., None]
@@ -191,6 +224,20 @@ class ChannelHead(nnx.Module):
         """FLOPs of the products of one forward pass over `rows` rows; `length` is the number of patches anyway."""
         inputs, outputs = self.kernel.shape
         return 2.0 * rows * (inputs + self.num_patches * self.patch_length) * outputs
+
+
+def _neighbours(x: jax.Array, own: jax.Array, away: int) -> jax.Array:
+    """[B, S, D], at every position what `x` [B, S, D] has so many positions later in the same sequence, or zeros."""
+    shift = functools.partial(_shifted, away=away)
+    same = (own & shift(own)).any(axis=-1)
+    return jnp.where(same[..., None], shift(x), 0)
+
+
+def _shifted(x: jax.Array, *, away: int) -> jax.Array:
+    """`x` [B, S, *] read `away` positions later; zeros beyond its ends."""
+    ends = [(0, 0), (max(-away, 0), max(away, 0)), *[(0, 0)] * (x.ndim - 2)]
+    first = max(away, 0)
+    return jnp.pad(x, ends)[:, first : first + x.shape[1]]
 
 
 def _numbers(inputs: Sequences | Series, count: int) -> jax.Array:

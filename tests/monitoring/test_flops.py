@@ -84,6 +84,7 @@ def test_the_description_shows_the_parts_and_their_sum():
 _HEADS = {
     "tokens, a label for each": (TaggingTask, {"x": Classes(3)}, {"vocabulary_size": V}),
     "tokens, a label for all": (ClassificationTask, {"x": Classes(3)}, {"vocabulary_size": V, "pooling": "mean"}),
+    "tokens, convolutions": (ClassificationTask, {"x": Classes(3)}, {"vocabulary_size": V, "pooling": "convolution"}),
     "numbers, two parts and a linear map": (
         ClassificationTask, {"x": Classes(2), "y": Numbers("huber")},
         {"num_channels": 5, "pooling": "attention", "linear_skip": True},

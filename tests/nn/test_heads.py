@@ -55,6 +55,39 @@ def test_pooled_by_its_formula_for_every_packed_sequence(pooling):
     assert not np.allclose(found, pool(head, ENCODED + 1))
 
 
+def test_convolution_is_the_largest_of_features_of_neighbours_in_a_sequence():
+    head = _pooled("convolution")
+    for number, convolve in enumerate(head.convolutions):
+        convolve.bias[...] = jnp.asarray(np.random.default_rng(number).normal(size=convolve.bias.shape), jnp.float32)
+    expected = np.zeros((3, G, E))
+    for row in range(3):
+        for g in range(G):
+            own = np.asarray(ENCODED, np.float64)[row][SEGMENTS[row] == g + 1]
+            found = []
+            for taps, convolve in zip((3, 4, 5), head.convolutions, strict=True):
+                padded = np.pad(own, [(taps // 2, taps - taps // 2 - 1), (0, 0)])
+                windows = [padded[place : place + taps].reshape(-1) for place in range(len(own))]
+                features = [window @ np.asarray(convolve.kernel[...]) + convolve.bias[...] for window in windows]
+                found.append(np.max([*np.maximum(features, 0), np.zeros(128)], axis=0))
+            expected[row, g] = np.concatenate(found) @ np.asarray(head.project.kernel[...]) + head.project.bias[...]
+    graph, state = nnx.split(head)
+
+    def total(state, encoded):
+        outputs = nnx.merge(graph, state)(encoded, ROWS, num_sequences=G)
+        return outputs.sum(), outputs
+
+    pool = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))
+    (_, found), gradients = pool(state, ENCODED)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(found[2, 1], [0.5, -1.0])  # a sequence of none
+    padding = jnp.asarray(SEGMENTS)[..., None] == 0
+    (_, again), others = pool(state, jnp.where(padding, jnp.nan, ENCODED))
+    np.testing.assert_array_equal(found, again)
+    for one, other in zip(jax.tree.leaves(gradients), jax.tree.leaves(others), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not np.where(padding, gradients[1], 0).any()
+
+
 def test_attention_that_has_learned_nothing_is_the_mean():
     head = PooledHead(D, E, pooling="attention", rngs=nnx.Rngs(0))
     mean = PooledHead(D, E, pooling="mean", rngs=nnx.Rngs(0))
@@ -123,14 +156,14 @@ def test_a_channel_head_adds_a_linear_map_of_the_patches():
     np.testing.assert_allclose(head(ENCODED, rows), plain(ENCODED, rows) + added, atol=1e-5)
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean", "attention"])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "attention", "convolution"])
 def test_a_pooled_head_adds_a_linear_map_of_inputs_that_are_pooled_alike(pooling):
     random = np.random.default_rng(1)
     values = np.where(SEGMENTS[..., None] > 0, random.normal(size=(*SEGMENTS.shape, D)), np.nan).astype(np.float32)
     rows = Series(values, ROWS.positions, ROWS.segment_ids)
     plain, head = (PooledHead(D, E, pooling=pooling, num_channels=n, rngs=nnx.Rngs(0)) for n in (0, D))
     np.testing.assert_array_equal(head(ENCODED, rows, num_sequences=G), plain(ENCODED, rows, num_sequences=G))
-    head.skip[...] = head.project.kernel[...]
+    head.skip[...] = head.project.kernel[:D]
     pooled = head(ENCODED, rows, num_sequences=G) - plain(ENCODED, rows, num_sequences=G)
     expected = np.zeros_like(pooled)
     for row, segments in enumerate(SEGMENTS):
@@ -138,7 +171,7 @@ def test_a_pooled_head_adds_a_linear_map_of_inputs_that_are_pooled_alike(pooling
             own = segments == g + 1
             share = own / max(own.sum(), 1) if pooling != "cls" else own & (POSITIONS[row] == 0)
             expected[row, g] = share @ np.nan_to_num(values[row]) @ np.asarray(head.skip[...])
-    np.testing.assert_allclose(pooled, expected, atol=1e-5)  # attention begins as the mean
+    np.testing.assert_allclose(pooled, expected, atol=1e-5)  # also of attention, which begins so
 
 
 def test_dropout_follows_the_seed():
@@ -148,6 +181,12 @@ def test_dropout_follows_the_seed():
         np.testing.assert_array_equal(one, again)
         assert not np.allclose(one, other)
         assert not np.allclose(one, head(ENCODED, ROWS))
+
+
+def test_convolution_refuses_a_part_of_a_sequence(monkeypatch):
+    monkeypatch.setattr("jaxformer.nn.heads.place", lambda dim: (0, 2))
+    with pytest.raises(ValueError, match=r"needs whole sequences on every device: set --config\.mesh\.context=1"):
+        _pooled("convolution")(ENCODED, ROWS, num_sequences=G)
 
 
 def test_mistakes_are_refused():

@@ -93,6 +93,7 @@ _CASE = """
         "cls": classifying("cls"),
         "mean": classifying("mean", {"number": 0.3}),
         "attention": classifying("attention", "learned"),
+        "convolution": classifying("convolution"),
         "forecasting": forecasting,
         "wide": wide,
     }
@@ -125,6 +126,7 @@ _CASE = """
         pytest.param("forecasting", "LAYOUTS", marks=pytest.mark.slow),
         ("cls", "LAYOUTS[3:5]"),  # pooled as `attention` is, in simpler ways
         ("mean", "LAYOUTS[3:5]"),
+        ("convolution", "LAYOUTS[1:4:2]"),  # without `context`
     ],
 )
 def test_loss_and_gradient_are_those_of_one_device(name: str, layouts: str) -> None:
