@@ -1,14 +1,15 @@
 """Adam, AdamW, SGD with momentum, RMSprop, Lion and Adafactor on one experiment, each at the best of as many rates.
 
-    python -m benchmarks.optimizers --experiment=wmt:bundled [--rates=5] [--seeds=3] [--parallel=1] [--workdir=W]
-        [--metric=validation/bleu] [--json=FILE] [--config.FIELD=VALUE ...]
+    python -m benchmarks.optimizers --experiment=wmt:bundled [--rates=3] [--further=4] [--seeds=3] [--parallel=1]
+        [--workdir=W] [--metric=validation/bleu] [--json=FILE] [--config.FIELD=VALUE ...]
 
-Two sweeps of `run.py` in one folder, which continue where they were stopped. The first tries `--rates` learning rates
-for every optimizer, a factor of three apart around its customary one, with seed 0. The second trains each optimizer at
-the rate that was best on the validation split with `--seeds` other seeds, which had no part in the choice: their mean
-and standard error are what is compared. Everything else, steps, batches, schedule, warm-up and the norm at which
-gradients are clipped, is the same for all. A best rate at the end of its list is marked: a better one may lie beyond.
-The tables and `optimizers.png` go to the workdir. Test scores are shown and choose nothing.
+Sweeps of `run.py` in one folder, which continue where they were stopped. The first tries `--rates` learning rates for
+every optimizer, a factor of three apart around its customary one, with seed 0. Where the best is the first or the last
+of them, a better one may lie beyond, and the next is tried, `--further` times at most: the same rule for all. The last
+sweep trains each optimizer at the rate that was best on the validation split with `--seeds` other seeds, which had no
+part in the choice: their mean and standard error are what is compared. Everything else, steps, batches, schedule,
+warm-up and the norm at which gradients are clipped, is the same for all. The tables and `optimizers.png` go to the
+workdir. Test scores are shown and choose nothing.
 """
 
 from __future__ import annotations
@@ -67,10 +68,17 @@ def ladder(position: int) -> float:
     return float(f"{(1, 3)[position % 2]}e{position // 2}")
 
 
-def rates(optimizer: Optimizer, count: int) -> list[float]:
-    """`count` rates around its customary one, in order."""
+def positions(optimizer: Optimizer, count: int) -> list[int]:
+    """Those on `ladder` of `count` rates around its customary one, in order."""
     first = optimizer.centre - count // 2
-    return [ladder(first + index) for index in range(count)]
+    return list(range(first, first + count))
+
+
+def beyond(tried: Sequence[int], best: float | None) -> int | None:
+    """The position after the end of `tried` where the best rate is; None where it is at no end, or there is none."""
+    if best == ladder(tried[-1]):
+        return tried[-1] + 1
+    return tried[0] - 1 if best == ladder(tried[0]) else None
 
 
 def sweep_flag(chosen: Sequence[tuple[str, float]]) -> str:
@@ -109,7 +117,7 @@ def best_rates(rows: Sequence[dict[str, str]]) -> dict[str, float]:
 
 
 def summary(
-    rows: Sequence[dict[str, str]], chosen: dict[str, float], tried: dict[str, list[float]], metric: str
+    rows: Sequence[dict[str, str]], chosen: dict[str, float], tried: dict[str, list[int]], metric: str
 ) -> tuple[list[list[str]], list[dict[str, Any]]]:
     """Rows of the table, the best mean first, and the same as figures."""
     score = f"final/{metric}" if any(row[f"final/{metric}"] for row in rows) else f"best/{metric}"
@@ -121,9 +129,10 @@ def summary(
         runs = [row for row in of_it if row["training.seed"] != "0" and row["rank"]]
         runs = [row for row in runs if float(row[RATE]) == chosen.get(name)]
         scores = [float(row[score]) for row in runs]
-        at_end = name in chosen and chosen[name] in (tried[name][0], tried[name][-1]) and len(tried[name]) > 1
+        at_end = len(tried[name]) > 1 and beyond(tried[name], chosen.get(name)) is not None
         figures.append({
-            "name": name, "rate": chosen.get(name), "at_end": at_end, "diverged": bad, "scores": scores,
+            "name": name, "rate": chosen.get(name), "rates": len(tried[name]), "at_end": at_end, "diverged": bad,
+            "scores": scores,
             "tests": {
                 test: [value for row in runs if row[test] and math.isfinite(value := float(row[test]))]
                 for test in tests
@@ -134,12 +143,12 @@ def summary(
     table = [
         [
             one["name"], ("-" if one["rate"] is None else f"{one['rate']:g}") + (_AT_END if one["at_end"] else ""),
-            str(len(one["scores"])), mean_text(one["scores"]), *(mean_text(one["tests"][test]) for test in tests),
-            str(one["diverged"]),
+            str(one["rates"]), str(len(one["scores"])), mean_text(one["scores"]),
+            *(mean_text(one["tests"][test]) for test in tests), str(one["diverged"]),
         ]
         for one in figures
     ]  # fmt: skip
-    return [["optimizer", "rate", "seeds", metric, *tests, "diverged"], *table], figures
+    return [["optimizer", "best rate", "of", "seeds", metric, *tests, "diverged"], *table], figures
 
 
 def draw(rows: Sequence[dict[str, str]], chosen: dict[str, float], metric: str, path: Path, title: str) -> None:
@@ -175,16 +184,25 @@ def draw(rows: Sequence[dict[str, str]], chosen: dict[str, float], metric: str, 
 
 
 def study(options: argparse.Namespace, settings: Sequence[str], carry_out: Callable[[Sequence[str]], None]) -> str:
-    """Runs both sweeps by `carry_out`, writes tables and picture, and returns the table."""
+    """Runs the sweeps by `carry_out`, writes tables and picture, and returns the table."""
     workdir = options.workdir or Path(f"runs/optimizers-{options.experiment.replace(':', '-')}")
     common = [
         f"--experiment={options.experiment}", f"--workdir={workdir}", f"--sweep_parallel={options.parallel}",
         *([f"--sweep_metric={options.metric}"] if options.metric else []), "--config.optimizer.clip_norm=1", *settings,
     ]  # fmt: skip
-    tried = {name: rates(optimizer, options.rates) for name, optimizer in OPTIMIZERS.items()}
-    pairs = [(name, rate) for name, found in tried.items() for rate in found]
-    carry_out([*common, sweep_flag(pairs), "--sweep=training.seed=0"])
-    chosen = best_rates(read_rows(workdir))
+    tried = {name: positions(optimizer, options.rates) for name, optimizer in OPTIMIZERS.items()}
+    pairs = [(name, ladder(position)) for name, found in tried.items() for position in found]
+    chosen: dict[str, float] = {}
+    for further in range(options.further + 1):
+        carry_out([*common, sweep_flag(pairs), "--sweep=training.seed=0"])
+        chosen = best_rates(read_rows(workdir))
+        ends = {name: beyond(found, chosen.get(name)) for name, found in tried.items()}
+        pairs = [(name, ladder(end)) for name, end in ends.items() if end is not None]
+        if not pairs or further == options.further:
+            break
+        tried = {
+            name: found if ends[name] is None else sorted([*found, ends[name]]) for name, found in tried.items()
+        }
     seeds = ",".join(str(seed) for seed in range(1, options.seeds + 1))
     carry_out([*common, sweep_flag(list(chosen.items())), f"--sweep=training.seed={seeds}"])
     rows = read_rows(workdir)
@@ -192,7 +210,7 @@ def study(options: argparse.Namespace, settings: Sequence[str], carry_out: Calla
     table, figures = summary(rows, chosen, tried, metric)
     draw(rows, chosen, metric, workdir / "optimizers.png", f"optimizers on {options.experiment}")
     text = report.table(table[0], table[1:])
-    said = f"{options.experiment}: {options.rates} rates each, then {options.seeds} other seeds at the best one"
+    said = f"{options.experiment}: {options.rates} rates each and what lay beyond, then {options.seeds} other seeds"
     (workdir / "optimizers.txt").write_text(f"{said}\n{report.heading(*PACKAGES)}\n\n{text}\n", encoding="utf-8")
     report.write_json(
         options.json,
@@ -209,7 +227,8 @@ def main(arguments: Sequence[str] | None = None, carry_out: Callable[[Sequence[s
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--experiment", default="wmt:bundled", help="NAME:VARIANT, the recipe")
-    parser.add_argument("--rates", type=int, default=5, help="learning rates tried for each optimizer")
+    parser.add_argument("--rates", type=int, default=3, help="learning rates tried for each optimizer at first")
+    parser.add_argument("--further", type=int, default=4, help="times that a rate beyond the end is tried")
     parser.add_argument("--seeds", type=int, default=3, help="further runs of each optimizer at its best rate")
     parser.add_argument("--parallel", type=int, default=1, help="trials at once")
     parser.add_argument("--workdir", type=Path, help="of both sweeps; runs/optimizers-NAME-VARIANT by default")
@@ -218,8 +237,8 @@ def main(arguments: Sequence[str] | None = None, carry_out: Callable[[Sequence[s
     options, settings = parser.parse_known_args(arguments)
     if strange := [setting for setting in settings if not setting.startswith("--config.")]:
         parser.error(f"unknown argument {strange[0]}")
-    if options.rates < 1 or options.seeds < 1:
-        parser.error("--rates and --seeds are at least 1")
+    if options.rates < 1 or options.seeds < 1 or options.further < 0:
+        parser.error("--rates and --seeds are at least 1, --further at least 0")
     text = study(options, settings, carry_out)
     print(report.heading(*PACKAGES))
     print(text)

@@ -202,6 +202,8 @@ class DataConfig:
       batching: `bucket` (rows of like length) or `pack` (several pairs in a row, separated by segment ids).
       batch_tokens: slots on each side of one global batch; 0, or `auto` on the command line, for the most that fits in
         memory by the plan.
+      batch_rows: most rows of a bucketed batch; 0 for as many as its slots hold. With few enough a step has as many
+        long records as it would have short ones, so that labels of records count alike.
       num_shapes: how many different batch shapes bucketing may use (each is compiled once).
       pack_length: row length when packing, 0 for `max_length`.
       cache_dir: where prepared data is cached; empty for the user's cache folder.
@@ -232,6 +234,7 @@ class DataConfig:
     normalization: str = "nfc"
     batching: str = "bucket"
     batch_tokens: int = 4096
+    batch_rows: int = 0
     num_shapes: int = 8
     pack_length: int = 0
     cache_dir: str = ""
@@ -245,13 +248,19 @@ class DataConfig:
         _check_choice("data.batching", self.batching, "bucket", "pack")
         _check_positive("data", self, "vocabulary_size", "max_length", "num_shapes", "num_threads", "prefetch")
         _check_seed("data", self)
-        _check_not_negative("data", self, "num_examples", "max_length_ratio", "batch_tokens", "pack_length")
+        sizes = ("num_examples", "max_length_ratio", "batch_tokens", "batch_rows", "pack_length")
+        _check_not_negative("data", self, *sizes)
         _check_fraction("data", self, "subword_sampling")
         longest = (self.pack_length or self.max_length) if self.batching == "pack" else self.max_length
         if 0 < self.batch_tokens < longest:
             raise ValueError(
                 f"data.batch_tokens={self.batch_tokens} does not fit the longest row ({longest} tokens): "
                 f"raise --config.data.batch_tokens to {longest} or more, or lower --config.data.max_length"
+            )
+        if self.batch_rows and (self.batching == "pack" or not self.batch_tokens):
+            raise ValueError(
+                f"data.batch_rows={self.batch_rows} is for data.batching=bucket with a given data.batch_tokens; else "
+                "rows are as many as there is room for: set --config.data.batch_rows=0"
             )
         if self.batching == "pack" and longest < self.max_length:
             raise ValueError(

@@ -89,7 +89,7 @@ class Planner:
 
     Args:
       variants: segmentations of the same records, one for each epoch in turn.
-      config: `batching`, `batch_tokens`, `num_shapes`, `max_length` and `pack_length` are read.
+      config: `batching`, `batch_tokens`, `batch_rows`, `num_shapes`, `max_length` and `pack_length` are read.
       seed: of the order.
       divisor: rows of every batch are a multiple of it.
       length_divisor: lengths of every batch are multiples of it.
@@ -129,6 +129,7 @@ class Planner:
                 counts,
                 num_shapes=config.num_shapes,
                 batch_tokens=config.batch_tokens,
+                batch_rows=config.batch_rows,
                 divisor=divisor,
                 length_divisor=length_divisor,
             )

@@ -39,7 +39,13 @@ def histogram(source_lengths: np.ndarray, target_lengths: np.ndarray, into: np.n
 
 
 def choose_shapes(
-    counts: np.ndarray, *, num_shapes: int, batch_tokens: int, divisor: int = 1, length_divisor: int = 1
+    counts: np.ndarray,
+    *,
+    num_shapes: int,
+    batch_tokens: int,
+    batch_rows: int = 0,
+    divisor: int = 1,
+    length_divisor: int = 1,
 ) -> list[Shape]:
     """At most `num_shapes` shapes, cheapest row first, such that every record fits one and little is padded.
 
@@ -47,11 +53,12 @@ def choose_shapes(
       counts: a `histogram`.
       num_shapes: how many shapes; each is compiled once.
       batch_tokens: most slots on either side of a batch.
+      batch_rows: most rows of a batch; 0 for no limit.
       divisor: rows of every shape are a multiple of it.
       length_divisor: lengths of every shape are multiples of it.
 
     Raises:
-      ValueError: `batch_tokens` does not hold `divisor` rows of the longest record.
+      ValueError: `batch_tokens` does not hold `divisor` rows of the longest record, or `batch_rows` are fewer.
     """
     source, target = np.nonzero(counts)
     number = counts[source, target]
@@ -60,7 +67,7 @@ def choose_shapes(
     shapes = []
     for source_length, target_length in sorted(boxes, key=lambda box: (sum(box), box)):
         longest = max(source_length, target_length)
-        rows = batch_tokens // longest // divisor * divisor
+        rows = rows_within(batch_tokens // longest, batch_rows, divisor)
         if not rows:
             raise ValueError(
                 f"data.batch_tokens={batch_tokens} does not hold {divisor} rows of {longest} tokens, and rows must be "
@@ -69,6 +76,20 @@ def choose_shapes(
             )
         shapes.append(Shape(rows, source_length, target_length))
     return shapes
+
+
+def rows_within(rows: int, batch_rows: int, divisor: int) -> int:
+    """The most rows that `divisor` divides, of those that there is room for and no more than `batch_rows`, if any.
+
+    Raises:
+      ValueError: for fewer `batch_rows` than `divisor`.
+    """
+    if 0 < batch_rows < divisor:
+        raise ValueError(
+            f"data.batch_rows={batch_rows} is less than a row for each device and micro-batch ({divisor}): set "
+            f"--config.data.batch_rows to {divisor} or more, or to 0"
+        )
+    return min(rows, batch_rows or rows) // divisor * divisor
 
 
 def round_up(length: int, divisor: int) -> int:

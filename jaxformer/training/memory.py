@@ -128,11 +128,13 @@ def decoding_advice(config: DecodingConfig) -> str:
 
 def _cheaper(config: Config, rows: int, devices: int) -> Iterator[tuple[str, Config, int]]:
     """Settings that need less and can be trained with, the configuration with each, and its rows."""
-    parts, half = 2 * config.memory.accumulate, config.data.batch_tokens // 2
+    parts = 2 * config.memory.accumulate
+    batch = "data.batch_rows" if config.data.batch_rows else "data.batch_tokens"
+    half = (config.data.batch_rows or config.data.batch_tokens) // 2
     scan = "--config.model.scan_layers=true"
     offers: list[tuple[str, dict[str, Any], int]] = [
         (f"--config.memory.accumulate={parts}", {"memory.accumulate": parts}, rows),
-        (f"--config.data.batch_tokens={half}", {"data.batch_tokens": half}, rows // 2),
+        (f"--config.{batch}={half}", {batch: half}, rows // 2),
     ]
     if config.precision == "fp32":
         offers.append(("--config.precision=bf16", {"precision": "bf16"}, rows))

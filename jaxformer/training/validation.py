@@ -47,7 +47,7 @@ class Evaluation:
         if self._batches is not None:  # a row on every device must fit, however long it is
             longest = int(max(self._batches.source_lengths.max(), self._batches.target_lengths.max()))
             slots = max(config.data.batch_tokens, -(-longest // layout.parts("length")) * layout.mesh.size)
-            self._data = dataclasses.replace(config.data, batch_tokens=slots)
+            self._data = dataclasses.replace(config.data, batch_tokens=slots, batch_rows=0)
         self._translated = pairs[: config.training.eval_examples or None]
         self._translator: Any = None
         self._language = config.data.source_language if config.data.reverse else config.data.target_language

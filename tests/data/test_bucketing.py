@@ -61,6 +61,18 @@ def test_one_length_needs_one_shape() -> None:
     assert choose_shapes(counts, num_shapes=8, batch_tokens=100, divisor=2) == [Shape(10, 7, 9)]
 
 
+def test_rows_are_no_more_than_asked_for_whatever_their_length() -> None:
+    source, target = lengths(3000)
+    counts = histogram(source, target)
+    free = choose_shapes(counts, num_shapes=6, batch_tokens=2048, divisor=4)
+    few = choose_shapes(counts, num_shapes=6, batch_tokens=2048, batch_rows=42, divisor=4)
+    assert [shape[1:] for shape in few] == [shape[1:] for shape in free]
+    assert [shape.rows for shape in few] == [min(shape.rows, 40) for shape in free]
+    assert len({shape.rows for shape in few}) < len({shape.rows for shape in free})
+    with pytest.raises(ValueError, match=r"batch_rows=3 is less than a row for each device and micro-batch \(4\): set"):
+        choose_shapes(counts, num_shapes=6, batch_tokens=2048, batch_rows=3, divisor=4)
+
+
 def test_tokens_that_do_not_hold_the_rows_are_refused_with_numbers() -> None:
     counts = histogram(np.array([60]), np.array([50]))
     with pytest.raises(ValueError, match=r"batch_tokens=400 does not hold 8 rows of 60.* to 480 or more.* to 50 or"):

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from jaxformer.config import Config
 from jaxformer.data.batching import common_rows, indivisible
+from jaxformer.data.bucketing import rows_within
 from jaxformer.parallel.layout import Layout
 from jaxformer.parallel.traffic import Part
 from jaxformer.training.memory import describe_size
@@ -255,7 +256,7 @@ def _share(
     if not config.data.batch_tokens:
         return _largest_share(model, candidate, place, hardware, limit)
     share = share_of(model, candidate, *place)
-    wanted = config.data.batch_tokens // share.batch[2]
+    wanted = rows_within(config.data.batch_tokens // share.batch[2], config.data.batch_rows, 1)
     if share.batch[0] < (1 - _ROWS_LOST) * wanted:
         raise ValueError(
             f"rows must be a multiple of {candidate.data * candidate.fsdp * candidate.accumulate}, which makes "

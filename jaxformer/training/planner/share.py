@@ -14,6 +14,7 @@ import jax
 from jax.sharding import AbstractMesh, AxisType
 
 from jaxformer.config import Config, MeshConfig
+from jaxformer.data.bucketing import rows_within
 from jaxformer.data.packing import packed_rows
 from jaxformer.parallel.layout import Layout
 from jaxformer.parallel.mesh import AXES, mesh_sizes
@@ -243,7 +244,7 @@ def batch_shape(config: Config, divisor: int, length_divisor: int = 1) -> tuple[
             raise ValueError(f"data.pack_length={length} does not divide into {length_divisor} parts (mesh.context)")
         return rows, length
     length = -(-data.max_length // length_divisor) * length_divisor
-    rows = data.batch_tokens // length // divisor * divisor
+    rows = rows_within(data.batch_tokens // length, data.batch_rows, divisor)
     if not rows:
         raise ValueError(
             f"data.batch_tokens={data.batch_tokens} does not hold {divisor} rows of {length} tokens, one for each "

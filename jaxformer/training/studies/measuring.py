@@ -54,7 +54,7 @@ class LabelledEvaluation:
         data = study.config.data
         longest = int(split.records.lengths.max())
         slots = max(data.batch_tokens, -(-longest // layout.parts("length")) * layout.mesh.size)
-        self._data = dataclasses.replace(data, batch_tokens=slots, batching="bucket")
+        self._data = dataclasses.replace(data, batch_tokens=slots, batch_rows=0, batching="bucket")
 
     def __call__(self, params: Any) -> Mapping[str, float]:
         """Evaluates `params`."""
