@@ -21,6 +21,11 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     return f"choose one of {', '.join(listed)}.{hint}"
 
 
+def _said(value: Any) -> str:
+    """As it is written on the command line."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _check_choice(field: str, value: str, *choices: str) -> None:
     if value not in choices:
         raise ValueError(f"{field}={value!r} is not known: {nearest(value, choices)}")
@@ -77,6 +82,10 @@ class ModelConfig:
         far away, by distance; for vocabularies as small as amino acids. 0 for none.
       local_layers: of encoders with heads: in the first so many layers a position sees only those near to it.
       local_window: how far away they may be, on either side.
+      scale_embedding: of encoders with heads: multiply embeddings by sqrt(D), as the paper does. Without it they begin
+        small, and what is rare in few data stays so.
+      final_norm: of encoders with heads and `pre`: normalise once at the end. Without it, how long the vector of a
+        position is says how much it counts where positions are pooled.
       scan_layers: compile one layer and scan over the depth, instead of compiling every layer.
       attention_table: file that `--mode=tune` wrote: attention uses what was fastest there; empty: the package's own.
     """
@@ -100,6 +109,8 @@ class ModelConfig:
     neighbourhood: int = 0
     local_layers: int = 0
     local_window: int = 16
+    scale_embedding: bool = True
+    final_norm: bool = True
     scan_layers: bool = False
     attention_table: str = ""
 
@@ -190,7 +201,8 @@ class DataConfig:
       num_examples: for `bundled`, training pairs to generate; otherwise at most this many training pairs, 0 for all.
       seed: for `bundled`, of the generator.
       vocabulary_size: pieces in the vocabulary (in each one, when it is not joint).
-      tokenizer: `bpe` or `unigram` (sentencepiece).
+      tokenizer: `bpe` or `unigram` (sentencepiece), or `word`: whole words, as spaces separate them, and the unknown
+        token for others, for text that is tokenised already.
       joint_vocabulary: one vocabulary for both languages; the output layer covers the pieces that the target uses.
       byte_fallback: spell unknown characters as bytes, so that no text is unrepresentable.
       subword_sampling: probability-like strength of subword regularisation in training (BPE dropout rate, or the
@@ -243,7 +255,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _check_choice("data.source", self.source, "bundled", "files", "tfds")
-        _check_choice("data.tokenizer", self.tokenizer, "bpe", "unigram")
+        _check_choice("data.tokenizer", self.tokenizer, "bpe", "unigram", "word")
         _check_choice("data.normalization", self.normalization, "nfc", "nfkc", "none")
         _check_choice("data.batching", self.batching, "bucket", "pack")
         _check_positive("data", self, "vocabulary_size", "max_length", "num_shapes", "num_threads", "prefetch")
@@ -251,6 +263,11 @@ class DataConfig:
         sizes = ("num_examples", "max_length_ratio", "batch_tokens", "batch_rows", "pack_length")
         _check_not_negative("data", self, *sizes)
         _check_fraction("data", self, "subword_sampling")
+        if self.tokenizer == "word" and self.subword_sampling:
+            raise ValueError(
+                f"data.subword_sampling={self.subword_sampling} samples segmentations, of which words have one: set it "
+                "to 0, or --config.data.tokenizer to bpe or unigram"
+            )
         longest = (self.pack_length or self.max_length) if self.batching == "pack" else self.max_length
         if 0 < self.batch_tokens < longest:
             raise ValueError(
@@ -619,18 +636,18 @@ class Config:
                 f"training.r_drop={self.training.r_drop} compares two passes with different dropout, "
                 "of which there is none: set --config.model.dropout, or --config.training.r_drop=0"
             )
-        for name in ("neighbourhood", "local_layers"):
-            if self.task.kind == "translation" and getattr(self.model, name):
-                raise ValueError(
-                    f"model.{name}={getattr(self.model, name)} is for encoders with heads, and task.kind=translation: "
-                    f"set --config.model.{name}=0"
-                )
-        for name, default in (("part_weights", "equal"), ("class_weights", "none"), ("token_dropout", 0.0)):
-            if self.task.kind == "translation" and getattr(self.task, name) != default:
-                raise ValueError(
-                    f"task.{name}={getattr(self.task, name)} is for encoders with heads, and task.kind=translation: "
-                    f"set --config.task.{name}={default}"
-                )
+        of_encoders: list[tuple[str, Any, tuple[str, ...]]] = [
+            ("model", self.model, ("neighbourhood", "local_layers", "scale_embedding", "final_norm")),
+            ("task", self.task, ("part_weights", "class_weights", "token_dropout")),
+        ]
+        for section, fields, names in of_encoders:
+            for name in names if self.task.kind == "translation" else ():
+                value, default = getattr(fields, name), getattr(type(fields), name)
+                if value != default:
+                    raise ValueError(
+                        f"{section}.{name}={_said(value)} is for encoders with heads, and task.kind=translation: set "
+                        f"--config.{section}.{name}={_said(default)}"
+                    )
         if self.task.kind not in POOLED and self.task.pooling != TaskConfig.pooling:
             raise ValueError(
                 f"task.pooling={self.task.pooling} is for {' and '.join(POOLED)}, and task.kind={self.task.kind} pools "

@@ -177,14 +177,15 @@ def train_text_tokenizer(texts: Iterable[str], config: DataConfig) -> Tokenizer:
 
 def _train(texts: Iterator[str], config: DataConfig) -> bytes:
     model = io.BytesIO()
+    spelled = config.byte_fallback and config.tokenizer != "word"  # an unknown word is one token
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=texts,
             model_writer=model,
             model_type=config.tokenizer,
             vocab_size=config.vocabulary_size,
-            byte_fallback=config.byte_fallback,
-            character_coverage=0.9995 if config.byte_fallback else 1.0,
+            byte_fallback=spelled,
+            character_coverage=0.9995 if spelled else 1.0,
             pad_id=PAD_ID,
             unk_id=UNK_ID,
             bos_id=BOS_ID,

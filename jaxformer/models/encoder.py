@@ -80,7 +80,9 @@ class Encoder(nnx.Module):
         self.config = config
         kinds: dict[str, Any] = {"position": config.position, "max_length": config.max_length}
         if vocabulary_size:
-            self.embedding = Embedding(vocabulary_size, config.d_model, **kinds, rngs=rngs)
+            self.embedding = Embedding(
+                vocabulary_size, config.d_model, **kinds, scale=config.scale_embedding, rngs=rngs
+            )
         else:
             self.value_embedding = ValueEmbedding(num_channels, config.d_model, **kinds, rngs=rngs)
         if config.neighbourhood:
@@ -97,7 +99,8 @@ class Encoder(nnx.Module):
         self.local_stack = layers(config.local_layers) if config.local_layers else None
         self.stack = layers(config.num_encoder_layers - config.local_layers)
         # A post-norm stack ends normalised.
-        self.norm = Norm(config.norm, config.d_model) if config.norm_position == "pre" else None
+        ends = config.norm_position == "pre" and config.final_norm
+        self.norm = Norm(config.norm, config.d_model) if ends else None
 
     def __call__(
         self, inputs: Sequences | Series, *, seed: jax.Array | None = None, embedded: jax.Array | None = None

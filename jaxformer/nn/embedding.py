@@ -69,6 +69,7 @@ class Embedding(_Positioned):
       position: `sinusoidal`, `learned`, or `rotary` (nothing is added here: attention rotates).
       max_length: positions that `learned` knows.
       source_pieces: further pieces, which the source alone uses, where both sides share the embedding.
+      scale: multiply by sqrt(D).
       rngs: of the initialisation: rows from N(0, 1/D), so that scaled inputs have unit variance and tied logits start
         near N(0, 1).
     """
@@ -81,8 +82,10 @@ class Embedding(_Positioned):
         position: str = "sinusoidal",
         max_length: int = 256,
         source_pieces: int = 0,
+        scale: bool = True,
         rngs: nnx.Rngs,
     ) -> None:
+        self.scale = scale
         normal = nnx.initializers.normal(d_model**-0.5)
         rows = normal(rngs.params(), (vocabulary_size + source_pieces, d_model), jnp.float32)
         self.table = nnx.Param(rows[:vocabulary_size], dims=_DIMS)
@@ -101,7 +104,9 @@ class Embedding(_Positioned):
         if source and hasattr(self, "source_table"):
             tables.append(gathered(self.source_table[...], _DIMS))
         table = tables[0]
-        x = _look_up_in_parts(tables, tokens) * jnp.asarray(self.d_model**0.5, table.dtype)
+        x = _look_up_in_parts(tables, tokens)
+        if self.scale:
+            x *= jnp.asarray(self.d_model**0.5, table.dtype)
         return self._with_position(x, positions)
 
 

@@ -8,8 +8,8 @@ import pytest
 import sentencepiece
 
 from jaxformer.config import DataConfig
-from jaxformer.data.tokenizer import Tokenizer, train_tokenizer
-from jaxformer.types import EOS_ID, Pair
+from jaxformer.data.tokenizer import Tokenizer, train_text_tokenizer, train_tokenizer
+from jaxformer.types import EOS_ID, UNK_ID, Pair
 
 
 def pairs(number: int = 400) -> list[Pair]:
@@ -64,6 +64,16 @@ def test_training_is_deterministic_and_depends_on_the_text() -> None:
     first = train_tokenizer(pairs(), config())
     assert train_tokenizer(pairs(), config()).digest == first.digest
     assert train_tokenizer(pairs(300), config()).digest != first.digest
+
+
+def test_words_are_one_token_each_and_unknown_ones_too() -> None:
+    texts = [*["a good film ."] * 5, "a bad film ."]
+    tokenizer = train_text_tokenizer(texts, config(tokenizer="word", vocabulary_size=9))
+    known, unknown = tokenizer.encode_source(["a bad film .", "a goodish film ."])
+    assert len(known) == len(unknown) == 5
+    assert UNK_ID not in known
+    assert [token == UNK_ID for token in unknown] == [False, True, False, False, False]
+    assert tokenizer.decode_source(known) == "a bad film ."
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])

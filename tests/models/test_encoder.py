@@ -46,6 +46,16 @@ def test_it_is_the_encoder_of_the_encoder_decoder(name):
         np.testing.assert_array_equal(jax.jit(lambda m, s: m(rows, seed=s))(alone, seed), encode(both, seed))
 
 
+def test_embeddings_without_their_scale_and_layers_without_the_norm_after_them():
+    rows = _rows([TOKENS[0]], width=4)
+    scaled, plain = _encoder({"position": "rotary"}), _encoder({"position": "rotary", "scale_embedding": False})
+    np.testing.assert_array_equal(plain.embed(rows), plain.embedding.table[...][rows.tokens])
+    np.testing.assert_allclose(plain.embed(rows) * SMALL.d_model**0.5, scaled.embed(rows), rtol=1e-6)
+    bare = _encoder({"position": "rotary", "final_norm": False})
+    assert bare.norm is None
+    np.testing.assert_allclose(scaled.norm(bare(rows)), scaled(rows), atol=1e-6)
+
+
 @pytest.mark.parametrize("changes", [{}, {"position": "rotary"}], ids=["sinusoidal", "rotary"])
 @pytest.mark.parametrize("kind", ["tokens", "numbers"])
 def test_packed_equals_unpacked_and_padding_changes_nothing(kind, changes):
