@@ -74,11 +74,21 @@ def positions(optimizer: Optimizer, count: int) -> list[int]:
     return list(range(first, first + count))
 
 
-def beyond(tried: Sequence[int], best: float | None) -> int | None:
-    """The position after the end of `tried` where the best rate is; None where it is at no end, or there is none."""
-    if best == ladder(tried[-1]):
-        return tried[-1] + 1
-    return tried[0] - 1 if best == ladder(tried[0]) else None
+def tried_rates(rows: Sequence[dict[str, str]]) -> dict[str, list[float]]:
+    """Optimizer -> the rates that it had with seed 0, whichever command asked for them, in order."""
+    found: dict[str, set[float]] = {name: set() for name in OPTIMIZERS}
+    for row in rows:
+        if row.get("training.seed", "0") == "0":
+            found[row[NAME]].add(float(row[RATE]))
+    return {name: sorted(rates) for name, rates in found.items()}
+
+
+def beyond(tried: Sequence[float], best: float | None) -> float | None:
+    """The rate after the end of `tried` where the best one is; None where it is at no end, or only one was tried."""
+    if best is None or len(tried) < 2 or best not in (tried[0], tried[-1]):
+        return None
+    position = next(position for position in range(-40, 40) if ladder(position) == best)
+    return ladder(position + 1 if best == tried[-1] else position - 1)
 
 
 def sweep_flag(chosen: Sequence[tuple[str, float]]) -> str:
@@ -117,7 +127,7 @@ def best_rates(rows: Sequence[dict[str, str]]) -> dict[str, float]:
 
 
 def summary(
-    rows: Sequence[dict[str, str]], chosen: dict[str, float], tried: dict[str, list[int]], metric: str
+    rows: Sequence[dict[str, str]], chosen: dict[str, float], tried: dict[str, list[float]], metric: str
 ) -> tuple[list[list[str]], list[dict[str, Any]]]:
     """Rows of the table, the best mean first, and the same as figures."""
     score = f"final/{metric}" if any(row[f"final/{metric}"] for row in rows) else f"best/{metric}"
@@ -129,7 +139,7 @@ def summary(
         runs = [row for row in of_it if row["training.seed"] != "0" and row["rank"]]
         runs = [row for row in runs if float(row[RATE]) == chosen.get(name)]
         scores = [float(row[score]) for row in runs]
-        at_end = len(tried[name]) > 1 and beyond(tried[name], chosen.get(name)) is not None
+        at_end = beyond(tried[name], chosen.get(name)) is not None
         figures.append({
             "name": name, "rate": chosen.get(name), "rates": len(tried[name]), "at_end": at_end, "diverged": bad,
             "scores": scores,
@@ -190,19 +200,16 @@ def study(options: argparse.Namespace, settings: Sequence[str], carry_out: Calla
         f"--experiment={options.experiment}", f"--workdir={workdir}", f"--sweep_parallel={options.parallel}",
         *([f"--sweep_metric={options.metric}"] if options.metric else []), "--config.optimizer.clip_norm=1", *settings,
     ]  # fmt: skip
-    tried = {name: positions(optimizer, options.rates) for name, optimizer in OPTIMIZERS.items()}
-    pairs = [(name, ladder(position)) for name, found in tried.items() for position in found]
+    pairs = [(name, ladder(at)) for name, one in OPTIMIZERS.items() for at in positions(one, options.rates)]
     chosen: dict[str, float] = {}
-    for further in range(options.further + 1):
+    for _ in range(options.further + 1):
         carry_out([*common, sweep_flag(pairs), "--sweep=training.seed=0"])
-        chosen = best_rates(read_rows(workdir))
+        rows = read_rows(workdir)
+        chosen, tried = best_rates(rows), tried_rates(rows)
         ends = {name: beyond(found, chosen.get(name)) for name, found in tried.items()}
-        pairs = [(name, ladder(end)) for name, end in ends.items() if end is not None]
-        if not pairs or further == options.further:
+        pairs = [(name, end) for name, end in ends.items() if end is not None]
+        if not pairs:
             break
-        tried = {
-            name: found if ends[name] is None else sorted([*found, ends[name]]) for name, found in tried.items()
-        }
     seeds = ",".join(str(seed) for seed in range(1, options.seeds + 1))
     carry_out([*common, sweep_flag(list(chosen.items())), f"--sweep=training.seed={seeds}"])
     rows = read_rows(workdir)

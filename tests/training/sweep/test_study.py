@@ -21,7 +21,7 @@ def test_the_ladder_has_a_factor_of_three_between_its_rates():
 
 
 def test_the_next_rate_lies_beyond_the_end_that_is_best():
-    assert [optimizers.beyond([-2, -1, 0], rate) for rate in (0.1, 0.3, 1.0, None)] == [-3, None, 1, None]
+    assert [optimizers.beyond([0.1, 0.3, 1.0], rate) for rate in (0.1, 0.3, 1.0, None)] == [0.03, None, 3.0, None]
 
 
 def test_each_optimizer_gets_its_best_of_as_many_rates_and_other_seeds_are_compared(capsys):
@@ -69,7 +69,7 @@ def test_the_best_mean_comes_first_whether_less_or_more_is_better(metric, first)
     ]  # fmt: skip
     assert optimizers.ranked_by(rows) == metric
     chosen = {"adam": 1e-3, "lion": 1e-3}
-    table, figures = optimizers.summary(rows, chosen, {name: [-6] for name in optimizers.OPTIMIZERS}, metric)
+    table, figures = optimizers.summary(rows, chosen, {name: [1e-3] for name in optimizers.OPTIMIZERS}, metric)
     assert figures[0]["name"] == table[1][0] == first
     assert table[1][5] == "-"
 
