@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import contextlib
-import functools
 import itertools
 import multiprocessing
 import multiprocessing.connection
@@ -156,10 +155,8 @@ def _numbered(lines: Iterable[str], chunk: int, processes: int) -> Iterator[tupl
 # In the processes:
 
 
-@functools.cache
-def _own() -> list[Translator]:
-    """The translator of this process, once it has begun."""
-    return []
+_OWN: list[Translator] = []
+"""The translator of this process, once it has begun."""
 
 
 def _begin(
@@ -175,7 +172,7 @@ def _begin(
     for name, value in settings.items():
         jax.config.update(name, value)
     use_measurements(measurements)
-    _own().append(pickle.loads(translator))
+    _OWN.append(pickle.loads(translator))
 
 
 def _end_with_parent() -> None:
@@ -186,4 +183,4 @@ def _end_with_parent() -> None:
 
 
 def _translate(texts: Sequence[str], first_line: int) -> list[Translation]:
-    return _own()[0].translate(texts, first_line=first_line)
+    return _OWN[0].translate(texts, first_line=first_line)
