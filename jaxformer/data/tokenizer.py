@@ -112,13 +112,16 @@ class Tokenizer:
         """Sources of random segmentations for both sides; see `SubwordSampler`."""
         return SubwordSampler(self._source, kind, strength), SubwordSampler(self._target, kind, strength)
 
-    def save(self, path: str | Path) -> None:
-        """Writes the tokenizer to one file; with a joint vocabulary it is a plain sentencepiece model."""
+    def to_bytes(self) -> bytes:
+        """What `load` reads from a file; with a joint vocabulary it is a plain sentencepiece model."""
         if self.joint:
-            Path(path).write_bytes(self._models[0])
-        else:
-            sizes = json.dumps([len(model) for model in self._models]).encode() + b"\n"
-            Path(path).write_bytes(_SEPARATE + sizes + self._models[0] + self._models[1])
+            return self._models[0]
+        sizes = json.dumps([len(model) for model in self._models]).encode() + b"\n"
+        return _SEPARATE + sizes + self._models[0] + self._models[1]
+
+    def save(self, path: str | Path) -> None:
+        """Writes the tokenizer to one file."""
+        Path(path).write_bytes(self.to_bytes())
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:

@@ -45,17 +45,17 @@ def explain_disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         raise explained from error
 
 
-def atomic_write(path: Path, text: str) -> None:
-    """Writes `path` so that a reader, or a crash, finds the old text or the new, never a part.
+def atomic_write(path: Path, content: str | bytes) -> None:
+    """Writes `path` so that a reader, or a crash, finds the old content or the new, never a part; text in UTF-8.
 
     Raises:
-      DiskError: if it cannot be written; the old text is then still there.
+      DiskError: if it cannot be written; the old content is then still there.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with explain_disk_errors(path):
         try:
-            with open(partial, "w", encoding="utf-8") as file:
-                file.write(text)
+            with open(partial, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path)

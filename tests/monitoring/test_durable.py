@@ -15,6 +15,8 @@ def test_atomic_write_replaces_the_text_and_leaves_nothing_else(tmp_path):
     atomic_write(path, "old")
     atomic_write(path, "new Größe")
     assert path.read_text(encoding="utf-8") == "new Größe"
+    atomic_write(path, b"\x00\xff")
+    assert path.read_bytes() == b"\x00\xff"
     assert list(tmp_path.iterdir()) == [path]
 
 

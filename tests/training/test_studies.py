@@ -11,10 +11,13 @@ import pytest
 
 from jaxformer import config as config_module
 from jaxformer import training
-from jaxformer.config import replace
+from jaxformer.config import DataConfig, replace
+from jaxformer.data.tokenizer import Tokenizer, train_text_tokenizer
 from jaxformer.monitoring.trackers import read_metrics
 from jaxformer.training import hooks
 from jaxformer.training import study as study_module
+from jaxformer.training.studies.records import LabelledFacts
+from jaxformer.training.studies.translation import TranslationFacts
 from jaxformer.training.workdir import Workdir
 from tests.devices import run_on_eight_devices
 from tests.training import parity
@@ -148,6 +151,17 @@ def test_processes_that_have_read_other_data_stop_before_anything_is_kept(tmp_pa
     with pytest.raises(ValueError, match=words):
         training.train(parity.config(tmp_path, training__num_steps=2), Workdir(tmp_path / "run"))
     assert not (tmp_path / "run" / "facts.json").exists()
+
+
+@pytest.mark.parametrize("kind", ["translation", "labelled"])
+def test_another_process_never_finds_a_part_of_a_tokenizer(tmp_path, monkeypatch, kind):
+    tokenizer = train_text_tokenizer(["a bad film", "a good film"], DataConfig(vocabulary_size=8, tokenizer="word"))
+    facts = TranslationFacts(tokenizer) if kind == "translation" else LabelledFacts({}, tokenizer)
+    workdir, seen = Workdir(tmp_path), []
+    monkeypatch.setattr("os.fsync", lambda _: seen.append(workdir.tokenizer.exists()))  # when all of it is written
+    facts.save(workdir)
+    assert seen[0] is False
+    assert Tokenizer.load(workdir.tokenizer).digest == tokenizer.digest
 
 
 def test_changed_data_is_refused(trained, tmp_path):

@@ -46,7 +46,7 @@ class LabelledFacts:
     def save(self, workdir: Workdir) -> None:
         """Writes both; `facts.json` last, which says that they are there."""
         if self.tokenizer is not None:
-            self.tokenizer.save(workdir.tokenizer)
+            atomic_write(workdir.tokenizer, self.tokenizer.to_bytes())
         atomic_write(workdir.facts, json.dumps(self.values, indent=2, ensure_ascii=False) + "\n")
 
     @classmethod

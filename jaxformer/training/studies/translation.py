@@ -21,6 +21,7 @@ from jaxformer.data.pipeline import BatchPipeline
 from jaxformer.data.prepare import PreparedData, prepare
 from jaxformer.data.tokenizer import Tokenizer
 from jaxformer.monitoring.console import log_to_stderr
+from jaxformer.monitoring.durable import atomic_write
 from jaxformer.monitoring.flops import describe_flops, training_flops
 from jaxformer.parallel.layout import Layout
 from jaxformer.tasks.translation import TranslationTask
@@ -49,8 +50,8 @@ class TranslationFacts:
         return self.tokenizer.digest
 
     def save(self, workdir: Workdir) -> None:
-        """Writes `tokenizer.model`."""
-        self.tokenizer.save(workdir.tokenizer)
+        """Writes `tokenizer.model`; other processes may be about to read it."""
+        atomic_write(workdir.tokenizer, self.tokenizer.to_bytes())
 
 
 class PreparedTranslation:
