@@ -125,7 +125,7 @@ _CASE = """
         pytest.param("tagging", "LAYOUTS", marks=pytest.mark.slow),  # `near` without neighbours
         pytest.param("forecasting", "LAYOUTS", marks=pytest.mark.slow),
         ("cls", "LAYOUTS[3:5]"),  # pooled as `attention` is, in simpler ways
-        ("mean", "LAYOUTS[3:5]"),
+        pytest.param("mean", "LAYOUTS[3:5]", marks=pytest.mark.slow),  # as `attention` begins
         ("convolution", "LAYOUTS[1:4:2]"),  # without `context`
     ],
 )
