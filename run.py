@@ -88,10 +88,10 @@ def run(values: flags.FlagValues, overrides: dict[str, Any]) -> None:
         help_text = f"{__doc__}\n{overview(TEXT_FLAGS | SWITCHES | SWEEP_FLAGS)}"
         print(help_text if values.help else experiments.listing())
         return
-    from jaxformer.parallel.overlap import overlap_on_gpus
+    from jaxformer.parallel.gpu_flags import set_gpu_flags
     from jaxformer.parallel.processes import start_processes  # imports JAX only where it starts some
 
-    overlap_on_gpus()
+    set_gpu_flags()
     sweep = read_sweep(values.flag_values_dict(), overrides, lambda flag: parse(["run.py", flag])[1])
     process = start_processes(values.join, alone=values.mode != "train" or sweep is not None)
     log_to_stderr(quiet=process > 0)

@@ -18,6 +18,9 @@ from jaxformer.ops.cross_entropy import CrossEntropy, Row, sums_of
 from jaxformer.ops.vocabulary import Seen, Vocabulary, chunks_of, dot, kept_in, see, sums_in
 from jaxformer.types import Shards
 
+LARGEST_LOGITS = 2**28
+"""Bytes of logits, counted in float32, that an accelerator makes at a time."""
+
 
 def linear_cross_entropy(
     hidden: jax.Array,
@@ -26,7 +29,7 @@ def linear_cross_entropy(
     weights: jax.Array,
     *,
     label_smoothing: float = 0.0,
-    chunk: int = 512,
+    chunk: int | None = None,
     shards: Shards | None = None,
     vocabulary_axes: tuple[str, ...] = (),
 ) -> CrossEntropy:
@@ -41,7 +44,7 @@ def linear_cross_entropy(
       labels: int32 [*].
       weights: float32 [*], 0 where a token does not count.
       label_smoothing: as in `cross_entropy`.
-      chunk: tokens whose logits exist at a time, on each device.
+      chunk: tokens whose logits exist at a time, on each device; None for what suits it (`_suitable_chunk`).
       shards: how rows and vocabulary are split; None leaves that to the compiler, which is right on one device.
       vocabulary_axes: inside a `shard_map`, in place of `shards`: the axes that split V, of which `kernel` is a part.
 
@@ -56,8 +59,19 @@ def linear_cross_entropy(
         shards.check("pieces of the vocabulary", kernel.shape[0], shards.vocabulary)
     if shards is not None and shards.mesh.size == 1:
         shards = None  # the compiler would fuse the same operations otherwise, and round otherwise
-    ways = _Ways(label_smoothing, chunk, shards or vocabulary_axes)
+    ways = _Ways(label_smoothing, chunk or _suitable_chunk(kernel), shards or vocabulary_axes)
     return CrossEntropy(*_fused(hidden, kernel, labels, weights.astype(sums_in(hidden)), ways)[:3])
+
+
+def _suitable_chunk(kernel: jax.Array) -> int:
+    """Tokens whose logits of V pieces, `kernel` [V, D], are made at a time on the default device.
+
+    A CPU holds 512 tokens' in its caches. On an accelerator each chunk takes the whole sum of the kernel's gradient
+    through memory once: the more tokens, the rarer.
+    """
+    if jax.default_backend() == "cpu":
+        return 512
+    return max(512, LARGEST_LOGITS // (4 * kernel.shape[0]) // 128 * 128)
 
 
 class RDrop(NamedTuple):
@@ -84,7 +98,7 @@ def r_drop_cross_entropy(
     *,
     alpha: float,
     label_smoothing: float = 0.0,
-    chunk: int = 256,
+    chunk: int | None = None,
     vocabulary_axes: tuple[str, ...] = (),
 ) -> RDrop:
     """R-Drop (Liang et al. 2021, equation 4), fused with the output projection as in `linear_cross_entropy`.
@@ -99,14 +113,14 @@ def r_drop_cross_entropy(
       weights: float32 [*], 0 where a token does not count.
       alpha: weight of the divergence, greater than 0; the paper's is 5 for translation.
       label_smoothing: as in `cross_entropy`.
-      chunk: tokens whose logits of both passes exist at a time.
+      chunk: tokens whose logits of both passes exist at a time; None for half of what suits the device for one pass.
       vocabulary_axes: inside a `shard_map`: the axes that split V, of which `kernel` is a part.
 
     Returns:
       The weighted sums; gradients flow from `loss` to `first`, `second` and `kernel`.
     """
     tokens = weights.size
-    chunk = min(chunk, tokens)
+    chunk = min(chunk or _suitable_chunk(kernel) // 2, tokens)
 
     def side_by_side(first: jax.Array, second: jax.Array, *rest: int) -> jax.Array:
         """Both passes of a chunk, then those of the next."""

@@ -17,25 +17,39 @@ def _normalise(x: jax.Array, scale: jax.Array, bias: jax.Array | None, epsilon: 
     return _forward(x, scale, bias, epsilon, centre)[0]
 
 
+def _keeps_normal() -> bool:
+    """Whether the backward pass is given the normalised input, faster on a CPU, or the input and its statistics."""
+    return jax.default_backend() == "cpu"
+
+
 def _forward(
     x: jax.Array, scale: jax.Array, bias: jax.Array | None, epsilon: float, centre: bool
 ) -> tuple[jax.Array, tuple[jax.Array | None, ...]]:
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # squares overflow and means lose digits in 16 bits
-    if centre:
-        wide -= wide.mean(axis=-1, keepdims=True)
+    mean = wide.mean(axis=-1, keepdims=True) if centre else None
+    if mean is not None:
+        wide -= mean
     rate = jax.lax.rsqrt(jnp.square(wide).mean(axis=-1, keepdims=True) + epsilon)
     normal = wide * rate
     y = normal * scale
     if bias is not None:
         y += bias
-    return y.astype(x.dtype), (normal.astype(x.dtype), scale, bias, rate)
+    if _keeps_normal():
+        return y.astype(x.dtype), (normal.astype(x.dtype), scale, bias, None, rate)
+    # XLA would compute the statistics again in the backward pass, and there take the sums over all rows apart from
+    # those along each: two numbers a row, held fast, save a GPU a third of the memory traffic of a normalisation.
+    mean, rate = jax.lax.optimization_barrier((mean, rate))
+    return y.astype(x.dtype), (x, scale, bias, mean, rate)
 
 
 def _backward(
     epsilon: float, centre: bool, kept: tuple, gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-    normal, scale, bias, rate = kept
-    normal, gradient, dtype = normal.astype(rate.dtype), gradient.astype(rate.dtype), gradient.dtype
+    x, scale, bias, mean, rate = kept
+    normal = x.astype(rate.dtype)
+    if not _keeps_normal():
+        normal = (normal if mean is None else normal - mean) * rate
+    gradient, dtype = gradient.astype(rate.dtype), gradient.dtype
     slope = gradient * scale
     along = (slope * normal).mean(axis=-1, keepdims=True)
     to_x = slope - normal * along

@@ -26,10 +26,12 @@ def dot(a: jax.Array, b: jax.Array, axis_of_a: int, axis_of_b: int) -> jax.Array
 def chunks_of(
     hidden: jax.Array, labels: jax.Array, weights: jax.Array, chunk: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Tokens without their weights' zeros in [C, M, D], [C, M] and [C, M]: C chunks of M tokens."""
+    """Tokens without their weights' zeros in [C, M, D], [C, M] and [C, M]: C chunks of M tokens, at most `chunk`."""
     weights = weights.reshape(-1)
     flat = (counted(hidden.reshape(-1, hidden.shape[-1]), weights), labels.reshape(-1), weights)
-    chunk = min(chunk, weights.shape[0])
+    # As few chunks, and as few tokens that only fill them up, as multiples of 64 allow.
+    even = -(-weights.shape[0] // max(1, -(-weights.shape[0] // chunk)))
+    chunk = min(chunk, weights.shape[0], -(-even // 64) * 64)
     if padding := -weights.shape[0] % chunk:
         flat = jax.tree.map(lambda x: jnp.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1)), flat)
     return jax.tree.map(lambda x: x.reshape(-1, chunk, *x.shape[1:]), flat)

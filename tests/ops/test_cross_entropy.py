@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxformer.ops import cross_entropy, linear_cross_entropy
+from jaxformer.ops.vocabulary import chunks_of
 
 M, D, V = 13, 6, 29
 
@@ -106,3 +107,24 @@ def test_bfloat16_inputs_keep_float32_sums(data):
     sums = linear_cross_entropy(hidden.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16), labels, weights)
     assert sums.loss.dtype == jnp.float32
     np.testing.assert_allclose(sums.loss, cross_entropy(hidden @ kernel.T, labels, weights).loss, rtol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "chunk", "shape"),
+    [(4096, 512, (8, 512)), (25600, 2048, (13, 1984)), (600, 512, (2, 320)), (7, 512, (1, 7))],
+)
+def test_chunks_are_of_one_size_and_hardly_padded(tokens, chunk, shape):
+    hidden, labels, weights = jnp.ones((tokens, 4)), jnp.ones(tokens, jnp.int32), jnp.ones(tokens)
+    chunks = chunks_of(hidden, labels, weights, chunk)
+    assert chunks[0].shape == (*shape, 4)
+    assert chunks[2].shape == shape
+    assert chunks[2].sum() == tokens
+
+
+def test_an_accelerator_makes_more_logits_at_a_time(monkeypatch):
+    loss = jax.jit(lambda *x: linear_cross_entropy(*x).loss)
+    hidden, kernel = jnp.ones((4096, 8)), jnp.ones((32, 8))
+    operands = (hidden, kernel, jnp.ones(4096, jnp.int32), jnp.ones(4096))
+    assert "tensor<512x32xf32>" in loss.lower(*operands).as_text()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert "tensor<4096x32xf32>" in jax.jit(lambda *x: linear_cross_entropy(*x).loss).lower(*operands).as_text()

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxformer.ops import layer_norm, rms_norm
+from jaxformer.ops import layer_norm, norms, rms_norm
 
 EPSILON = 1e-6
 
@@ -27,8 +27,10 @@ def inputs():
     return [jnp.asarray(a, jnp.float32) for a in (x, random.normal(1, 0.5, 32), random.normal(0, 0.5, 32))]
 
 
+@pytest.mark.parametrize("keeps_normal", [True, False], ids=["cpu", "gpu"])
 @pytest.mark.parametrize(("ours", "plain"), [(layer_norm, _plain_layer_norm), (rms_norm, _plain_rms_norm)])
-def test_values_and_gradients_are_those_of_the_definition(inputs, ours, plain):
+def test_values_and_gradients_are_those_of_the_definition(inputs, ours, plain, keeps_normal, monkeypatch):
+    monkeypatch.setattr(norms, "_keeps_normal", lambda: keeps_normal)
     count = 3 if ours is layer_norm else 2
     inputs = inputs[:count]
     towards = jnp.asarray(np.random.default_rng(1).normal(size=inputs[0].shape), jnp.float32)

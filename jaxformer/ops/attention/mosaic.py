@@ -86,7 +86,8 @@ def attention_mosaic_anywhere(
         raise NotImplementedError(f"takes no empty arrays, got {q.shape} and {k.shape}")
     if q.shape[0] > 65535 or q.shape[2] > 65535:
         raise NotImplementedError(f"a launch takes at most 65535 sentences and heads, got {q.shape}")
-    blocks = default_blocks(head_size) if blocks is None else blocks
+    drops = dropout > 0.0 and dropout_seed is not None
+    blocks = default_blocks(head_size, dropout=drops) if blocks is None else blocks
     for kernel, size in blocks.shared_memory(head_size).items():
         if size > SHARED_MEMORY:
             raise NotImplementedError(
@@ -94,7 +95,7 @@ def attention_mosaic_anywhere(
                 f" {SHARED_MEMORY}, with {blocks}"
             )
     mask = Mask() if mask is None else mask
-    if mask.offset_matters(dropout > 0.0 and dropout_seed is not None):
+    if mask.offset_matters(drops):
         raise NotImplementedError("its kernels count queries from 0, and these are some of more (query_offset)")
     call = Call(
         batch=q.shape[0],
@@ -136,23 +137,32 @@ def _attention(call: Call, q: jax.Array, k: jax.Array, v: jax.Array, mask: Mask,
 def _forward(
     call: Call, q: jax.Array, k: jax.Array, v: jax.Array, mask: Mask, seed: jax.Array | None
 ) -> tuple[jax.Array, tuple[Any, ...]]:
+    from jaxformer.ops.attention import mosaic_short
     from jaxformer.ops.attention.mosaic_forward import forward
 
-    ranges = _ranges(call, mask, TILE, call.blocks.forward_keys)
-    arrays = {"q": _eights(q), "k": _eights(k), "v": _eights(v), **_numbers(call, mask, ranges, seed)}
+    arrays = {"q": _eights(q), "k": _eights(k), "v": _eights(v)}
+    if mosaic_short.takes(call):
+        out = mosaic_short.forward(call, arrays | _numbers(call, mask, None, seed))
+        return out[:, : call.num_queries], (q, k, v, mask, seed, None, None)
+    ranges = _ranges(call, mask, call.blocks.forward_tile, call.blocks.forward_keys)
+    arrays |= _numbers(call, mask, ranges, seed)
     out, lse = forward(call, arrays)
     out = out[:, : call.num_queries]
     return out, (q, k, v, mask, seed, out, lse)
 
 
 def _backward(call: Call, residuals: tuple[Any, ...], d_out: jax.Array) -> tuple[jax.Array | None, ...]:
+    from jaxformer.ops.attention import mosaic_short
     from jaxformer.ops.attention.mosaic_backward import backward_keys, backward_queries
 
     q, k, v, mask, seed, out, lse = residuals
+    arrays = {"q": _eights(q), "k": _eights(k), "v": _eights(v), "d_out": _eights(d_out.astype(q.dtype))}
+    if mosaic_short.takes(call):
+        dq, dk, dv = mosaic_short.backward(call, arrays | _numbers(call, mask, None, seed))
+        return dq[:, : call.num_queries], dk[:, : call.num_keys], dv[:, : call.num_keys], None, None
     # A row's product of output and gradient: what the softmax takes off the gradient of each of its weights.
     delta = (out.astype(jnp.float32) * d_out.astype(jnp.float32)).sum(axis=-1).swapaxes(1, 2)
     delta = jnp.pad(delta, ((0, 0), (0, 0), (0, call.padded_queries - call.num_queries)))
-    arrays = {"q": _eights(q), "k": _eights(k), "v": _eights(v), "d_out": _eights(d_out.astype(q.dtype))}
     arrays |= {"lse": lse, "delta": delta}
     ranges = _ranges(call, mask, TILE, call.blocks.dq_keys)
     dq = backward_queries(call, arrays | _numbers(call, mask, ranges, seed))

@@ -51,14 +51,15 @@ def backward_queries(call: Call, arrays: dict[str, jax.Array]) -> jax.Array:
 
         @pl.when(group < COMPUTE_GROUPS)
         def compute() -> None:
-            plgpu.set_max_registers(tile_ops.COMPUTE_REGISTERS, action="increase")
+            tile_ops.take_registers(COMPUTE_GROUPS)
             _compute_queries(call, refs, scratch, batch, head, tile * TILE + group * ROWS, ranges)
 
         @pl.when(group == COMPUTE_GROUPS)
         def copy() -> None:
-            plgpu.set_max_registers(tile_ops.COPY_REGISTERS, action="decrease")
+            tile_ops.give_registers(COMPUTE_GROUPS)
+            start, end = ranges[:2]
             tile_ops.copy_keys(
-                call, refs, scratch, batch, head, ranges[0], ranges[1], keys=keys, stages=stages
+                call, refs, scratch, batch, head, end - start, lambda index: start + index, keys=keys, stages=stages
             )
 
     matrix = tile_ops.shared((COMPUTE_GROUPS, ROWS, call.head_size), dtype)
@@ -190,12 +191,12 @@ def backward_keys(call: Call, arrays: dict[str, jax.Array]) -> tuple[jax.Array, 
 
         @pl.when(group < COMPUTE_GROUPS)
         def compute() -> None:
-            plgpu.set_max_registers(tile_ops.COMPUTE_REGISTERS, action="increase")
+            tile_ops.take_registers(COMPUTE_GROUPS)
             _compute_keys(call, refs, scratch, batch, kv_head, tile * TILE + group * ROWS, ranges)
 
         @pl.when(group == COMPUTE_GROUPS)
         def copy() -> None:
-            plgpu.set_max_registers(tile_ops.COPY_REGISTERS, action="decrease")
+            tile_ops.give_registers(COMPUTE_GROUPS)
             _copy_queries(call, refs, scratch, batch, kv_head, ranges[0], ranges[1])
 
     matrix = tile_ops.shared((COMPUTE_GROUPS, ROWS, call.head_size), dtype)

@@ -17,10 +17,10 @@ ROWS = 64
 """Rows a compute warp group holds: the fixed M of Hopper's `wgmma`."""
 
 COMPUTE_GROUPS = 2
-"""Warp groups that compute; a third one only starts copies."""
+"""Warp groups that compute in the backward kernels; a third one only starts copies."""
 
 TILE = ROWS * COMPUTE_GROUPS
-"""Rows a thread block holds: queries in the forward and dq kernels, keys in the dk/dv kernel."""
+"""Rows a thread block of the backward kernels holds: queries in that for dq, keys in that for dk and dv."""
 
 SHARED_MEMORY = 227 * 1024
 """Bytes of shared memory a thread block of an H100 or H200 can have."""
@@ -39,15 +39,17 @@ class Blocks:
       depth
         that `wgmma` consumes at a time of operands with 128-byte swizzle.
       forward_stages: blocks of keys and values in shared memory.
+      forward_groups: warp groups of the forward kernel that compute, 64 queries each: 2, or 3 of fewer registers.
       dq_keys: keys in a block of the kernel for dq.
       dq_stages: blocks of keys and values in shared memory.
-      dkv_queries: queries in a block of the kernel for dk and dv; 64 or 128, which divide a tile of the forward kernel,
-        whose row statistics this one reads.
+      dkv_queries: queries in a block of the kernel for dk and dv; 64 or 128, which divide the length of the forward
+        kernel's row statistics, which this one reads.
       dkv_stages: blocks of queries and output gradients in shared memory.
     """
 
     forward_keys: int = 128
     forward_stages: int = 2
+    forward_groups: int = 2
     dq_keys: int = 64
     dq_stages: int = 2
     dkv_queries: int = 64
@@ -59,10 +61,18 @@ class Blocks:
                 # A group of barriers holds at most 32; one stage would let nothing overlap.
                 if not 2 <= value <= 32:
                     raise ValueError(f"{name} must be from 2 to 32, got {value}")
+            elif name == "forward_groups":
+                if value not in (2, 3):
+                    raise ValueError(f"{name} must be 2 or 3, got {value}")
             elif value % 64 or not 64 <= value <= 256:
                 raise ValueError(f"{name} must be 64, 128, 192 or 256, got {value}")
         if TILE % self.dkv_queries:
             raise ValueError(f"dkv_queries must be 64 or 128, got {self.dkv_queries}")
+
+    @property
+    def forward_tile(self) -> int:
+        """Queries a thread block of the forward kernel holds."""
+        return ROWS * self.forward_groups
 
     def shared_memory(self, head_size: int) -> dict[str, int]:
         """Bytes of shared memory of each kernel, two bytes an element, its widest variant (all masks) counted."""
@@ -76,8 +86,10 @@ class Blocks:
 
         tile = TILE * head_size * 2
         ids = self.forward_stages * self.forward_keys * 4
+        queries = self.forward_tile
+        ring = stages(self.forward_stages, self.forward_keys)
         return {
-            "forward": bytes_of(tile, TILE * 4, ids, *stages(self.forward_stages, self.forward_keys)),
+            "forward": bytes_of(queries * head_size * 2, queries * 4, ids, *ring),
             "dq": bytes_of(tile, tile, self.dq_stages * self.dq_keys * 4, *stages(self.dq_stages, self.dq_keys)),
             "dkv": bytes_of(
                 *[tile] * 2,
@@ -87,28 +99,37 @@ class Blocks:
         }
 
 
-# Registers a thread may use: 232 (65,536 a processor; 2 x 128 threads with 232 and 128 with 40 make 64,512). A tile of
-# 64 rows and C columns in float32 takes C / 2 of a thread's registers, in 16 bits C / 4. The largest set alive at once:
-#   forward  output H/2, scores keys/2, weights keys/4:            H 128, keys 128: 64 + 64 + 32 = 160
+# Registers a thread may use: 232 (65,536 a processor; 2 x 128 threads with 232 and 128 with 40 make 64,512), or with
+# three compute groups 160 (and 32: all 65,536). A tile of 64 rows and C columns in float32 takes C / 2 of a thread's
+# registers, in 16 bits C / 4. The largest set alive at once:
+#   forward  output H/2, scores keys/2, weights of two blocks keys/4 each:
+#                                                                  H 128, keys 128: 64 + 64 + 64 = 192
+#                                                                  H 64, keys 128: 32 + 64 + 32 = 128, the second
+#                                                                  weights in the place of the scores they come from
 #   dq       dq H/2, scores and their gradient keys/2 each, and one of them in 16 bits:
 #                                                                  H 128, keys 64: 64 + 32 + 32 + 16 = 144
 #                                                                  H 64, keys 128: 32 + 64 + 64 + 32 = 192
 #   dkv      dk and dv H/2 each, scores and gradient queries/2 each: H 128, queries 64: 128 + 64 = 192
 #            then both in 16 bits:                                  H 128, queries 64: 128 + 32 = 160
-# The rest (some 40) is for addresses, row statistics and the mask. At H 192 dk and dv alone take 192, at 256 they take
-# 256.
+# The rest (some 30 to 40) is for addresses, row statistics and the mask. At H 192 dk and dv alone take 192, at 256 they
+# take 256.
 _BLOCKS = {
-    32: Blocks(forward_keys=128, forward_stages=4, dq_keys=128, dq_stages=4, dkv_queries=64, dkv_stages=4),
-    64: Blocks(forward_keys=128, forward_stages=4, dq_keys=128, dq_stages=3, dkv_queries=64, dkv_stages=4),
+    32: Blocks(
+        forward_keys=128, forward_stages=4, forward_groups=3, dq_keys=128, dq_stages=4, dkv_queries=64, dkv_stages=4
+    ),
+    64: Blocks(
+        forward_keys=128, forward_stages=4, forward_groups=3, dq_keys=128, dq_stages=3, dkv_queries=64, dkv_stages=4
+    ),
     96: Blocks(forward_keys=128, forward_stages=3, dq_keys=64, dq_stages=3, dkv_queries=64, dkv_stages=3),
     128: Blocks(forward_keys=128, forward_stages=2, dq_keys=64, dq_stages=3, dkv_queries=64, dkv_stages=3),
 }
 
 
-def default_blocks(head_size: int) -> Blocks:
+def default_blocks(head_size: int, *, dropout: bool = False) -> Blocks:
     """Blocks for a head size; raises `NotImplementedError` with the reason where there are none."""
     if head_size in _BLOCKS:
-        return _BLOCKS[head_size]
+        # What dropout works out needs more registers than three compute groups leave.
+        return dataclasses.replace(_BLOCKS[head_size], forward_groups=2) if dropout else _BLOCKS[head_size]
     sizes = ", ".join(map(str, _BLOCKS))
     if head_size > 128 and head_size % 32 == 0:
         reason = "dk and dv of 64 keys would not fit the registers of a warp group"

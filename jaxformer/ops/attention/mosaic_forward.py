@@ -1,13 +1,17 @@
 """The forward kernel of the Mosaic GPU attention: online softmax over blocks of keys (Dao 2022; Shah et al. 2024).
 
-A thread block holds 128 queries of one head, 64 for each of its two compute warp groups; a third warp group copies
-blocks of keys and values into a ring of stages in shared memory. The two compute groups take turns: while the tensor
-cores multiply for the one, the other computes its softmax.
+A thread block holds 64 queries of one head for each of its compute warp groups; one more warp group copies blocks of
+keys and values into a ring of stages in shared memory. A compute group starts the product of queries and keys of a
+block together with that of weights and values of the block before, and takes the softmax of the first while the tensor
+cores are at the second (Shah et al. 2024, algorithm 2). Not where a mask or dropout is worked out: that takes registers
+of the second product, and the compiler then waits for it first. So blocks that need no mask come together, first.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +20,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from jaxformer.ops.attention import mosaic_tile as tile_ops
-from jaxformer.ops.attention.mosaic_blocks import COMPUTE_GROUPS, ROWS, TILE
+from jaxformer.ops.attention.mosaic_blocks import ROWS
 from jaxformer.ops.attention.mosaic_tile import Call, Refs
 
 # The running maximum starts here, not at -inf: the difference of two infinities would be nan in rows that see nothing.
@@ -39,43 +43,42 @@ def forward(call: Call, arrays: dict[str, jax.Array]) -> tuple[jax.Array, jax.Ar
       exponentials, 0 where the row sees nothing.
     """
     names = tuple(arrays)
-    keys, stages = call.blocks.forward_keys, call.blocks.forward_stages
+    keys, stages, groups = call.blocks.forward_keys, call.blocks.forward_stages, call.blocks.forward_groups
     count = pl.cdiv(call.num_keys, keys)
-    tiles = pl.cdiv(call.num_queries, TILE)
+    tiles = pl.cdiv(call.num_queries, groups * ROWS)
     dtype = arrays["q"].dtype
 
     def attention_forward(*args: Any, **scratch: Any) -> None:
         refs = dict(zip(names, args[: len(names)], strict=True))
         refs["out"], refs["lse"] = args[len(names) :]
         batch, head, tile = lax.axis_index("batch"), lax.axis_index("head"), tile_ops.tile_index(call, tiles)
-        ranges = tile_ops.walk(refs, batch, tile, count)
+        blocks = _in_order(refs, batch, tile, count)
         group = lax.axis_index("group")
 
-        @pl.when(group < COMPUTE_GROUPS)
+        @pl.when(group < groups)
         def compute() -> None:
-            plgpu.set_max_registers(tile_ops.COMPUTE_REGISTERS, action="increase")
-            _compute(call, refs, scratch, batch, head, tile * TILE + group * ROWS, ranges)
+            tile_ops.take_registers(groups)
+            _compute(call, refs, scratch, batch, head, (tile * groups + group) * ROWS, blocks)
 
-        @pl.when(group == COMPUTE_GROUPS)
+        @pl.when(group == groups)
         def copy() -> None:
-            plgpu.set_max_registers(tile_ops.COPY_REGISTERS, action="decrease")
+            tile_ops.give_registers(groups)
             tile_ops.copy_keys(
-                call, refs, scratch, batch, head, ranges[0], ranges[1], keys=keys, stages=stages
+                call, refs, scratch, batch, head, blocks.count, blocks.at, keys=keys, stages=stages
             )
 
     scratch = {
-        "q": tile_ops.shared((COMPUTE_GROUPS, ROWS, call.head_size), dtype),  # the output, too, in the end
+        "q": tile_ops.shared((groups, ROWS, call.head_size), dtype),  # the output, too, in the end
         "k": tile_ops.shared((stages, keys, call.head_size), dtype),
         "v": tile_ops.shared((stages, keys, call.head_size), dtype),
-        "lse": plgpu.SMEM((COMPUTE_GROUPS, ROWS), jnp.float32),
-        "q_full": plgpu.Barrier(num_barriers=COMPUTE_GROUPS),
+        "lse": plgpu.SMEM((groups, ROWS), jnp.float32),
+        "q_full": plgpu.Barrier(num_barriers=groups),
         # A copy into shared memory arrives once on its barrier, and the ids come with the keys.
         "k_full": plgpu.Barrier(num_arrivals=2 if "key_ids" in arrays else 1, num_barriers=stages),
         "v_full": plgpu.Barrier(num_barriers=stages),
-        # A stage is free again when both compute groups are done with it.
-        "k_free": plgpu.Barrier(num_arrivals=COMPUTE_GROUPS, num_barriers=stages),
-        "v_free": plgpu.Barrier(num_arrivals=COMPUTE_GROUPS, num_barriers=stages),
-        "turn": plgpu.Barrier(num_arrivals=COMPUTE_GROUPS),
+        # A stage is free again when all compute groups are done with it.
+        "k_free": plgpu.Barrier(num_arrivals=groups, num_barriers=stages),
+        "v_free": plgpu.Barrier(num_arrivals=groups, num_barriers=stages),
     }
     if "key_ids" in arrays:
         scratch["key_ids"] = plgpu.SMEM((stages, keys), jnp.int32)
@@ -86,9 +89,38 @@ def forward(call: Call, arrays: dict[str, jax.Array]) -> tuple[jax.Array, jax.Ar
             jax.ShapeDtypeStruct((call.batch, call.num_heads, call.padded_queries), jnp.float32),
         ],
         scratch_types=scratch,
-        **tile_ops.grid(call, tiles, call.num_heads),
+        **tile_ops.grid(call, tiles, call.num_heads, groups),
     )(*arrays.values())
     return out, lse
+
+
+class _Blocks(NamedTuple):
+    """The blocks of keys that a tile walks along, those that need no mask first.
+
+    Attributes:
+      count: how many; at least one, so that there is a first, if it be one of which the mask hides all.
+      whole: how many of them need no mask.
+      at: the block of an index below `count`.
+    """
+
+    count: Any
+    whole: Any
+    at: Callable[[Any], Any]
+
+
+def _in_order(refs: Refs, batch: jax.Array, tile: jax.Array, count: int) -> _Blocks:
+    if "ranges" not in refs:
+        return _Blocks(jnp.int32(count), jnp.int32(count), lambda index: index)
+    start, end, whole_start, whole_end = tile_ops.walk(refs, batch, tile, count)
+    whole, left = whole_end - whole_start, whole_start - start
+
+    def at(index: Any) -> Any:
+        other = index - whole
+        return jnp.where(
+            other < 0, whole_start + index, jnp.where(other < left, start + other, whole_end + other - left)
+        )
+
+    return _Blocks(jnp.maximum(end - start, 1), whole, at)
 
 
 def _compute(
@@ -98,22 +130,18 @@ def _compute(
     batch: jax.Array,
     head: jax.Array,
     first_query: jax.Array,
-    ranges: tuple[Any, Any, Any, Any],
+    blocks: _Blocks,
 ) -> None:
     """A compute warp group: 64 queries against all their blocks of keys."""
     group = lax.axis_index("group")
     keys, stages = call.blocks.forward_keys, call.blocks.forward_stages
-    start, end, whole_start, whole_end = ranges
     shape = (ROWS, keys)
     scale = call.scale * tile_ops.LOG2_E
-    q_smem, turn = scratch["q"].at[group], scratch["turn"]
+    q_smem = scratch["q"].at[group]
     dtype = refs["q"].dtype
     queries = pl.ds(first_query, ROWS)
     place: dict[str, Any] = {"batch": batch, "first_query": first_query, "query_axis": 0}
-
-    def take_turns() -> None:
-        plgpu.barrier_arrive(turn)
-        plgpu.barrier_wait(turn)
+    accumulator = plgpu.ACC(shape, jnp.float32)
 
     plgpu.copy_gmem_to_smem(refs["q"].at[batch, queries, head], q_smem, scratch["q_full"].at[group])
     query_ids = None
@@ -123,60 +151,70 @@ def _compute(
     total = plgpu.layout_cast(jnp.zeros((ROWS,), jnp.float32), tile_ops.ROW_LAYOUT)
     plgpu.barrier_wait(scratch["q_full"].at[group])
 
-    # Each group passes the turn twice a block. This one more, by the second group before its first block and by the
-    # first after its last, puts the two half a block apart; both walk along the same blocks, so their counts agree.
-    pl.when(group == 1)(take_turns)
-
-    def step(index: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        out, highest, total = carry
-        slot = lax.rem(index, jnp.int32(stages))
-        block = start + index
-        plgpu.barrier_wait(scratch["k_full"].at[slot])
-
-        def multiply(scores_ref: Any) -> jax.Array:
-            plgpu.wgmma(scores_ref, q_smem, scratch["k"].at[slot].transpose((1, 0)))
-            take_turns()  # the product is on its way: now the other group may start one
-            return scores_ref[...]  # waits for the product
-
-        scores = pl.run_scoped(multiply, plgpu.ACC(shape, jnp.float32))
-        place_here = place | {"first_key": block * keys}
-
-        def hidden() -> jax.Array:
+    def softmax(
+        scores: jax.Array, index: Any, highest: jax.Array, total: jax.Array, *, masked: bool
+    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        """A block's weights in 16 bits, the new maximum and sum, and by what the sum so far was corrected."""
+        slot, place_here = lax.rem(index, jnp.int32(stages)), place | {"first_key": blocks.at(index) * keys}
+        if masked:
             ids = None
             if query_ids is not None:
                 ids = tile_ops.load(scratch["key_ids"].at[slot], tile_ops.COLUMN_LAYOUT)
-            return tile_ops.hide(call, refs, scores, query_ids=query_ids, key_ids=ids, **place_here)
-
-        if "ranges" in refs:
-            scores = lax.cond((block < whole_start) | (block >= whole_end), hidden, lambda: scores)
+            scores = tile_ops.hide(call, refs, scores, query_ids=query_ids, key_ids=ids, **place_here)
         plgpu.barrier_arrive(scratch["k_free"].at[slot])
-
         # Everything in units of log2, where scaling and subtracting the maximum are one instruction.
         higher = jnp.maximum(highest, scores.max(axis=1) * scale)
         correction = jnp.exp2(highest - higher)
         weights = jnp.exp2(scores * scale - tile_ops.along_rows(higher, shape))
         total = total * correction + weights.sum(axis=1)
-        out = out * tile_ops.along_rows(correction, out.shape)
         if call.dropout:
             # The sum is of all weights: dropout comes after the softmax.
             kept = tile_ops.keep(call, refs, shape, head=head, **place_here)
             weights = jnp.where(kept, weights, 0.0)
-        # Keeps the compiler from moving the softmax to behind the turn, where the tensor cores would wait for it.
-        out, higher, total, narrow = lax.optimization_barrier((out, higher, total, weights.astype(dtype)))
-        plgpu.barrier_arrive(turn)  # softmax done: the other group may start its own
-        plgpu.barrier_wait(scratch["v_full"].at[slot])
-        plgpu.barrier_wait(turn)  # the other group's product of queries and keys is on its way
+        return weights.astype(dtype), higher, total, correction
 
-        def accumulate(out_ref: Any) -> None:
-            plgpu.wgmma(out_ref, narrow, scratch["v"].at[slot])
+    plgpu.barrier_wait(scratch["k_full"].at[0])
 
-        out = pl.run_state(accumulate)(plgpu.ACC.init(out))
-        plgpu.barrier_arrive(scratch["v_free"].at[slot])
-        return out, higher, total
+    def multiply_first(scores_ref: Any) -> jax.Array:
+        plgpu.wgmma(scores_ref, q_smem, scratch["k"].at[0].transpose((1, 0)))
+        return scores_ref[...]
 
-    carry = (tile_ops.zeros(ROWS, call.head_size), highest, total)
-    out, highest, total = lax.fori_loop(0, end - start, step, carry)
-    pl.when(group == 0)(take_turns)
+    scores = pl.run_scoped(multiply_first, accumulator)
+    narrow, highest, total, _ = softmax(scores, jnp.int32(0), highest, total, masked="ranges" in refs)
+
+    def walk(out_ref: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+        def step(index: jax.Array, carry: tuple[jax.Array, ...], masked: bool) -> tuple[jax.Array, ...]:
+            narrow, highest, total = carry
+            slot, before = lax.rem(index, jnp.int32(stages)), lax.rem(index - 1, jnp.int32(stages))
+            # Both before the first product: no branch may come between products on their way, or they are serialised.
+            plgpu.barrier_wait(scratch["k_full"].at[slot])
+            plgpu.barrier_wait(scratch["v_full"].at[before])
+
+            def multiply(scores_ref: Any) -> jax.Array:
+                plgpu.wgmma(scores_ref, q_smem, scratch["k"].at[slot].transpose((1, 0)))
+                plgpu.wgmma(out_ref, narrow, scratch["v"].at[before])
+                # Leaves the second on its way.
+                return plgpu.wgmma_accumulator_load(scores_ref, wait_n=0 if masked or call.dropout else 1)
+
+            scores = pl.run_scoped(multiply, accumulator)
+            narrow, highest, total, correction = softmax(scores, index, highest, total, masked=masked)
+            out = plgpu.wgmma_accumulator_load(out_ref, wait_n=0)
+            plgpu.barrier_arrive(scratch["v_free"].at[before])
+            out_ref[...] = out * tile_ops.along_rows(correction, out.shape)
+            return narrow, highest, total
+
+        carry = (narrow, highest, total)
+        one = jnp.int32(1)
+        carry = lax.fori_loop(one, blocks.whole, functools.partial(step, masked=False), carry)
+        if "ranges" in refs:
+            others = jnp.maximum(blocks.whole, one)
+            carry = lax.fori_loop(others, blocks.count, functools.partial(step, masked=True), carry)
+        last = lax.rem(blocks.count - 1, jnp.int32(stages))
+        plgpu.barrier_wait(scratch["v_full"].at[last])
+        plgpu.wgmma(out_ref, carry[0], scratch["v"].at[last])
+        return out_ref[...], carry[1], carry[2]
+
+    out, highest, total = pl.run_scoped(walk, plgpu.ACC((ROWS, call.head_size), jnp.float32))
 
     # A row that sees nothing has total 0 and output 0; its logarithm is set to 0, any finite number does (see
     # backward).

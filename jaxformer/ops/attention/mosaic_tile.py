@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,7 +27,8 @@ COLUMN_LAYOUT = TILE_LAYOUT.reduce(0)  # one number a column
 
 LOG2_E = math.log2(math.e)
 
-COMPUTE_REGISTERS, COPY_REGISTERS = 232, 40  # see the sums in mosaic_blocks.py
+_REGISTERS = {2: (232, 40), 3: (160, 32)}
+"""Of a thread that computes and of one that copies, by compute warp groups; see the sums in mosaic_blocks.py."""
 
 # Older versions insist on an index beside the ref, newer ones refuse it, and some between take it and warn.
 _load_parameters = inspect.signature(plgpu.load).parameters
@@ -72,8 +74,9 @@ class Call:
 
     @property
     def padded_queries(self) -> int:
-        """T rounded up to whole tiles: the length of vectors over queries, so that no copy of them passes their end."""
-        return -(-self.num_queries // TILE) * TILE
+        """T rounded up to whole tiles: the length of vectors over queries, so that nobody reads past their end."""
+        step = math.lcm(TILE, self.blocks.forward_tile)
+        return -(-self.num_queries // step) * step
 
     @property
     def padded_keys(self) -> int:
@@ -212,13 +215,23 @@ def keep(
     return keep_at(refs["seed"][batch, head], [queries, keys], (call.num_queries, call.num_keys), call.dropout)
 
 
-def grid(call: Call, tiles: int, heads: int) -> dict[str, Any]:
-    """The launch: a thread block a tile, head and sentence; two warp groups compute and one copies."""
+def take_registers(groups: int) -> None:
+    """What a warp group does first that is one of `groups` that compute."""
+    plgpu.set_max_registers(_REGISTERS[groups][0], action="increase")
+
+
+def give_registers(groups: int) -> None:
+    """What the warp group does first that copies for `groups` others."""
+    plgpu.set_max_registers(_REGISTERS[groups][1], action="decrease")
+
+
+def grid(call: Call, tiles: int, heads: int, groups: int = COMPUTE_GROUPS) -> dict[str, Any]:
+    """The launch: a thread block a tile, head and sentence; `groups` warp groups compute and one copies."""
     # The last axis runs fastest: blocks at work at the same time then share their head's keys in the L2 cache.
     return {
         "grid": (call.batch, heads, tiles),
         "grid_names": ("batch", "head", "tile"),
-        "num_threads": COMPUTE_GROUPS + 1,
+        "num_threads": groups + 1,
         "thread_name": "group",
         "compiler_params": compiler_params(),
     }
@@ -236,8 +249,8 @@ def copy_keys(
     scratch: Refs,
     batch: jax.Array,
     head: jax.Array,
-    start: Any,
-    end: Any,
+    count: Any,
+    block_at: Callable[[Any], Any],
     *,
     keys: int,
     stages: int,
@@ -250,8 +263,8 @@ def copy_keys(
       scratch: the stages, likewise, and their barriers "k_full", "v_full", "k_free" and "v_free".
       batch: which sentence.
       head: which query head.
-      start: the first block.
-      end: one past the last.
+      count: how many blocks.
+      block_at: which block is the one of an index below `count`.
       keys: in a block.
       stages: in the ring.
     """
@@ -259,7 +272,7 @@ def copy_keys(
 
     def step(index: jax.Array, _: None) -> None:
         slot = lax.rem(index, jnp.int32(stages))
-        rows = pl.ds((start + index) * keys, keys)
+        rows = pl.ds(block_at(index) * keys, keys)
 
         # The first round finds every stage free; the barriers' first completion is waited for in the second.
         @pl.when(index >= stages)
@@ -282,4 +295,4 @@ def copy_keys(
             refs["v"].at[batch, rows, kv_head], scratch["v"].at[slot], scratch["v_full"].at[slot]
         )
 
-    lax.fori_loop(0, end - start, step, None)
+    lax.fori_loop(0, count, step, None)

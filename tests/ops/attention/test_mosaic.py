@@ -26,12 +26,14 @@ from jaxformer.ops.attention import (
     mosaic_backward,
     mosaic_blocks,
     mosaic_forward,
+    mosaic_short,
     mosaic_tile,
 )
 from jaxformer.ops.attention.mask import Mask
 from jaxformer.ops.attention.mosaic_blocks import Blocks
 from jaxformer.ops.attention.reference import attention_xla
 from jaxformer.ops.dropout import head_seeds, keep_at
+from tests.ops.attention.base import AttentionTests
 
 BATCH = 2
 SMALL_BLOCKS = Blocks(forward_keys=64, forward_stages=2, dq_keys=64, dq_stages=2, dkv_queries=64, dkv_stages=2)
@@ -139,7 +141,9 @@ def test_default_blocks_fit_shared_memory(head_size: int) -> None:
     assert max(sizes.values()) <= mosaic_blocks.SHARED_MEMORY == 232448
 
 
-@pytest.mark.parametrize("change", [{"forward_keys": 96}, {"dq_keys": 320}, {"dkv_queries": 256}, {"dq_stages": 1}])
+@pytest.mark.parametrize(
+    "change", [{"forward_keys": 96}, {"dq_keys": 320}, {"dkv_queries": 256}, {"dq_stages": 1}, {"forward_groups": 1}]
+)
 def test_impossible_blocks_are_errors(change: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
         Blocks(**change)
@@ -178,6 +182,43 @@ def test_other_devices_are_refused() -> None:
         mosaic.attention_mosaic(q, k, v, mask=None, scale=0.1, dropout=0.0, dropout_seed=None)
 
 
+def _is_hopper() -> bool:
+    return jax.default_backend() == "gpu" and str(jax.devices()[0].compute_capability).startswith("9.")
+
+
+@pytest.mark.skipif(not _is_hopper(), reason="needs a Hopper GPU; the emulation below does not")
+class TestMosaic(AttentionTests):
+    """The kernels themselves, as a run compiles them."""
+
+    implementation = "mosaic"
+    size = 64
+    may_refuse = True
+
+    @pytest.mark.parametrize(
+        "case",
+        [
+            (64, 64, "none", "bfloat16", 2, 2),
+            (17, 33, "causal+segments", "float16", 2, 2),
+            (1, 17, "lengths", "bfloat16", 2, 2),
+            (65, 63, "causal", "bfloat16", 2, 1),
+            (704, 704, "causal+segments", "bfloat16", 2, 2),
+            (130, 300, "lengths", "float16", 4, 2),
+            (128, 192, "nothing", "bfloat16", 2, 2),
+        ],
+        ids=lambda case: "-".join(map(str, case)),
+    )
+    def test_what_it_takes_is_right(self, case: tuple) -> None:
+        self.may_refuse = False
+        self.check(*case)
+
+    @pytest.mark.parametrize("head_size", [32, 96, 128])
+    def test_other_head_sizes_are_right(self, head_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(self, "may_refuse", False)
+        monkeypatch.setattr(self, "size", head_size)
+        self.check(200, 130, "causal", "bfloat16", 2, 2)
+        self.check(60, 50, "segments", "bfloat16", 2, 2)
+
+
 # Lowering, which checks layouts, tilings, swizzles, TMA shapes and registers' types, but runs nothing.
 
 
@@ -193,7 +234,7 @@ def _lower(kind: str, *, shape: tuple[int, int, int, int, int], dtype: Any, rate
 
     both = jax.value_and_grad(loss, argnums=(0, 1, 2))
     text = jax.jit(both).trace(*inputs, mask, jnp.uint32(7)).lower(lowering_platforms=("cuda",)).as_text()
-    assert text.count("mosaic_gpu") >= 3
+    assert text.count("mosaic_gpu") >= (2 if max(shape[:2]) <= 64 and shape[2] == shape[3] else 3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -367,14 +408,26 @@ class Accumulator:
         _finish_products()
         return self.value
 
+    def __setitem__(self, index: Any, value: np.ndarray) -> None:
+        assert index is Ellipsis
+        assert not _GROUP.products, "written to while products are on their way"
+        self.value = value
+
 
 _GROUP = threading.local()
 
 
-def _finish_products() -> None:
-    for product in _GROUP.products:
+def _finish_products(but: int = 0) -> None:
+    """Ends all products but the last few."""
+    count = max(len(_GROUP.products) - but, 0)
+    for product in _GROUP.products[:count]:
         product()
-    _GROUP.products = []
+    _GROUP.products = _GROUP.products[count:]
+
+
+def _load_accumulator(accumulator: Accumulator, wait_n: int) -> np.ndarray:
+    _finish_products(but=wait_n)
+    return accumulator.value
 
 
 def _wgmma(accumulator: Accumulator, a: Any, b: Reference) -> None:
@@ -518,6 +571,7 @@ def emulated(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         broadcasted_iota=lambda dtype, shape, axis, layout: np.indices(shape, dtype)[axis],
         set_max_registers=lambda count, action: None,
         wgmma=_wgmma,
+        wgmma_accumulator_load=_load_accumulator,
         copy_gmem_to_smem=_copy_in,
         copy_smem_to_gmem=_copy_out,
         wait_smem_to_gmem=_finish_stores,
@@ -546,7 +600,7 @@ def emulated(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         return np.asarray(keep_at(jnp.asarray(seed), [jnp.asarray(i) for i in indices], *rest))
 
     monkeypatch.setattr(mosaic_tile, "keep_at", keep_at_places)
-    for module in (mosaic_tile, mosaic_forward, mosaic_backward):
+    for module in (mosaic_tile, mosaic_forward, mosaic_backward, mosaic_short):
         monkeypatch.setattr(module, "jnp", np)  # in a kernel; numpy has the same names and compiles nothing
         monkeypatch.setattr(module, "plgpu", fake)
         monkeypatch.setattr(module, "lax", fake_lax)
@@ -594,11 +648,31 @@ def test_emulated_kernels_agree_for_every_mask(kind: str) -> None:
 
 
 @pytest.mark.usefixtures("emulated")
+@pytest.mark.parametrize("kind", ["none", "causal window", "everything"])
+def test_emulated_kernels_agree_with_three_groups(kind: str) -> None:
+    _check(kind, (230, 300, 2, 2, 32), blocks=dataclasses.replace(SMALL_BLOCKS, forward_groups=3))
+
+
+@pytest.mark.usefixtures("emulated")
 @pytest.mark.parametrize(
     "shape", [(1, 1, 1, 1, 32), (128, 128, 2, 2, 32), (17, 320, 1, 1, 64), (320, 17, 3, 1, 32), (256, 384, 1, 1, 32)]
 )
 def test_emulated_kernels_agree_for_lengths_and_heads(shape: tuple[int, int, int, int, int]) -> None:
     _check("none", shape, blocks=dataclasses.replace(SMALL_BLOCKS, forward_keys=128, dkv_queries=128, dkv_stages=3))
+
+
+@pytest.mark.usefixtures("emulated")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(64, 64, 2, 2, 32), (50, 37, 2, 2, 64)])
+def test_emulated_short_kernels_agree_for_every_mask(kind: str, shape: tuple[int, int, int, int, int]) -> None:
+    _check(kind, shape, blocks=SMALL_BLOCKS, rate=0.2 if kind == "everything" else 0.0)
+
+
+def test_short_kernels_take_what_fits_one_tile() -> None:
+    call = mosaic_tile.Call(2, 64, 64, 4, 4, 64, 0.125, 0.0, causal=True, window=None, blocks=SMALL_BLOCKS)
+    assert mosaic_short.takes(call)
+    for change in ({"num_queries": 65}, {"num_keys": 65}, {"num_kv_heads": 2}):
+        assert not mosaic_short.takes(dataclasses.replace(call, **change))
 
 
 @pytest.mark.usefixtures("emulated")

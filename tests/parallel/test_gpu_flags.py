@@ -12,8 +12,8 @@ import sys
 
 import pytest
 
-from jaxformer.parallel import overlap
-from jaxformer.parallel.overlap import FLAGS, overlap_on_gpus
+from jaxformer.parallel import gpu_flags
+from jaxformer.parallel.gpu_flags import FLAGS, set_gpu_flags
 from tests.devices import run_on_eight_devices
 from tests.parallel.test_layouts import _CASE, _QUICKLY
 
@@ -25,34 +25,35 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if a plugin for CUDA were installed."""
     found = importlib.util.find_spec
     monkeypatch.setattr(
-        overlap.importlib.util, "find_spec", lambda name: found("json" if name == "jax_cuda13_plugin" else name)
+        gpu_flags.importlib.util, "find_spec", lambda name: found("json" if name == "jax_cuda13_plugin" else name)
     )
 
 
 def test_all_are_set_for_gpus(plugin: None) -> None:
     environment: dict[str, str] = {}
-    assert overlap_on_gpus(environment) == ALL
+    assert set_gpu_flags(environment) == ALL
     assert environment == {"XLA_FLAGS": " ".join(ALL)}
-    assert overlap_on_gpus(environment) == [], "a second call has nothing to add"
+    assert set_gpu_flags(environment) == [], "a second call has nothing to add"
 
 
 def test_what_a_person_has_set_stays(plugin: None) -> None:
     own = "--xla_dump_to=/tmp/x --xla_gpu_enable_latency_hiding_scheduler=false"
     environment = {"XLA_FLAGS": own, "JAX_PLATFORMS": "cuda,cpu"}
-    assert overlap_on_gpus(environment) == ["--xla_gpu_enable_pipelined_all_gather=true"]
-    assert environment["XLA_FLAGS"] == f"{own} --xla_gpu_enable_pipelined_all_gather=true"
+    others = [flag for flag in ALL if "latency_hiding" not in flag]
+    assert set_gpu_flags(environment) == others
+    assert environment["XLA_FLAGS"] == " ".join([own, *others])
 
 
 @pytest.mark.parametrize("platforms", ["cpu", "tpu", "CPU"])
 def test_nothing_is_set_for_other_devices(plugin: None, platforms: str) -> None:
     environment = {"JAX_PLATFORMS": platforms}
-    assert overlap_on_gpus(environment) == []
+    assert set_gpu_flags(environment) == []
     assert "XLA_FLAGS" not in environment
 
 
 def test_nothing_is_set_without_a_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overlap.importlib.util, "find_spec", lambda name: None)
-    assert overlap_on_gpus({}) == []
+    monkeypatch.setattr(gpu_flags.importlib.util, "find_spec", lambda name: None)
+    assert set_gpu_flags({}) == []
 
 
 @pytest.mark.parametrize(
@@ -61,8 +62,8 @@ def test_nothing_is_set_without_a_plugin(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_version_that_was_not_tried_gets_none(
     plugin: None, monkeypatch: pytest.MonkeyPatch, version: str, tried: bool
 ) -> None:
-    monkeypatch.setattr(overlap.importlib.metadata, "version", lambda name: version)
-    assert bool(overlap_on_gpus({})) == tried
+    monkeypatch.setattr(gpu_flags.importlib.metadata, "version", lambda name: version)
+    assert bool(set_gpu_flags({})) == tried
 
 
 def test_the_jaxlib_here_knows_them_and_a_cpu_does_not_mind() -> None:

@@ -1,8 +1,8 @@
-"""XLA's flags that let GPUs compute while they exchange: set before JAX starts its devices, unless a person has.
+"""XLA's flags for GPUs: set before JAX starts its devices, unless a person has.
 
 XLA ends the process at a flag that it does not know. Each flag below is known to jaxlib 0.10.2 and 0.12.0.1, which were
 tried, and stands in 0.11.2; other versions get none. What each does, and which are not set and why:
-docs/parallelism.md. Not for what is exchanged (`sharding`, `rows`).
+docs/parallelism.md and docs/performance.md. Not for what is exchanged (`sharding`, `rows`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from collections.abc import MutableMapping
 FLAGS = {
     "xla_gpu_enable_latency_hiding_scheduler": "true",
     "xla_gpu_enable_pipelined_all_gather": "true",
+    # cuBLAS adds biases itself; beside products that XLA writes in Triton they are a pass over memory of their own.
+    "xla_gpu_enable_triton_gemm": "false",
 }
 """Flag -> value."""
 
@@ -25,7 +27,7 @@ _KNOWN_TO = ((0, 10), (0, 13))
 _PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
 
 
-def overlap_on_gpus(environment: MutableMapping[str, str] | None = None) -> list[str]:
+def set_gpu_flags(environment: MutableMapping[str, str] | None = None) -> list[str]:
     """Adds `FLAGS` to `XLA_FLAGS` where JAX will find GPUs; before anything asks JAX for devices.
 
     A flag that `XLA_FLAGS` names already, with whatever value, is left alone.
