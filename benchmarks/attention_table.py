@@ -2,11 +2,11 @@
 
     python -m benchmarks.attention_table --output=FILE [--lengths=16,32,64,...] [--head_size=64] [--tokens=25600]
 
-For masks as training has them (sentences that end in padding, with and without the causal mask; up to 128 positions with
-and without dropout), and from 256 positions on for no padding as well, each implementation's output and gradients are compared with those of plain
-array operations; those that agree are timed, forward and backward, repeated within one compiled call. FILE is what
-`model.attention_table` takes; the package's own is `jaxformer/ops/attention/measured.json`. For the shapes of one run,
-`python run.py --mode=tune` does the same.
+For masks as training has them (sentences that end in padding, with and without the causal mask; up to 128 positions
+with and without dropout), and from 256 positions on for no padding as well, each implementation's output and gradients
+are compared with those of plain array operations; those that agree are timed, forward and backward, repeated within one
+compiled call. FILE is what `model.attention_table` takes; the package's own is
+`jaxformer/ops/attention/measured.json`. For the shapes of one run, `python run.py --mode=tune` does the same.
 """
 
 from __future__ import annotations
