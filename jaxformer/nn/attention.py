@@ -1,7 +1,8 @@
 """Multi-head attention (Vaswani et al. 2017, section 3.2.2): over one sequence, and from one to another.
 
-Query, key and value projections are fused into one matrix product where they share their input. Kernels start
-Glorot-uniform (Glorot and Bengio 2010, equation 16) as if each projection stood alone, biases at zero.
+Query, key and value projections that share their input have one kernel and are one matrix product, but for large
+batches on GPUs: there each is large enough by itself, and taking the results apart costs half as much again. Kernels
+start Glorot-uniform (Glorot and Bengio 2010, equation 16) as if each projection stood alone, biases at zero.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from jaxformer.nn.linear import Linear
 from jaxformer.ops import Mask, Rotation, attention, decode_attention, rotate, rotation
 from jaxformer.ops.dropout import head_seeds
 from jaxformer.parallel.sharding import exchanges_heads, gathered_length, heads_for_length, length_for_heads, place
+
+LARGE_PRODUCT = 4096
+"""Tokens from which on projections that share their input are products of their own on a GPU."""
 
 
 class KeyValues(NamedTuple):
@@ -99,11 +103,15 @@ class _MultiHead(nnx.Module):
         index, _ = place(*dims)
         return jax.lax.dynamic_slice_in_dim(head_seeds(seed, batch, self.num_heads), index * heads, heads, axis=1)
 
-    def _split(self, x: jax.Array, *heads: int) -> list[jax.Array]:
-        """[B, T, *] projected by a fused kernel to [B, T, K * n, H] for each n of `heads`, which a group has."""
-        grouped = x.reshape(*x.shape[:-1], -1, sum(heads), self.head_size)
-        # Not by slices: each of them would have a gradient as large as the whole, mostly zeros, to be added up.
-        parts = jnp.split(grouped, list(itertools.accumulate(heads))[:-1], axis=-2)
+    def _heads(self, projection: Linear, x: jax.Array, *heads: int) -> list[jax.Array]:
+        """[B, T, D] by a fused projection to [B, T, K * n, H] for each n of `heads`, which a group has."""
+        if jax.default_backend() != "cpu" and x.size >= LARGE_PRODUCT * x.shape[-1]:
+            parts = projection.in_parts(x, heads, self.head_size)
+        else:
+            fused = projection(x)
+            grouped = fused.reshape(*fused.shape[:-1], -1, sum(heads), self.head_size)
+            # Not by slices: each of them would have a gradient as large as the whole, mostly zeros, to be added up.
+            parts = jnp.split(grouped, list(itertools.accumulate(heads))[:-1], axis=-2)
         return [part.reshape(*x.shape[:-1], -1, self.head_size) for part in parts]
 
 
@@ -137,7 +145,7 @@ class SelfAttention(_MultiHead):
 
     def _project(self, x: jax.Array, turn: Rotation | None) -> tuple[jax.Array, KeyValues]:
         """[B, T, D] to queries [B, T, N, H] and keys and values [B, T, K, H]."""
-        queries, keys, values = self._split(self.query_key_value(x), self.num_heads // self.num_kv_heads, 1, 1)
+        queries, keys, values = self._heads(self.query_key_value, x, self.num_heads // self.num_kv_heads, 1, 1)
         if turn is not None:
             queries, keys = rotate(queries, turn), rotate(keys, turn)
         return queries, KeyValues(keys, values)
@@ -208,7 +216,7 @@ class CrossAttention(_MultiHead):
 
     def memory(self, encoded: jax.Array) -> KeyValues:
         """Keys and values [B, S, K, H] of the encoded source [B, S, D]."""
-        return KeyValues(*self._split(self.key_value(encoded), 1, 1))
+        return KeyValues(*self._heads(self.key_value, encoded, 1, 1))
 
     def decoding_memory(self, encoded: jax.Array) -> DecodingMemory:
         """The same as `step` reads them; computed once for all target positions."""

@@ -7,6 +7,7 @@ from flax import nnx
 
 from jaxformer.nn.dropout import dropout
 from jaxformer.nn.linear import Linear
+from jaxformer.ops import relu
 
 
 class FeedForward(nnx.Module):
@@ -35,9 +36,9 @@ class FeedForward(nnx.Module):
 
     def __call__(self, x: jax.Array, *, seed: jax.Array | None = None) -> jax.Array:
         """[*, D] to [*, D]."""
-        hidden = self.expand(x)
+        hidden = self.expand(x, then=relu if self.activation == "relu" else None)
         if self.activation == "relu":
-            hidden = jax.nn.relu(hidden)
+            pass
         elif self.activation == "gelu":
             hidden = jax.nn.gelu(hidden, approximate=False)
         else:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Sequence
+
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from jaxformer.parallel.sharding import enter, gathered, leave
@@ -41,10 +45,42 @@ class Linear(nnx.Linear):
         )
         self.dims = dims
 
-    def __call__(self, inputs: jax.Array, out_sharding: object = None) -> jax.Array:
-        """[*, D] to [*, E], or of a device's part of D to all of E, or to its part of E."""
+    def __call__(
+        self, inputs: jax.Array, out_sharding: object = None, *, then: Callable[[jax.Array], jax.Array] | None = None
+    ) -> jax.Array:
+        """[*, D] to [*, E], or of a device's part of D to all of E, or to its part of E; `then` of each element."""
+        return self._products(inputs, lambda x: [x], then)[0]
+
+    def in_parts(self, inputs: jax.Array, counts: Sequence[int], size: int) -> list[jax.Array]:
+        """What a call would give, cut into parts, each of which is a product by itself.
+
+        Args:
+          inputs: [*, D].
+          counts: how many vectors of `size` outputs, of those that lie side by side in a group, belong to each part.
+          size: of these vectors.
+
+        Returns:
+          [*, groups * count * size] for each count.
+        """
+
+        def cut(x: jax.Array) -> list[jax.Array]:
+            groups = x.reshape(*x.shape[:-1], -1, sum(counts), size)
+            parts = jnp.split(groups, list(itertools.accumulate(counts))[:-1], axis=-2)
+            return [part.reshape(*x.shape[:-1], -1) for part in parts]
+
+        return self._products(inputs, cut)
+
+    def _products(
+        self,
+        inputs: jax.Array,
+        cut: Callable[[jax.Array], list[jax.Array]],
+        then: Callable[[jax.Array], jax.Array] | None = None,
+    ) -> list[jax.Array]:
+        """[*, D] by each part of the kernel, and each part of the bias added."""
         taken, made = self.dims
-        kernel = gathered(self.kernel[...], self.dims)
         flat = enter(inputs, made).reshape(-1, inputs.shape[-1])
         assert self.bias is not None
-        return (leave(flat @ kernel, taken) + self.bias[...]).reshape(*inputs.shape[:-1], -1)
+        parts = zip(cut(gathered(self.kernel[...], self.dims)), cut(self.bias[...]), strict=True)
+        made_of = [leave(flat @ kernel, taken) + bias for kernel, bias in parts]
+        # While it is a matrix: cuBLAS adds a bias, and rectifies, where nothing stands between.
+        return [(then(x) if then else x).reshape(*inputs.shape[:-1], -1) for x in made_of]

@@ -15,6 +15,7 @@ from jaxformer.ops.losses import (
 from jaxformer.ops.multi_task import uncertainty_total, weighted_total
 from jaxformer.ops.norms import layer_norm, rms_norm
 from jaxformer.ops.positions import Rotation, apply_rotary, rotate, rotation, sinusoidal_positions
+from jaxformer.ops.relu import relu
 from jaxformer.ops.shift import shift_right
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "multi_label_cross_entropy",
     "quantile_loss",
     "r_drop_cross_entropy",
+    "relu",
     "rms_norm",
     "rotate",
     "rotation",

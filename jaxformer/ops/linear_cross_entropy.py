@@ -44,7 +44,7 @@ def linear_cross_entropy(
       labels: int32 [*].
       weights: float32 [*], 0 where a token does not count.
       label_smoothing: as in `cross_entropy`.
-      chunk: tokens whose logits exist at a time, on each device; None for what suits it (`_suitable_chunk`).
+      chunk: tokens whose logits exist at a time, on each device; None for `suitable_chunk`.
       shards: how rows and vocabulary are split; None leaves that to the compiler, which is right on one device.
       vocabulary_axes: inside a `shard_map`, in place of `shards`: the axes that split V, of which `kernel` is a part.
 
@@ -63,15 +63,18 @@ def linear_cross_entropy(
     return CrossEntropy(*_fused(hidden, kernel, labels, weights.astype(sums_in(hidden)), ways)[:3])
 
 
-def _suitable_chunk(kernel: jax.Array) -> int:
-    """Tokens whose logits of V pieces, `kernel` [V, D], are made at a time on the default device.
+def suitable_chunk(pieces: int, *, cpu: bool) -> int:
+    """Tokens whose logits of so many pieces, of those that a device has of the vocabulary, are made at a time.
 
     A CPU holds 512 tokens' in its caches. On an accelerator each chunk takes the whole sum of the kernel's gradient
     through memory once: the more tokens, the rarer.
     """
-    if jax.default_backend() == "cpu":
-        return 512
-    return max(512, LARGEST_LOGITS // (4 * kernel.shape[0]) // 128 * 128)
+    return 512 if cpu else max(512, LARGEST_LOGITS // (4 * pieces) // 128 * 128)
+
+
+def _suitable_chunk(kernel: jax.Array) -> int:
+    """The same for `kernel` [V, D] on the default device."""
+    return suitable_chunk(kernel.shape[0], cpu=jax.default_backend() == "cpu")
 
 
 class RDrop(NamedTuple):

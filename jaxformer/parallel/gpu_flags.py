@@ -18,6 +18,8 @@ FLAGS = {
     "xla_gpu_enable_pipelined_all_gather": "true",
     # cuBLAS adds biases itself; beside products that XLA writes in Triton they are a pass over memory of their own.
     "xla_gpu_enable_triton_gemm": "false",
+    # Projections of the same input stay apart, as they are written: their results would be copied out of one.
+    "xla_gpu_dot_merger_threshold_mb": "0",
 }
 """Flag -> value."""
 

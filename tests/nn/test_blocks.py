@@ -38,6 +38,24 @@ def test_feed_forward_by_its_formula(activation):
     np.testing.assert_allclose(layer(X), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_large_projections_of_their_own_are_the_fused_one(kv_heads, monkeypatch):
+    """What GPUs are given for large batches: values and gradients of the one product that is cut."""
+    layer = SelfAttention(8, 4, num_kv_heads=kv_heads, rngs=nnx.Rngs(0))
+    layer.query_key_value.bias[...] = jnp.linspace(-1, 1, layer.query_key_value.bias.shape[0])
+    graph, params = nnx.split(layer)
+
+    def value(params):
+        return (nnx.merge(graph, params)(X, POSITIONS, Mask(causal=True)) ** 2).sum()
+
+    fused = jax.value_and_grad(value)(params)
+    monkeypatch.setattr("jaxformer.nn.attention.LARGE_PRODUCT", 0)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert str(jax.make_jaxpr(value)(params)).count("dot_general") == 6  # three, two of attention, and the output
+    apart = jax.value_and_grad(value)(params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), fused, apart)
+
+
 def test_norms_by_their_formulas():
     x = np.asarray(X, np.float64)
     centred = x - x.mean(-1, keepdims=True)

@@ -17,10 +17,8 @@ import jax.numpy as jnp
 
 from jaxformer.config import ModelConfig
 from jaxformer.ops.attention.choice import prefer
+from jaxformer.ops.linear_cross_entropy import suitable_chunk
 from jaxformer.training.planner.share import Share
-
-LOGITS_CHUNK = 512
-"""Tokens whose logits exist at a time: the default of `ops.linear_cross_entropy`, and of both passes of R-Drop."""
 
 _WORKING, _WORKING_WEIGHTS, _AGAIN = 1.3, 0.6, 1.5
 """Memory for the work on a layer, in multiples of what its backward pass reads, by activations and by attention
@@ -111,14 +109,14 @@ def footprint(share: Share, *, cpu: bool = False) -> Footprint:
 def layer_activations(share: Share, width: int) -> Activations:
     """Bytes that a layer's backward pass reads, `width` being those of an activation in 16 or 32 bits.
 
-    A norm saves what it makes of its input, and a number in float32; a linear map its input; a relu
-    where it was positive, a gelu three and a swiglu five times F; attention its operands, gathered ones whole, and
-    besides what `_attention` says.
+    A norm saves what it makes of its input, and a number in float32; a linear map its input; a relu nothing besides,
+    and before dropout its output; a gelu three and a swiglu five times F; attention its operands, gathered ones whole,
+    and besides what `_attention` says.
     """
     model, parts = share.config.model, share.candidate.tensor
     d, f, kv = model.d_model, model.d_ff / parts, _kv_width(share)
     own = d / parts
-    relu = f if model.scan_layers else width * f  # XLA keeps what came in, rather than where it was positive
+    relu = width * f if model.activation_dropout else 0.0
     nonlinear = {"relu": relu, "gelu": 3 * width * f, "swiglu": 5 * width * f}[model.activation]
     norm = width * d + 4
     source, target = share.rows * share.source, share.rows * share.target
@@ -179,7 +177,7 @@ def holds_weights(share: Share, queries: int, keys: int) -> bool:
 
 def _logits(share: Share, width: int, cpu: bool) -> tuple[float, float]:
     """Of the fused cross-entropy: a chunk's logits and their exponentials, and the gradient of the output's kernel."""
-    tokens = min(LOGITS_CHUNK, share.rows * share.target)
+    tokens = min(suitable_chunk(share.vocabulary, cpu=cpu), share.rows * share.target)
     short = share.bytes < 4
     each = 2 * 4 + (width if short else 0)  # the exponentials once more, rounded for the products
     kernel = share.vocabulary * share.config.model.d_model

@@ -10,9 +10,10 @@ import dataclasses
 import math
 
 from jaxformer.monitoring.flops import forward_flops
+from jaxformer.ops.linear_cross_entropy import suitable_chunk
 from jaxformer.parallel.traffic import Exchange
 from jaxformer.training.planner.exchanges import exchanges_of, seconds, starts
-from jaxformer.training.planner.footprint import LOGITS_CHUNK, footprint, layer_activations
+from jaxformer.training.planner.footprint import footprint, layer_activations
 from jaxformer.training.planner.hardware import Hardware
 from jaxformer.training.planner.share import Share
 
@@ -69,7 +70,7 @@ def step_time(share: Share, hardware: Hardware) -> StepTime:
     again = 4 / 3 if candidate.remat != "none" else 1.0
     return StepTime(
         products=products(share) / rates.products,
-        memory=traffic(share) / rates.memory + _offloaded(share) / _HOST_LINK,
+        memory=traffic(share, cpu=hardware.cpu) / rates.memory + _offloaded(share) / _HOST_LINK,
         exchanges=sent,
         starts=candidate.accumulate * kernels * again * rates.start,
     )
@@ -89,7 +90,7 @@ def products(share: Share) -> float:
     return candidate.accumulate * (layers + attention + 3 * parts["output"]) / (candidate.tensor * candidate.context)
 
 
-def traffic(share: Share) -> float:
+def traffic(share: Share, *, cpu: bool = False) -> float:
     """Bytes that cross the memory of a device in a step, but for what products of matrices read twice."""
     candidate, model = share.candidate, share.config.model
     activations = layer_activations(share, share.bytes).of(model)
@@ -97,7 +98,7 @@ def traffic(share: Share) -> float:
     slots = share.rows * share.target
     kernel = share.vocabulary * model.d_model
     # A chunk reads the kernel twice, and reads and writes its gradient in float32.
-    chunks = math.ceil(slots / LOGITS_CHUNK)
+    chunks = math.ceil(slots / suitable_chunk(share.vocabulary, cpu=cpu))
     logits = chunks * kernel * (2 * share.bytes + 8) + slots * share.vocabulary * 4.0 * _LOGITS_PASSES
     # Parameters are read forward and backward, and their gradients written, and added to those of the micro-batches.
     parameters = share.used * (2 * share.bytes + 4) + (12 * share.stored if candidate.accumulate > 1 else 0)

@@ -110,7 +110,8 @@ def describe_arithmetic(option: Option, hardware: Hardware) -> str:
         f"{describe_size(memory.gradients)} + copies of parameters {describe_size(memory.copies)}{host}",
         f"products {products(share) / 1e9:,.1f} GFLOP / {rates.products / 1e12:,.3g} TFLOP/s = "
         f"{1e3 * time.products:,.2f} ms",
-        f"memory traffic {traffic(share) / 1e9:,.2f} GB / {rates.memory / 1e9:,.0f} GB/s = {1e3 * time.memory:,.2f} ms",
+        f"memory traffic {traffic(share, cpu=hardware.cpu) / 1e9:,.2f} GB / {rates.memory / 1e9:,.0f} GB/s = "
+        f"{1e3 * time.memory:,.2f} ms",
         *describe_exchanges(share, hardware),
         f"starts of kernels {1e3 * time.starts:,.2f} ms; together {1e3 * time.total:,.2f} ms, nothing overlapping",
         f"rates: {rates.source}",
