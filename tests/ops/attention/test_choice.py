@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import types
 
 import jax
 import jax.numpy as jnp
@@ -44,8 +45,8 @@ def test_wrong_shapes_and_names_are_refused_with_what_was_given():
 
 
 def test_unmeasured_the_size_of_the_weights_decides():
-    if choice._shipped():
-        pytest.skip("there are measurements")
+    if any(case.device == choice.current_device().device_kind for case in choice._shipped()):
+        pytest.skip("there are measurements of this device")
     q, k, _, _ = random_inputs()
     assert choice.prefer(q, k, None, False).order[0] == "xla"
     long = jax.ShapeDtypeStruct((8, 16384, 4, 64), "bfloat16")
@@ -53,6 +54,16 @@ def test_unmeasured_the_size_of_the_weights_decides():
     said = describe_attention(long, long, mask=Mask(causal=True), dropout=0.1)
     assert said.startswith("attention uses xla_chunked: nothing was measured for ")
     assert said.endswith("weights of 3.277e+04 MiB would exceed 1024 MiB")
+
+
+def test_unmeasured_on_a_hopper_gpu_our_kernels_come_first(monkeypatch):
+    device = types.SimpleNamespace(device_kind="NVIDIA H300", compute_capability="9.0")
+    monkeypatch.setattr(choice, "current_device", lambda: device)
+    short, wide = (jax.ShapeDtypeStruct((8, 64, 4, 64), dtype) for dtype in ("bfloat16", "float32"))
+    assert choice.prefer(short, short, None, False).order == ("mosaic", "xla", "xla_chunked")
+    assert choice.prefer(wide, wide, None, False).order == ("xla", "xla_chunked"), "which it refuses"
+    device.compute_capability = "8.0"
+    assert choice.prefer(short, short, None, False).order == ("xla", "xla_chunked")
 
 
 def test_measured_the_fastest_that_does_not_refuse_is_used(tmp_path):
