@@ -31,7 +31,8 @@ def attention_cudnn(
 
     Raises:
       NotImplementedError: for everything but bfloat16 or float16 on an NVIDIA GPU of compute capability 8 or more, one
-        key/value head to a query head, no dropout, and a mask of key and query lengths or a causal one with T = S.
+        key/value head to a query head, no dropout, even T and S, and a mask of key and query lengths or a causal one
+        with T = S.
     """
     reasons = list(_refusals(q, k, v, mask, dropout > 0.0 and dropout_seed is not None))
     if reasons:
@@ -73,6 +74,8 @@ def _refusals(q: jax.Array, k: jax.Array, v: jax.Array, mask: Mask | None, dropp
         yield f"an empty array: q {q.shape}, k {k.shape}"
     if head_size % 8:
         yield f"head size {head_size} is no multiple of 8"
+    if q.shape[1] % 2 or k.shape[1] % 2:
+        yield f"with an odd number of queries or keys ({q.shape[1]}, {k.shape[1]}) it failed its tests on an H100"
     if q.shape[2] != k.shape[2]:
         yield "grouped-query attention was not verified here"
     if dropped:

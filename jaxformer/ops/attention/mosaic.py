@@ -86,15 +86,18 @@ def attention_mosaic_anywhere(
         raise NotImplementedError(f"takes no empty arrays, got {q.shape} and {k.shape}")
     if q.shape[0] > 65535 or q.shape[2] > 65535:
         raise NotImplementedError(f"a launch takes at most 65535 sentences and heads, got {q.shape}")
+    mask = Mask() if mask is None else mask
     drops = dropout > 0.0 and dropout_seed is not None
-    blocks = default_blocks(head_size, dropout=drops) if blocks is None else blocks
+    if blocks is None:
+        blocks = default_blocks(head_size)
+        if not drops and _sees_all(mask, k.shape[1], blocks.forward_keys):
+            blocks = default_blocks(head_size, plain_queries=q.shape[1])
     for kernel, size in blocks.shared_memory(head_size).items():
         if size > SHARED_MEMORY:
             raise NotImplementedError(
                 f"the {kernel} kernel of head size {head_size} needs {size} bytes of shared memory, more than"
                 f" {SHARED_MEMORY}, with {blocks}"
             )
-    mask = Mask() if mask is None else mask
     if mask.offset_matters(drops):
         raise NotImplementedError("its kernels count queries from 0, and these are some of more (query_offset)")
     call = Call(
@@ -179,10 +182,14 @@ def _eights(x: jax.Array) -> jax.Array:
     return jnp.pad(x, ((0, 0), (0, -x.shape[1] % 8), (0, 0), (0, 0)))
 
 
+def _sees_all(mask: Mask, num_keys: int, key_block: int) -> bool:
+    """Whether no mask is to be worked out, not even one that hides what fills up the last block of keys."""
+    return not (mask.causal or mask.window is not None or jax.tree.leaves(mask) or num_keys % key_block)
+
+
 def _ranges(call: Call, mask: Mask, query_block: int, key_block: int, *, of_keys: bool = False) -> jax.Array | None:
     """int32 [B or 1, tiles, 4], see `block_ranges`: of keys for each tile of queries, or the reverse; None for all."""
-    masked = call.causal or call.window is not None or jax.tree.leaves(mask)
-    if not masked and call.num_keys % key_block == 0:
+    if _sees_all(mask, call.num_keys, key_block):
         return None  # known without: the kernels then have no masks in them at all
     visible, whole = visibility(mask, call.num_queries, call.num_keys, query_block, key_block)
     if of_keys:

@@ -40,6 +40,7 @@ class Blocks:
         that `wgmma` consumes at a time of operands with 128-byte swizzle.
       forward_stages: blocks of keys and values in shared memory.
       forward_groups: warp groups of the forward kernel that compute, 64 queries each: 2, or 3 of fewer registers.
+      forward_persistent: whether its thread blocks take several tiles, the next one's queries being copied meanwhile.
       dq_keys: keys in a block of the kernel for dq.
       dq_stages: blocks of keys and values in shared memory.
       dkv_queries: queries in a block of the kernel for dk and dv; 64 or 128, which divide the length of the forward
@@ -50,6 +51,7 @@ class Blocks:
     forward_keys: int = 128
     forward_stages: int = 2
     forward_groups: int = 2
+    forward_persistent: bool = False
     dq_keys: int = 64
     dq_stages: int = 2
     dkv_queries: int = 64
@@ -61,6 +63,8 @@ class Blocks:
                 # A group of barriers holds at most 32; one stage would let nothing overlap.
                 if not 2 <= value <= 32:
                     raise ValueError(f"{name} must be from 2 to 32, got {value}")
+            elif name == "forward_persistent":
+                continue
             elif name == "forward_groups":
                 if value not in (2, 3):
                     raise ValueError(f"{name} must be 2 or 3, got {value}")
@@ -86,10 +90,10 @@ class Blocks:
 
         tile = TILE * head_size * 2
         ids = self.forward_stages * self.forward_keys * 4
-        queries = self.forward_tile
-        ring = stages(self.forward_stages, self.forward_keys)
+        queries, ring = self.forward_tile, stages(self.forward_stages, self.forward_keys)
+        results, buffers = queries * head_size * 2, 2 if self.forward_persistent else 1
         return {
-            "forward": bytes_of(queries * head_size * 2, queries * 4, ids, *ring),
+            "forward": bytes_of(buffers * results, results, queries * 4, ids, *ring),
             "dq": bytes_of(tile, tile, self.dq_stages * self.dq_keys * 4, *stages(self.dq_stages, self.dq_keys)),
             "dkv": bytes_of(
                 *[tile] * 2,
@@ -114,22 +118,30 @@ class Blocks:
 # The rest (some 30 to 40) is for addresses, row statistics and the mask. At H 192 dk and dv alone take 192, at 256 they
 # take 256.
 _BLOCKS = {
-    32: Blocks(
-        forward_keys=128, forward_stages=4, forward_groups=3, dq_keys=128, dq_stages=4, dkv_queries=64, dkv_stages=4
-    ),
-    64: Blocks(
-        forward_keys=128, forward_stages=4, forward_groups=3, dq_keys=128, dq_stages=3, dkv_queries=64, dkv_stages=4
-    ),
-    96: Blocks(forward_keys=128, forward_stages=3, dq_keys=64, dq_stages=3, dkv_queries=64, dkv_stages=3),
-    128: Blocks(forward_keys=128, forward_stages=2, dq_keys=64, dq_stages=3, dkv_queries=64, dkv_stages=3),
+    32: Blocks(128, 4, forward_persistent=True, dq_keys=128, dq_stages=4, dkv_queries=64, dkv_stages=4),
+    64: Blocks(128, 4, forward_persistent=True, dq_keys=128, dq_stages=3, dkv_queries=64, dkv_stages=4),
+    96: Blocks(128, 3, dq_keys=64, dq_stages=3, dkv_queries=64, dkv_stages=3),
+    128: Blocks(128, 2, dq_keys=64, dq_stages=3, dkv_queries=64, dkv_stages=3),
 }
+_LONG = 512
+"""Queries from which on three compute groups are faster than two (on an H100 0.99 of the time at 512 and 0.88 at 4,096,
+but 1.18 times at 256), where neither a mask nor dropout has to be worked out: a third leaves too few registers for it.
+"""
 
 
-def default_blocks(head_size: int, *, dropout: bool = False) -> Blocks:
-    """Blocks for a head size; raises `NotImplementedError` with the reason where there are none."""
+def default_blocks(head_size: int, *, plain_queries: int = 0) -> Blocks:
+    """Blocks for a head size.
+
+    Args:
+      head_size: H.
+      plain_queries: T, if there is neither mask nor dropout.
+
+    Raises:
+      NotImplementedError: where there are none; with the reason.
+    """
     if head_size in _BLOCKS:
-        # What dropout works out needs more registers than three compute groups leave.
-        return dataclasses.replace(_BLOCKS[head_size], forward_groups=2) if dropout else _BLOCKS[head_size]
+        blocks = _BLOCKS[head_size]
+        return dataclasses.replace(blocks, forward_groups=3) if plain_queries >= _LONG and head_size <= 64 else blocks
     sizes = ", ".join(map(str, _BLOCKS))
     if head_size > 128 and head_size % 32 == 0:
         reason = "dk and dv of 64 keys would not fit the registers of a warp group"

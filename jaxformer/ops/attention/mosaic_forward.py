@@ -1,10 +1,12 @@
 """The forward kernel of the Mosaic GPU attention: online softmax over blocks of keys (Dao 2022; Shah et al. 2024).
 
-A thread block holds 64 queries of one head for each of its compute warp groups; one more warp group copies blocks of
-keys and values into a ring of stages in shared memory. A compute group starts the product of queries and keys of a
-block together with that of weights and values of the block before, and takes the softmax of the first while the tensor
-cores are at the second (Shah et al. 2024, algorithm 2). Not where a mask or dropout is worked out: that takes registers
-of the second product, and the compiler then waits for it first. So blocks that need no mask come together, first.
+A thread block takes tile after tile: 64 queries of one head for each of its compute warp groups. One more warp group
+copies the queries, and blocks of keys and values into a ring of stages in shared memory; it is ahead of the others, so
+that a tile's first blocks are there when the last one's are done with. A compute group starts the product of queries
+and keys of a block together with that of weights and values of the block before, and takes the softmax of the first
+while the tensor cores are at the second (Shah et al. 2024, algorithm 2). Not where a mask or dropout is worked out:
+that takes registers of the second product, and the compiler then waits for it first. So blocks that need no mask come
+together, first.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ from jaxformer.ops.attention.mosaic_tile import Call, Refs
 # It is far below any score in units of log2, and its exp2 is 0.
 _LOWEST = -1e30
 
+PROCESSORS = 132
+"""Streaming multiprocessors of an H100 or H200: thread blocks that run at a time, one each."""
+
 
 def forward(call: Call, arrays: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
     """Runs the kernel.
@@ -46,37 +51,48 @@ def forward(call: Call, arrays: dict[str, jax.Array]) -> tuple[jax.Array, jax.Ar
     keys, stages, groups = call.blocks.forward_keys, call.blocks.forward_stages, call.blocks.forward_groups
     count = pl.cdiv(call.num_keys, keys)
     tiles = pl.cdiv(call.num_queries, groups * ROWS)
+    total = call.batch * call.num_heads * tiles
+    workers = min(total, PROCESSORS) if call.blocks.forward_persistent else total
+    buffers = 2 if call.blocks.forward_persistent else 1
     dtype = arrays["q"].dtype
 
     def attention_forward(*args: Any, **scratch: Any) -> None:
         refs = dict(zip(names, args[: len(names)], strict=True))
         refs["out"], refs["lse"] = args[len(names) :]
-        batch, head, tile = lax.axis_index("batch"), lax.axis_index("head"), tile_ops.tile_index(call, tiles)
-        blocks = _in_order(refs, batch, tile, count)
-        group = lax.axis_index("group")
+        worker, group = lax.axis_index("worker"), lax.axis_index("group")
+
+        def for_each_tile(body: Callable[[_Tile], None]) -> None:
+            def step(index: Any, begun: Any) -> Any:
+                number, buffer = worker + index * workers, lax.rem(index, jnp.int32(buffers))
+                tile = _Tile(*_place_of(call, refs, number, tiles, count), begun, buffer, index >= buffers)
+                body(tile)
+                return begun + tile.blocks.count
+
+            lax.fori_loop(0, lax.div(total - 1 - worker, jnp.int32(workers)) + 1, step, jnp.int32(0))
 
         @pl.when(group < groups)
         def compute() -> None:
             tile_ops.take_registers(groups)
-            _compute(call, refs, scratch, batch, head, (tile * groups + group) * ROWS, blocks)
+            for_each_tile(lambda tile: _compute(call, refs, scratch, tile))
+            plgpu.wait_smem_to_gmem(0)
 
         @pl.when(group == groups)
         def copy() -> None:
             tile_ops.give_registers(groups)
-            tile_ops.copy_keys(
-                call, refs, scratch, batch, head, blocks.count, blocks.at, keys=keys, stages=stages
-            )
+            for_each_tile(lambda tile: _copy(call, refs, scratch, tile))
 
     scratch = {
-        "q": tile_ops.shared((groups, ROWS, call.head_size), dtype),  # the output, too, in the end
+        "q": tile_ops.shared((buffers, groups, ROWS, call.head_size), dtype),
+        "out": tile_ops.shared((groups, ROWS, call.head_size), dtype),
         "k": tile_ops.shared((stages, keys, call.head_size), dtype),
         "v": tile_ops.shared((stages, keys, call.head_size), dtype),
         "lse": plgpu.SMEM((groups, ROWS), jnp.float32),
-        "q_full": plgpu.Barrier(num_barriers=groups),
+        "q_full": plgpu.Barrier(num_arrivals=groups, num_barriers=buffers),
         # A copy into shared memory arrives once on its barrier, and the ids come with the keys.
         "k_full": plgpu.Barrier(num_arrivals=2 if "key_ids" in arrays else 1, num_barriers=stages),
         "v_full": plgpu.Barrier(num_barriers=stages),
-        # A stage is free again when all compute groups are done with it.
+        # What was copied in can be written over when all compute groups are done with it.
+        "q_free": plgpu.Barrier(num_arrivals=groups, num_barriers=buffers),
         "k_free": plgpu.Barrier(num_arrivals=groups, num_barriers=stages),
         "v_free": plgpu.Barrier(num_arrivals=groups, num_barriers=stages),
     }
@@ -89,7 +105,11 @@ def forward(call: Call, arrays: dict[str, jax.Array]) -> tuple[jax.Array, jax.Ar
             jax.ShapeDtypeStruct((call.batch, call.num_heads, call.padded_queries), jnp.float32),
         ],
         scratch_types=scratch,
-        **tile_ops.grid(call, tiles, call.num_heads, groups),
+        grid=(workers,),
+        grid_names=("worker",),
+        num_threads=groups + 1,
+        thread_name="group",
+        compiler_params=tile_ops.compiler_params(),
     )(*arrays.values())
     return out, lse
 
@@ -108,6 +128,40 @@ class _Blocks(NamedTuple):
     at: Callable[[Any], Any]
 
 
+class _Tile(NamedTuple):
+    """Queries of one head against all their blocks of keys.
+
+    Attributes:
+      batch: which sentence.
+      head: which query head.
+      number: which tile of its queries.
+      blocks: what it walks along.
+      begun: how many blocks this thread block has walked along before: they took the stages in turn.
+      buffer: where its queries are.
+      reuses: whether an earlier tile's were there.
+    """
+
+    batch: Any
+    head: Any
+    number: Any
+    blocks: _Blocks
+    begun: Any
+    buffer: Any
+    reuses: Any
+
+    def slot(self, index: Any, stages: int) -> Any:
+        """The stage of a block."""
+        return lax.rem(self.begun + index, jnp.int32(stages))
+
+
+def _place_of(call: Call, refs: Refs, number: Any, tiles: int, count: int) -> tuple[Any, Any, Any, _Blocks]:
+    """Sentence, head, tile and blocks of a tile: those at work at a time share a head's keys in the L2 cache."""
+    head, tile = lax.div(number, jnp.int32(tiles)), lax.rem(number, jnp.int32(tiles))
+    batch, head = lax.div(head, jnp.int32(call.num_heads)), lax.rem(head, jnp.int32(call.num_heads))
+    tile = tiles - 1 - tile if call.causal else tile  # the longest loops start first
+    return batch, head, tile, _in_order(refs, batch, tile, count)
+
+
 def _in_order(refs: Refs, batch: jax.Array, tile: jax.Array, count: int) -> _Blocks:
     if "ranges" not in refs:
         return _Blocks(jnp.int32(count), jnp.int32(count), lambda index: index)
@@ -123,39 +177,72 @@ def _in_order(refs: Refs, batch: jax.Array, tile: jax.Array, count: int) -> _Blo
     return _Blocks(jnp.maximum(end - start, 1), whole, at)
 
 
-def _compute(
-    call: Call,
-    refs: Refs,
-    scratch: Refs,
-    batch: jax.Array,
-    head: jax.Array,
-    first_query: jax.Array,
-    blocks: _Blocks,
-) -> None:
+def _copy(call: Call, refs: Refs, scratch: Refs, tile: _Tile) -> None:
+    """The copying warp group: a tile's queries, then blocks of keys and values, each once its place is free."""
+    groups, keys, stages = call.blocks.forward_groups, call.blocks.forward_keys, call.blocks.forward_stages
+    kv_head = lax.div(tile.head, jnp.int32(call.groups))
+
+    # The first round finds everything free; the barriers' first completion is waited for in the second.
+    @pl.when(tile.reuses)
+    def wait_for_q() -> None:
+        plgpu.barrier_wait(scratch["q_free"].at[tile.buffer])
+
+    for group in range(groups):
+        queries = pl.ds((tile.number * groups + group) * ROWS, ROWS)
+        plgpu.copy_gmem_to_smem(
+            refs["q"].at[tile.batch, queries, tile.head], scratch["q"].at[tile.buffer, group],
+            scratch["q_full"].at[tile.buffer],
+        )  # fmt: skip
+
+    def step(index: jax.Array, _: None) -> None:
+        slot, rows = tile.slot(index, stages), pl.ds(tile.blocks.at(index) * keys, keys)
+        again = tile.begun + index >= stages
+
+        @pl.when(again)
+        def wait_for_k() -> None:
+            plgpu.barrier_wait(scratch["k_free"].at[slot])
+
+        def copy(name: str, source: Any, barrier: str) -> None:
+            plgpu.copy_gmem_to_smem(source, scratch[name].at[slot], scratch[barrier].at[slot])
+
+        copy("k", refs["k"].at[tile.batch, rows, kv_head], "k_full")
+        if "key_ids" in refs:
+            copy("key_ids", refs["key_ids"].at[tile.batch, rows], "k_full")
+
+        @pl.when(again)
+        def wait_for_v() -> None:
+            plgpu.barrier_wait(scratch["v_free"].at[slot])
+
+        copy("v", refs["v"].at[tile.batch, rows, kv_head], "v_full")
+
+    lax.fori_loop(0, tile.blocks.count, step, None)
+
+
+def _compute(call: Call, refs: Refs, scratch: Refs, tile: _Tile) -> None:
     """A compute warp group: 64 queries against all their blocks of keys."""
     group = lax.axis_index("group")
     keys, stages = call.blocks.forward_keys, call.blocks.forward_stages
     shape = (ROWS, keys)
     scale = call.scale * tile_ops.LOG2_E
-    q_smem = scratch["q"].at[group]
-    dtype = refs["q"].dtype
+    q_smem, out_smem, lse_smem = scratch["q"].at[tile.buffer, group], scratch["out"].at[group], scratch["lse"].at[group]
+    dtype, blocks = refs["q"].dtype, tile.blocks
+    first_query = (tile.number * call.blocks.forward_groups + group) * ROWS
     queries = pl.ds(first_query, ROWS)
-    place: dict[str, Any] = {"batch": batch, "first_query": first_query, "query_axis": 0}
+    place: dict[str, Any] = {"batch": tile.batch, "first_query": first_query, "query_axis": 0}
     accumulator = plgpu.ACC(shape, jnp.float32)
 
-    plgpu.copy_gmem_to_smem(refs["q"].at[batch, queries, head], q_smem, scratch["q_full"].at[group])
     query_ids = None
     if "query_ids" in refs:
-        query_ids = tile_ops.load(refs["query_ids"].at[batch, queries], tile_ops.ROW_LAYOUT)
+        query_ids = tile_ops.load(refs["query_ids"].at[tile.batch, queries], tile_ops.ROW_LAYOUT)
     highest = plgpu.layout_cast(jnp.full((ROWS,), _LOWEST, jnp.float32), tile_ops.ROW_LAYOUT)
     total = plgpu.layout_cast(jnp.zeros((ROWS,), jnp.float32), tile_ops.ROW_LAYOUT)
-    plgpu.barrier_wait(scratch["q_full"].at[group])
+    plgpu.barrier_wait(scratch["q_full"].at[tile.buffer])
 
     def softmax(
         scores: jax.Array, index: Any, highest: jax.Array, total: jax.Array, *, masked: bool
     ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         """A block's weights in 16 bits, the new maximum and sum, and by what the sum so far was corrected."""
-        slot, place_here = lax.rem(index, jnp.int32(stages)), place | {"first_key": blocks.at(index) * keys}
+        slot, place_here = tile.slot(index, stages), place | {"first_key": blocks.at(index) * keys}
         if masked:
             ids = None
             if query_ids is not None:
@@ -169,14 +256,15 @@ def _compute(
         total = total * correction + weights.sum(axis=1)
         if call.dropout:
             # The sum is of all weights: dropout comes after the softmax.
-            kept = tile_ops.keep(call, refs, shape, head=head, **place_here)
+            kept = tile_ops.keep(call, refs, shape, head=tile.head, **place_here)
             weights = jnp.where(kept, weights, 0.0)
         return weights.astype(dtype), higher, total, correction
 
-    plgpu.barrier_wait(scratch["k_full"].at[0])
+    first = tile.slot(0, stages)
+    plgpu.barrier_wait(scratch["k_full"].at[first])
 
     def multiply_first(scores_ref: Any) -> jax.Array:
-        plgpu.wgmma(scores_ref, q_smem, scratch["k"].at[0].transpose((1, 0)))
+        plgpu.wgmma(scores_ref, q_smem, scratch["k"].at[first].transpose((1, 0)))
         return scores_ref[...]
 
     scores = pl.run_scoped(multiply_first, accumulator)
@@ -185,7 +273,7 @@ def _compute(
     def walk(out_ref: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
         def step(index: jax.Array, carry: tuple[jax.Array, ...], masked: bool) -> tuple[jax.Array, ...]:
             narrow, highest, total = carry
-            slot, before = lax.rem(index, jnp.int32(stages)), lax.rem(index - 1, jnp.int32(stages))
+            slot, before = tile.slot(index, stages), tile.slot(index - 1, stages)
             # Both before the first product: no branch may come between products on their way, or they are serialised.
             plgpu.barrier_wait(scratch["k_full"].at[slot])
             plgpu.barrier_wait(scratch["v_full"].at[before])
@@ -209,10 +297,13 @@ def _compute(
         if "ranges" in refs:
             others = jnp.maximum(blocks.whole, one)
             carry = lax.fori_loop(others, blocks.count, functools.partial(step, masked=True), carry)
-        last = lax.rem(blocks.count - 1, jnp.int32(stages))
+        plgpu.barrier_arrive(scratch["q_free"].at[tile.buffer])
+        last = tile.slot(blocks.count - 1, stages)
         plgpu.barrier_wait(scratch["v_full"].at[last])
         plgpu.wgmma(out_ref, carry[0], scratch["v"].at[last])
-        return out_ref[...], carry[1], carry[2]
+        out = out_ref[...]
+        plgpu.barrier_arrive(scratch["v_free"].at[last])
+        return out, carry[1], carry[2]
 
     out, highest, total = pl.run_scoped(walk, plgpu.ACC((ROWS, call.head_size), jnp.float32))
 
@@ -221,10 +312,10 @@ def _compute(
     safe = jnp.where(total > 0.0, total, 1.0)
     out = out * tile_ops.along_rows(1.0 / (safe * call.kept), out.shape)
     lse = jnp.where(total > 0.0, highest + jnp.log(safe) * tile_ops.LOG2_E, 0.0)
-    q_smem[...] = out.astype(dtype)
-    scratch["lse"].at[group][...] = lse
+    plgpu.wait_smem_to_gmem(0)  # of the tile before: its results are on their way out until here
+    out_smem[...] = out.astype(dtype)
+    lse_smem[...] = lse
     plgpu.commit_smem()
     # TMA leaves out the rows past T.
-    plgpu.copy_smem_to_gmem(q_smem, refs["out"].at[batch, queries, head])
-    plgpu.copy_smem_to_gmem(scratch["lse"].at[group], refs["lse"].at[batch, head, queries])
-    plgpu.wait_smem_to_gmem(0)
+    plgpu.copy_smem_to_gmem(out_smem, refs["out"].at[tile.batch, queries, tile.head])
+    plgpu.copy_smem_to_gmem(lse_smem, refs["lse"].at[tile.batch, tile.head, queries])

@@ -24,12 +24,12 @@ class TestCudnn(AttentionTests):
         "case",
         [
             (128, 128, "none", "bfloat16", 2, 2),
-            (1, 17, "none", "float16", 2, 2),
+            (2, 18, "none", "float16", 2, 2),
             (704, 704, "causal", "bfloat16", 2, 2),
-            (65, 65, "causal", "float16", 2, 2),
+            (66, 66, "causal", "float16", 2, 2),
             (130, 300, "lengths", "bfloat16", 2, 2),
-            (17, 33, "query lengths", "float16", 2, 2),
-            (63, 65, "nothing", "bfloat16", 2, 2),
+            (18, 34, "query lengths", "float16", 2, 2),
+            (62, 66, "nothing", "bfloat16", 2, 2),
         ],
         ids=lambda case: "-".join(map(str, case)),
     )
@@ -55,6 +55,8 @@ def _refusals(mask=None, dropped=False, **shape):
     ("reason", "call"),
     [
         ("takes bfloat16 and float16 only", {"dtype": "float32"}),
+        ("odd number of queries or keys", {"queries": 63}),
+        ("odd number of queries or keys", {"keys": 65}),
         ("head size 68 is no multiple of 8", {"size": 68}),
         ("head size 512 is above 256", {"size": 512}),
         ("grouped-query", {"kv_heads": 2}),
@@ -82,6 +84,6 @@ def test_what_it_takes_on_an_h200(monkeypatch, mask):
 
 @pytest.mark.skipif(jax.default_backend() == "gpu", reason="there is a GPU")
 def test_elsewhere_it_is_refused_and_never_replaced():
-    q, k, v, _ = random_inputs(size=64, dtype="bfloat16")
+    q, k, v, _ = random_inputs(queries=6, keys=8, size=64, dtype="bfloat16")
     with pytest.raises(NotImplementedError, match="cudnn: it needs an NVIDIA GPU, not"):
         attention(q, k, v, implementation="cudnn")

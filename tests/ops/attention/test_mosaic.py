@@ -648,9 +648,14 @@ def test_emulated_kernels_agree_for_every_mask(kind: str) -> None:
 
 
 @pytest.mark.usefixtures("emulated")
-@pytest.mark.parametrize("kind", ["none", "causal window", "everything"])
-def test_emulated_kernels_agree_with_three_groups(kind: str) -> None:
-    _check(kind, (230, 300, 2, 2, 32), blocks=dataclasses.replace(SMALL_BLOCKS, forward_groups=3))
+@pytest.mark.parametrize("kind", ["none", "causal window", "no keys", "everything"])
+@pytest.mark.parametrize("groups", [2, 3])
+def test_emulated_thread_blocks_take_several_tiles(
+    kind: str, groups: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mosaic_forward, "PROCESSORS", 2)
+    blocks = dataclasses.replace(SMALL_BLOCKS, forward_groups=groups, forward_persistent=True)
+    _check(kind, (330, 203, 2, 1, 32), blocks=blocks)
 
 
 @pytest.mark.usefixtures("emulated")
