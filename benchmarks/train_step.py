@@ -6,7 +6,7 @@
                                     --batch_tokens=25600 --batches=2 --peers=torch-bf16,torch-compile    # on a GPU
 
 Batches are those that jaxformer's pipeline makes of DIR (parallel text, by default Multi30k beside the project; else
-of the bundled corpus), one in each of several shapes, the most common first. `synthetic` stands for random tokens in
+of the bundled corpus), one in each of several shapes, as they come. `synthetic` stands for random tokens in
 sentences as long as WMT's: log-normal lengths with a mean of 27 pieces, the target's a twentieth more. Every peer
 starts from the same parameters; loss and gradient without dropout must agree before anything is timed. Then the peers
 take turns, each in a process of its own, in every round: forward, backward and Adam on every batch, with dropout of one
