@@ -149,20 +149,21 @@ def use_measurements(found: dict[Case, dict[str, float]]) -> None:
     _LOADED.update(found)
 
 
-def prefer(q: Any, k: Any, mask: Mask | None, dropout: bool) -> Preference:
-    """The order for a call on the current device.
+def prefer(q: Any, k: Any, mask: Mask | None, dropout: bool, device: str = "") -> Preference:
+    """The order for a call.
 
     Args:
       q: [B, T, N, H], an array or its shape and dtype.
       k: [B, S, K, H], likewise.
       mask: of the call.
       dropout: whether weights are dropped.
+      device: the kind of the device, by JAX's name or a part of it; empty for the current one.
 
     Returns:
       The measured ones from the fastest on, then those of the rule for cases that were not measured.
     """
-    case = Case.of(q, k, mask, dropout, current_device().device_kind)
-    rule = _unmeasured(q, k)
+    case = Case.of(q, k, mask, dropout, device or current_device().device_kind)
+    rule = _unmeasured(q, k, device)
     measured = _LOADED.get(case) or _shipped().get(case)
     if measured is None:
         return Preference(rule.order, f"nothing was measured for {case}, and {rule.reason}")
@@ -171,13 +172,15 @@ def prefer(q: Any, k: Any, mask: Mask | None, dropout: bool) -> Preference:
     return Preference(tuple(dict.fromkeys([*order, *rule.order])), f"measured in ms for {case}: {times}")
 
 
-def _on_hopper() -> bool:
+def _is_hopper(device: str) -> bool:
+    if device:
+        return bool({"H100", "H200", "GH200"} & set(device.split()))
     return str(getattr(current_device(), "compute_capability", "")).split(".")[0] == "9"
 
 
-def _unmeasured(q: Any, k: Any) -> Preference:
+def _unmeasured(q: Any, k: Any, device: str) -> Preference:
     rule = _by_size(q, k)
-    if _on_hopper() and jnp.dtype(q.dtype).itemsize == 2:
+    if _is_hopper(device) and jnp.dtype(q.dtype).itemsize == 2:
         reason = "on Hopper GPUs mosaic was the fastest with segments wherever it was timed, but for 16 positions"
         return Preference(("mosaic", *rule.order), reason)
     return rule

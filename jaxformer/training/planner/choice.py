@@ -183,6 +183,7 @@ def make_plan(
         for candidate in candidates:
             try:
                 share = _share(model, candidate, place, hardware, limit, shapes)
+                share = dataclasses.replace(share, device=hardware.kind)
             except ValueError as error:
                 reasons.append(str(error))
                 continue
@@ -281,7 +282,8 @@ def _largest_share(
     length += -length % parts
 
     def share(times: int) -> Share:
-        return share_on(model, candidate, *place, (times * step, length, length))
+        one = share_on(model, candidate, *place, (times * step, length, length))
+        return dataclasses.replace(one, device=hardware.kind)
 
     def fits(times: int) -> bool:
         small_enough = not limit or times * step * length <= limit

@@ -169,7 +169,7 @@ def holds_weights(share: Share, queries: int, keys: int) -> bool:
     size = share.config.model.d_model // share.config.model.num_heads
     dtype = {4: jnp.float32, 2: jnp.bfloat16}[share.bytes]
     q, k = (jax.ShapeDtypeStruct((share.rows, length, share.heads, size), dtype) for length in (queries, keys))
-    order = prefer(q, k, None, share.config.model.attention_dropout > 0).order
+    order = prefer(q, k, None, share.config.model.attention_dropout > 0, share.device).order
     if share.gathers_keys:  # counted as if all were causal: the others take no such queries from within a sequence
         order = tuple(name for name in order if name.startswith("xla"))
     return order[0] == "xla"

@@ -156,6 +156,7 @@ class Share:
       held: bytes of state.
       parameters: on the device.
       bytes: of an activation.
+      device: its kind, which decides how attention is computed; empty for the one that is here.
     """
 
     config: Config
@@ -170,6 +171,7 @@ class Share:
     held: Held
     parameters: tuple[Part, ...]
     bytes: int
+    device: str = ""
 
     @property
     def used(self) -> int:

@@ -64,6 +64,8 @@ def test_unmeasured_on_a_hopper_gpu_our_kernels_come_first(monkeypatch):
     assert choice.prefer(wide, wide, None, False).order == ("xla", "xla_chunked"), "which it refuses"
     device.compute_capability = "8.0"
     assert choice.prefer(short, short, None, False).order == ("xla", "xla_chunked")
+    assert choice.prefer(short, short, None, False, "H200").order[0] == "mosaic", "a device that is not here"
+    assert choice.prefer(short, short, None, False, "A100").order[0] == "xla"
 
 
 def test_measured_the_fastest_that_does_not_refuse_is_used(tmp_path):
