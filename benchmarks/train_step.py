@@ -225,11 +225,16 @@ def product_rate(seconds: float = 3.0) -> float:
 
 
 def gpu_peak(precision: str) -> float:
-    """FLOP/s of the first GPU's products by its data sheet; 0 where it is not on record."""
+    """FLOP/s of the first GPU's products by its data sheet; 0 where there is none that JAX could use."""
     from jaxformer.monitoring.peaks import data_sheet_rate
 
+    if not shutil.which("nvidia-smi") or os.environ.get("JAX_PLATFORMS", "cuda") == "cpu":
+        return 0.0
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    return data_sheet_rate(subprocess.run(command, capture_output=True, text=True, check=True).stdout, precision)
+    name = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    if name and not data_sheet_rate(name, precision):
+        raise SystemExit(f"the peak of {name} is not on record: add it to jaxformer/monitoring/peaks.py")
+    return data_sheet_rate(name, precision)
 
 
 def agree(answers: dict[str, dict[str, float]], precision: str) -> str:
@@ -255,23 +260,25 @@ def measure(
     processes = {
         name: Process(name, folder, precision, our_heap=same_heap or name == PEERS[0]) for name in names
     }
-    # A GPU's host has cores enough for all of them to compile at once.
-    with concurrent.futures.ThreadPoolExecutor(len(names) if gpu else 1) as pool:
-        answers = dict(zip(names, pool.map(lambda process: process.ask("check"), processes.values()), strict=True))
-        print(agree(answers, precision), "\n", flush=True)
-        for _ in range(2):  # the first compiles, the second settles
-            list(pool.map(lambda process: process.ask("pass"), processes.values()))
-    times: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(rounds):
-        for name, process in processes.items():
-            process.ask("pass")  # its memory and caches are its own again
-            times[name].append(sum(process.ask("pass")["seconds"] for _ in range(passes)) / passes)
-    measured = {
-        name: {"times": times[name], "memory": process.ask("memory")["mebibytes"]}
-        for name, process in processes.items()
-    }
-    for process in processes.values():
-        process.close()
+    try:
+        # A GPU's host has cores enough for all of them to compile at once.
+        with concurrent.futures.ThreadPoolExecutor(len(names) if gpu else 1) as pool:
+            answers = dict(zip(names, pool.map(lambda process: process.ask("check"), processes.values()), strict=True))
+            print(agree(answers, precision), "\n", flush=True)
+            for _ in range(2):  # the first compiles, the second settles
+                list(pool.map(lambda process: process.ask("pass"), processes.values()))
+        times: dict[str, list[float]] = {name: [] for name in names}
+        for _ in range(rounds):
+            for name, process in processes.items():
+                process.ask("pass")  # its memory and caches are its own again
+                times[name].append(sum(process.ask("pass")["seconds"] for _ in range(passes)) / passes)
+        measured = {
+            name: {"times": times[name], "memory": process.ask("memory")["mebibytes"]}
+            for name, process in processes.items()
+        }
+    finally:
+        for process in processes.values():
+            process.close()
     return measured
 
 
@@ -297,7 +304,7 @@ def main() -> None:
     if options.serve:
         serve(options.serve, options.folder, options.precision, our_heap=options.same_heap)
         return
-    gpu = shutil.which("nvidia-smi") is not None and os.environ.get("JAX_PLATFORMS", "cuda") != "cpu"
+    peak = gpu_peak(options.precision)  # before anything is timed
     os.environ["JAX_PLATFORMS"] = "cpu"
     names = list(dict.fromkeys([PEERS[0], *options.peers.split(",")]))
     unknown = [name for name in names if name not in PEERS]
@@ -323,9 +330,10 @@ def main() -> None:
 
         tokens = Work.load(folder).target_tokens
         measured = measure(
-            names, folder, options.rounds, options.passes, options.precision, same_heap=options.same_heap, gpu=gpu
-        )
-    bound = tokens / (flops / (gpu_peak(options.precision) if gpu else product_rate()))
+            names, folder, options.rounds, options.passes, options.precision,
+            same_heap=options.same_heap, gpu=peak > 0,
+        )  # fmt: skip
+    bound = tokens / (flops / (peak or product_rate()))
     rows, figures = [], []
     first = statistics.median(measured[PEERS[0]]["times"])
     for peer, found in measured.items():

@@ -20,7 +20,7 @@ from jaxformer.ops.dropout import head_seeds
 from jaxformer.parallel.sharding import exchanges_heads, gathered_length, heads_for_length, length_for_heads, place
 
 LARGE_PRODUCT = 4096
-"""Tokens from which on projections that share their input are products of their own on a GPU."""
+"""Tokens from which on projections that share their input are products of their own, but on a CPU."""
 
 
 class KeyValues(NamedTuple):

@@ -36,12 +36,13 @@ class FeedForward(nnx.Module):
 
     def __call__(self, x: jax.Array, *, seed: jax.Array | None = None) -> jax.Array:
         """[*, D] to [*, D]."""
-        hidden = self.expand(x, then=relu if self.activation == "relu" else None)
-        if self.activation == "relu":
-            pass
-        elif self.activation == "gelu":
+        # A matrix throughout, so that what relu keeps and what the second product keeps are one array.
+        hidden = self.expand(x.reshape(-1, x.shape[-1]), then=relu if self.activation == "relu" else None)
+        if self.activation == "gelu":
             hidden = jax.nn.gelu(hidden, approximate=False)
-        else:
-            pairs = hidden.reshape(*hidden.shape[:-1], -1, 2)
+        elif self.activation == "swiglu":
+            pairs = hidden.reshape(hidden.shape[0], -1, 2)
             hidden = jax.nn.silu(pairs[..., 0]) * pairs[..., 1]
-        return self.contract(dropout(hidden, self.dropout, seed, width="feed_forward"))
+        if self.dropout and seed is not None:
+            hidden = dropout(hidden.reshape(*x.shape[:-1], -1), self.dropout, seed, width="feed_forward")
+        return self.contract(hidden).reshape(*x.shape[:-1], -1)

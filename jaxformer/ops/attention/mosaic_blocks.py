@@ -43,8 +43,8 @@ class Blocks:
       forward_persistent: whether its thread blocks take several tiles, the next one's queries being copied meanwhile.
       dq_keys: keys in a block of the kernel for dq.
       dq_stages: blocks of keys and values in shared memory.
-      dkv_queries: queries in a block of the kernel for dk and dv; 64 or 128, which divide the length of the forward
-        kernel's row statistics, which this one reads.
+      dkv_queries: queries in a block of the kernel for dk and dv; 64 or 128, which divide a tile of the forward kernel,
+        whose row statistics this one reads.
       dkv_stages: blocks of queries and output gradients in shared memory.
     """
 
@@ -72,6 +72,8 @@ class Blocks:
                 raise ValueError(f"{name} must be 64, 128, 192 or 256, got {value}")
         if TILE % self.dkv_queries:
             raise ValueError(f"dkv_queries must be 64 or 128, got {self.dkv_queries}")
+        if self.forward_tile % self.dkv_queries:
+            raise ValueError(f"dkv_queries must be 64 with three forward_groups, got {self.dkv_queries}")
 
     @property
     def forward_tile(self) -> int:

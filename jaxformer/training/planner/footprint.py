@@ -109,9 +109,9 @@ def footprint(share: Share, *, cpu: bool = False) -> Footprint:
 def layer_activations(share: Share, width: int) -> Activations:
     """Bytes that a layer's backward pass reads, `width` being those of an activation in 16 or 32 bits.
 
-    A norm saves what it makes of its input, and a number in float32; a linear map its input; a relu nothing besides,
-    and before dropout its output; a gelu three and a swiglu five times F; attention its operands, gathered ones whole,
-    and besides what `_attention` says.
+    A norm saves its input, or what it makes of it, and one or two numbers in float32; a linear map its input; a relu
+    nothing besides, and before dropout its output; a gelu three and a swiglu five times F; attention its operands,
+    gathered ones whole, and besides what `_attention` says.
     """
     model, parts = share.config.model, share.candidate.tensor
     d, f, kv = model.d_model, model.d_ff / parts, _kv_width(share)

@@ -142,7 +142,11 @@ def test_default_blocks_fit_shared_memory(head_size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"forward_keys": 96}, {"dq_keys": 320}, {"dkv_queries": 256}, {"dq_stages": 1}, {"forward_groups": 1}]
+    "change",
+    [
+        {"forward_keys": 96}, {"dq_keys": 320}, {"dkv_queries": 256}, {"dq_stages": 1}, {"forward_groups": 1},
+        {"dkv_queries": 128, "forward_groups": 3},
+    ],
 )
 def test_impossible_blocks_are_errors(change: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
