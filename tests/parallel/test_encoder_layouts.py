@@ -121,10 +121,10 @@ _CASE = """
         ("attention", "LAYOUTS"),
         ("near", '[*LAYOUTS[2:5], {"data": 1, "tensor": 2, "context": 4}]'),  # the last gathers keys and values
         ("forecasting", "LAYOUTS[3:5]"),
-        ("wide", "LAYOUTS[4:]"),
+        pytest.param("wide", "LAYOUTS[4:]", marks=pytest.mark.slow),  # as `attention`, of other sizes
         pytest.param("tagging", "LAYOUTS", marks=pytest.mark.slow),  # `near` without neighbours
         pytest.param("forecasting", "LAYOUTS", marks=pytest.mark.slow),
-        ("cls", "LAYOUTS[3:5]"),  # pooled as `attention` is, in simpler ways
+        pytest.param("cls", "LAYOUTS[3:5]", marks=pytest.mark.slow),  # pooled as `attention` is, in simpler ways
         pytest.param("mean", "LAYOUTS[3:5]", marks=pytest.mark.slow),  # as `attention` begins
         ("convolution", "LAYOUTS[1:4:2]"),  # without `context`
     ],

@@ -74,6 +74,8 @@ _COUNT = _CASE + """
 """
 
 
-@pytest.mark.parametrize("name", [pytest.param("tagging", marks=pytest.mark.slow), "attention", "forecasting"])
+@pytest.mark.parametrize(
+    "name", ["attention", *[pytest.param(name, marks=pytest.mark.slow) for name in ("tagging", "forecasting")]]
+)
 def test_what_an_encoder_sends_is_what_theory_says(name: str) -> None:
     run_on_eight_devices(f"    NAME = {name!r}\n" + _COUNT)

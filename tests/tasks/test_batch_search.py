@@ -64,9 +64,9 @@ def moves(monkeypatch):
     ("config", "forced"),
     [
         (DecodingConfig(method="greedy"), False),
-        (DecodingConfig(beam_size=3, n_best=3, length_penalty=1.0), True),
+        pytest.param(DecodingConfig(beam_size=3, n_best=3, length_penalty=1.0), True, marks=pytest.mark.slow),
         (DecodingConfig(beam_size=4, n_best=1, length_penalty=0.6), False),
-        (DecodingConfig(method="sample", n_best=2, temperature=1.5), True),
+        pytest.param(DecodingConfig(method="sample", n_best=2, temperature=1.5), True, marks=pytest.mark.slow),
     ],
     ids=["greedy", "n-best, forced", "beam", "sample, forced"],
 )

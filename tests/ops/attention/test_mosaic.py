@@ -652,7 +652,10 @@ def test_emulated_kernels_agree_for_every_mask(kind: str) -> None:
 
 
 @pytest.mark.usefixtures("emulated")
-@pytest.mark.parametrize("kind", ["none", "causal window", "no keys", "everything"])
+@pytest.mark.parametrize(
+    "kind",
+    ["none", "everything", *[pytest.param(kind, marks=pytest.mark.slow) for kind in ("causal window", "no keys")]],
+)
 @pytest.mark.parametrize("groups", [2, 3])
 def test_emulated_thread_blocks_take_several_tiles(
     kind: str, groups: int, monkeypatch: pytest.MonkeyPatch
@@ -672,7 +675,9 @@ def test_emulated_kernels_agree_for_lengths_and_heads(shape: tuple[int, int, int
 
 @pytest.mark.usefixtures("emulated")
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("shape", [(64, 64, 2, 2, 32), (50, 37, 2, 2, 64)])
+@pytest.mark.parametrize(
+    "shape", [(50, 37, 2, 2, 32), pytest.param((64, 64, 2, 2, 64), marks=pytest.mark.slow)], ids=["odd", "full"]
+)
 def test_emulated_short_kernels_agree_for_every_mask(kind: str, shape: tuple[int, int, int, int, int]) -> None:
     _check(kind, shape, blocks=SMALL_BLOCKS, rate=0.2 if kind == "everything" else 0.0)
 
