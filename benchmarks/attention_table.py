@@ -110,13 +110,18 @@ def main() -> None:
     options = parser.parse_args()
     if not options.output.absolute().parent.is_dir():
         parser.error(f"--output: there is no folder {options.output.absolute().parent}")
+    if not all(text.isdigit() and int(text) > 0 for text in options.lengths.split(",")):
+        parser.error(f"--lengths takes numbers separated by commas, got {options.lengths!r}")
     import jax
     import numpy as np
 
+    from jaxformer.ops.attention import IMPLEMENTATIONS
     from jaxformer.ops.attention.choice import Case, current_device
     from jaxformer.training.tuning import Measured, describe_measured, table_json
 
     names = options.only.split(",")
+    if names[0] != "xla" or set(names) - set(IMPLEMENTATIONS):
+        parser.error(f"--only takes xla, which the others are compared with, and more of {', '.join(IMPLEMENTATIONS)}")
     found = list(calls([int(x) for x in options.lengths.split(",")], options.head_size, options.tokens))
     kind = current_device().device_kind
     print(f"{len(found)} cases on {kind}, forward and backward", flush=True)

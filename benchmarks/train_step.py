@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
-import json
 import os
 import shutil
 import signal
@@ -42,169 +41,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report
-from jaxformer.monitoring.heap import restart_with_heap_settings
-from jaxformer.parallel.gpu_flags import set_gpu_flags
+from benchmarks.peers.making import SYNTHETIC, make_work
+from benchmarks.peers.serving import Process
+from benchmarks.peers.work import Work
 
 PEERS = ("jaxformer", "jax-plain", "torch-fp32", "torch-bf16", "torch-compile")
 PACKAGES = ("jax", "flax", "optax", "torch")
 LOSS, GRADIENT = 1e-4, 1e-3  # how far peers may differ, relatively; bf16 twenty times as far
-SYNTHETIC = "synthetic"
-
-
-def make_peer(name: str, folder: Path, precision: str) -> Any:
-    """The peer `name` on the work in `folder`."""
-    from benchmarks.peers.work import Work
-
-    work = Work.load(folder)
-    if name == "jaxformer":
-        from benchmarks.peers.our_training import OurTraining
-
-        return OurTraining(work, precision=precision)
-    if name == "jax-plain":
-        from benchmarks.peers.plain_training import PlainTraining
-
-        return PlainTraining(work)
-    from benchmarks.peers.torch_training import TorchTraining
-
-    compiled = name == "torch-compile"
-    autocast = name == "torch-bf16" or (compiled and precision == "bf16")
-    return TorchTraining(work, autocast=autocast, compiled=compiled)
-
-
-def peak_memory() -> float:
-    """Bytes at most: of the GPU where there is one, else of the process."""
-    import resource
-
-    if name := {"torch", "jax"} & sys.modules.keys():
-        if "torch" in name and sys.modules["torch"].cuda.is_available():
-            return float(sys.modules["torch"].cuda.max_memory_allocated())
-        if "torch" not in name and (found := sys.modules["jax"].devices()[0].memory_stats()):
-            return float(found["peak_bytes_in_use"])
-    return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def serve(name: str, folder: Path, precision: str, *, our_heap: bool) -> None:
-    """Answers commands on standard input with one JSON line each: `check`, `pass`, `memory`."""
-    if our_heap:
-        restart_with_heap_settings()
-    if name == PEERS[0]:
-        set_gpu_flags()
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # peers share a GPU's memory
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints
-    peer = make_peer(name, folder, precision)
-    for line in sys.stdin:
-        command, answer = line.strip(), {}
-        if command == "check":
-            answer = peer.check()
-        elif command == "pass":
-            start = time.perf_counter()
-            peer.steps()
-            answer = {"seconds": time.perf_counter() - start}
-        elif command == "memory":
-            answer = {"mebibytes": peak_memory() / 2**20}
-        print(json.dumps(answer), file=answers, flush=True)
-
-
-_PLATFORMS = {"JAX_PLATFORMS": os.environ["JAX_PLATFORMS"]} if "JAX_PLATFORMS" in os.environ else {}
-"""As they were given; this process itself leaves the accelerator alone."""
-
-
-class Process:
-    """A peer in a process of its own."""
-
-    def __init__(self, name: str, folder: Path, precision: str, *, our_heap: bool) -> None:
-        command = [sys.executable, "-m", "benchmarks.train_step", f"--serve={name}", f"--folder={folder}"]
-        command += [f"--precision={precision}", *(["--same_heap"] if our_heap else [])]
-        self.name = name
-        environment = {key: value for key, value in os.environ.items() if key != "JAX_PLATFORMS"} | _PLATFORMS
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-
-    def ask(self, command: str) -> dict[str, float]:
-        """The answer to a command; see `serve`."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.send_signal(signal.SIGCONT)
-        print(command, file=self._process.stdin, flush=True)
-        line = self._process.stdout.readline()
-        self._process.send_signal(signal.SIGSTOP)
-        if not line:
-            raise SystemExit(f"{self.name} stopped at `{command}`; its messages are above")
-        return json.loads(line)
-
-    def close(self) -> None:
-        """Ends the process."""
-        assert self._process.stdin is not None
-        self._process.send_signal(signal.SIGCONT)
-        self._process.stdin.close()
-        self._process.wait()
-
-
-def synthetic_pairs(config: Any, count: int = 200_000) -> Any:
-    """Random tokens in sentences as long as WMT's."""
-    import numpy as np
-
-    from jaxformer.data.store import TokenizedDataset
-    from jaxformer.types import EOS_ID
-
-    random = np.random.default_rng(0)
-    source = np.exp(random.normal(np.log(22.8), 0.58, count))  # the mean of these is 27
-    target = source * 1.05 * np.exp(random.normal(0.0, 0.15, count))
-    lengths = np.stack([source, target], axis=1).round().astype(np.int64).clip(3, config.max_length)
-    ends = lengths.sum(axis=1).cumsum()
-    tokens = random.integers(EOS_ID + 1, config.vocabulary_size, ends[-1], np.int32)
-    return TokenizedDataset(
-        ends - lengths.sum(axis=1), lengths[:, 0].astype(np.int32), lengths[:, 1].astype(np.int32), tokens
-    )
-
-
-def make_work(config: Any, count: int, folder: Path) -> tuple[str, float]:
-    """Writes the work to `folder`; returns a sentence about the batches and the FLOPs of one round."""
-    import jax
-    import numpy as np
-
-    from benchmarks.peers.our_training import initial_params
-    from benchmarks.peers.work import Sizes, Work
-    from jaxformer.data.pipeline import BatchPipeline
-    from jaxformer.data.prepare import prepare
-    from jaxformer.monitoring.flops import training_flops
-    from jaxformer.ops import shift_right, sinusoidal_positions
-    from jaxformer.types import BOS_ID
-
-    if config.data.path == SYNTHETIC:
-        vocabulary, train = config.data.vocabulary_size, synthetic_pairs(config.data)
-    else:
-        data = prepare(config.data)
-        vocabulary, train = data.tokenizer.source_vocabulary_size, data.train
-    model, optimizer = config.model, config.optimizer
-    sizes = Sizes(
-        vocabulary, model.d_model, model.d_ff, model.num_heads, model.num_encoder_layers,
-        model.num_decoder_layers, model.dropout, config.training.label_smoothing, optimizer.learning_rate,
-        optimizer.b1, optimizer.b2, optimizer.eps,
-    )
-    chosen: dict[Any, Any] = {}
-    with BatchPipeline(train, config.data, seed=0) as pipeline:
-        for batch in pipeline:  # shapes come as often as they do in training: the first batches of different shapes
-            chosen.setdefault(batch.target.tokens.shape, batch)
-            if len(chosen) == min(count, len(pipeline.shapes)):
-                break
-    batches = []
-    for batch in chosen.values():
-        inputs = np.asarray(shift_right(batch.target.tokens, batch.target.positions, BOS_ID))
-        inputs = np.where(batch.target.segment_ids != 0, inputs, 0).astype(np.int32)
-        batches.append((batch.source.tokens, inputs, batch.target.tokens))
-    longest = max(array.shape[1] for batch in batches for array in batch)
-    positions = np.asarray(sinusoidal_positions(jax.numpy.arange(longest), model.d_model))
-    work = Work(sizes, initial_params(sizes), batches, positions)
-    work.save(folder)
-    shapes = [(*source.shape, labels.shape[1]) for source, _, labels in batches]
-    flops = sum(training_flops(model, sizes.vocabulary, *shape) for shape in shapes)
-    real = work.target_tokens / sum(labels.size for _, _, labels in batches)
-    text = ", ".join(f"{rows}x({source}+{target})" for rows, source, target in shapes)
-    about = f"batches {text} (rows x source + target), {real:.0%} real target tokens, {work.target_tokens} of them"
-    return about, flops
 
 
 def product_rate(seconds: float = 3.0) -> float:
@@ -282,6 +125,23 @@ def measure(
     return measured
 
 
+def configured(options: argparse.Namespace) -> Any:
+    """The experiment's configuration with the data of the command line; a ValueError says what is wrong with that."""
+    import experiments
+    from jaxformer.config import replace
+
+    name, _, variant = options.experiment.partition(":")
+    config = experiments.find(name).config(variant)
+    if config.task.kind != "translation":
+        raise ValueError(f"--experiment: {options.experiment} is no translation, which the peers are made for")
+    data: dict[str, Any] = {"source": "files", "path": options.data}
+    vocabulary = options.vocabulary
+    if options.data != SYNTHETIC and not Path(options.data).exists():
+        print(f"{options.data} does not exist: the bundled corpus is used")
+        data, vocabulary = {"source": "bundled"}, min(vocabulary, 2000)
+    return replace(config, {"data": data | {"vocabulary_size": vocabulary, "batch_tokens": options.batch_tokens}})
+
+
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -297,37 +157,22 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=3, help="passes over the batches in one timing")
     parser.add_argument("--peers", default=",".join(PEERS), help="which, separated by commas")
     parser.add_argument("--same_heap", action="store_true", help="jaxformer's settings of the heap for all peers")
-    parser.add_argument("--serve", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     report.add_json_flag(parser)
     options = parser.parse_args()
-    if options.serve:
-        serve(options.serve, options.folder, options.precision, our_heap=options.same_heap)
-        return
+    names = list(dict.fromkeys([PEERS[0], *options.peers.split(",")]))
+    if unknown := [name for name in names if name not in PEERS]:
+        parser.error(f"--peers: no peer {', '.join(unknown)}; there are {', '.join(PEERS)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that stopped peers are ended, too
     peak = gpu_peak(options.precision)  # before anything is timed
     os.environ["JAX_PLATFORMS"] = "cpu"
-    names = list(dict.fromkeys([PEERS[0], *options.peers.split(",")]))
-    unknown = [name for name in names if name not in PEERS]
-    if unknown:
-        raise SystemExit(f"no peer {', '.join(unknown)}; there are {', '.join(PEERS)}")
-
-    import experiments
-    from jaxformer.config import replace
-
-    experiment, _, variant = options.experiment.partition(":")
-    config = experiments.find(experiment).config(variant)
-    data: dict[str, Any] = {"vocabulary_size": options.vocabulary, "batch_tokens": options.batch_tokens}
-    data |= {"source": "files"} if experiment != "multi30k" else {}
-    if options.data != SYNTHETIC and not Path(options.data).exists():
-        print(f"{options.data} does not exist: the bundled corpus is used")
-        data |= {"source": "bundled", "vocabulary_size": min(options.vocabulary, 2000)}
-    config = replace(config, {"data": data | ({"path": options.data} if data.get("source") != "bundled" else {})})
+    try:
+        config = configured(options)
+    except ValueError as error:
+        parser.error(str(error))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         about, flops = make_work(config, options.batches, folder)
         print(report.heading(*PACKAGES), about, sep="\n", end="\n\n")
-        from benchmarks.peers.work import Work
-
         tokens = Work.load(folder).target_tokens
         measured = measure(
             names, folder, options.rounds, options.passes, options.precision,

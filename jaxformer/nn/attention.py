@@ -7,14 +7,13 @@ start Glorot-uniform (Glorot and Bengio 2010, equation 16) as if each projection
 
 from __future__ import annotations
 
-import itertools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxformer.nn.linear import Linear
+from jaxformer.nn.linear import Linear, cut
 from jaxformer.ops import Mask, Rotation, attention, decode_attention, rotate, rotation
 from jaxformer.ops.dropout import head_seeds
 from jaxformer.parallel.sharding import exchanges_heads, gathered_length, heads_for_length, length_for_heads, place
@@ -108,10 +107,7 @@ class _MultiHead(nnx.Module):
         if jax.default_backend() != "cpu" and x.size >= LARGE_PRODUCT * x.shape[-1]:
             parts = projection.in_parts(x, heads, self.head_size)
         else:
-            fused = projection(x)
-            grouped = fused.reshape(*fused.shape[:-1], -1, sum(heads), self.head_size)
-            # Not by slices: each of them would have a gradient as large as the whole, mostly zeros, to be added up.
-            parts = jnp.split(grouped, list(itertools.accumulate(heads))[:-1], axis=-2)
+            parts = cut(projection(x), heads, self.head_size)
         return [part.reshape(*x.shape[:-1], -1, self.head_size) for part in parts]
 
 

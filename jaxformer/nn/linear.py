@@ -12,6 +12,23 @@ from flax import nnx
 from jaxformer.parallel.sharding import enter, gathered, leave
 
 
+def cut(x: jax.Array, counts: Sequence[int], size: int) -> list[jax.Array]:
+    """The parts of something fused.
+
+    Args:
+      x: [*, groups * n * size], the parts of a group side by side.
+      counts: how many of the n vectors of a group belong to each part.
+      size: of these vectors.
+
+    Returns:
+      [*, groups * count * size] for each count.
+    """
+    groups = x.reshape(*x.shape[:-1], -1, sum(counts), size)
+    # Not by slices: each of them would have a gradient as large as the whole, mostly zeros, to be added up.
+    parts = jnp.split(groups, list(itertools.accumulate(counts))[:-1], axis=-2)
+    return [part.reshape(*x.shape[:-1], -1) for part in parts]
+
+
 class Linear(nnx.Linear):
     """`nnx.Linear` over [*, D] as one product of matrices, of which each device may have a part.
 
@@ -52,35 +69,20 @@ class Linear(nnx.Linear):
         return self._products(inputs, lambda x: [x], then)[0]
 
     def in_parts(self, inputs: jax.Array, counts: Sequence[int], size: int) -> list[jax.Array]:
-        """What a call would give, cut into parts, each of which is a product by itself.
-
-        Args:
-          inputs: [*, D].
-          counts: how many vectors of `size` outputs, of those that lie side by side in a group, belong to each part.
-          size: of these vectors.
-
-        Returns:
-          [*, groups * count * size] for each count.
-        """
-
-        def cut(x: jax.Array) -> list[jax.Array]:
-            groups = x.reshape(*x.shape[:-1], -1, sum(counts), size)
-            parts = jnp.split(groups, list(itertools.accumulate(counts))[:-1], axis=-2)
-            return [part.reshape(*x.shape[:-1], -1) for part in parts]
-
-        return self._products(inputs, cut)
+        """`cut` of what a call would give, each part of which is a product by itself."""
+        return self._products(inputs, lambda x: cut(x, counts, size))
 
     def _products(
         self,
         inputs: jax.Array,
-        cut: Callable[[jax.Array], list[jax.Array]],
+        parts_of: Callable[[jax.Array], list[jax.Array]],
         then: Callable[[jax.Array], jax.Array] | None = None,
     ) -> list[jax.Array]:
         """[*, D] by each part of the kernel, and each part of the bias added."""
         taken, made = self.dims
         flat = enter(inputs, made).reshape(-1, inputs.shape[-1])
         assert self.bias is not None
-        parts = zip(cut(gathered(self.kernel[...], self.dims)), cut(self.bias[...]), strict=True)
-        made_of = [leave(flat @ kernel, taken) + bias for kernel, bias in parts]
+        parts = zip(parts_of(gathered(self.kernel[...], self.dims)), parts_of(self.bias[...]), strict=True)
+        results = [leave(flat @ kernel, taken) + bias for kernel, bias in parts]
         # While it is a matrix: cuBLAS adds a bias, and rectifies, where nothing stands between.
-        return [(then(x) if then else x).reshape(*inputs.shape[:-1], -1) for x in made_of]
+        return [(then(x) if then else x).reshape(*inputs.shape[:-1], -1) for x in results]

@@ -33,13 +33,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxformer.ops.attention.mask import Mask
+from jaxformer.ops.attention.mosaic_blocks import HEAD_SIZES
 
 FORMAT = 1
 MASK_PARTS = ("causal", "window", "lengths", "segments")
 DTYPES = ("bfloat16", "float16", "float32", "float64")
-
-MOSAIC_HEAD_SIZES = (32, 64, 96, 128)
-"""Those that `mosaic` takes."""
 
 LARGEST_WEIGHTS = 2**30
 """Bytes of [B, N, T, S] weights up to which `xla` is used unmeasured; training holds them about three times."""
@@ -184,7 +182,7 @@ def _is_hopper(device: str) -> bool:
 def _unmeasured(q: Any, k: Any, device: str) -> Preference:
     rule = _by_size(q, k)
     short = max(q.shape[1], k.shape[1]) <= 16
-    if _is_hopper(device) and jnp.dtype(q.dtype).itemsize == 2 and q.shape[3] in MOSAIC_HEAD_SIZES and not short:
+    if _is_hopper(device) and jnp.dtype(q.dtype).itemsize == 2 and q.shape[3] in HEAD_SIZES and not short:
         reason = "on a Hopper GPU mosaic was the fastest with segments of more than 16 positions"
         return Preference(("mosaic", *rule.order), reason)
     return rule

@@ -76,16 +76,8 @@ def attention_mosaic_anywhere(
     """
     from jaxformer.ops.attention.mosaic_tile import Call
 
+    _refuse_call(q, k, v, scale)
     head_size = q.shape[3]
-    if q.dtype not in (jnp.bfloat16, jnp.float16) or k.dtype != q.dtype or v.dtype != q.dtype:
-        dtypes = ", ".join(str(x.dtype) for x in (q, k, v))
-        raise NotImplementedError(f"takes bfloat16 or float16, got {dtypes}: wgmma has no float32 operands")
-    if not scale > 0.0:
-        raise NotImplementedError(f"takes a positive scale, got {scale}: the maximum is taken before scaling")
-    if 0 in (*q.shape, *k.shape):
-        raise NotImplementedError(f"takes no empty arrays, got {q.shape} and {k.shape}")
-    if q.shape[0] > 65535 or q.shape[2] > 65535:
-        raise NotImplementedError(f"a launch takes at most 65535 sentences and heads, got {q.shape}")
     mask = Mask() if mask is None else mask
     drops = dropout > 0.0 and dropout_seed is not None
     if blocks is None:
@@ -117,6 +109,19 @@ def attention_mosaic_anywhere(
         raise ValueError(f"dropout rate must be at least 0 and less than 1, got {dropout}")
     seed = head_seeds(dropout_seed, call.batch, call.num_heads) if call.dropout and dropout_seed is not None else None
     return _attention(call, q, k, v, mask, seed)
+
+
+def _refuse_call(q: jax.Array, k: jax.Array, v: jax.Array, scale: float) -> None:
+    """Raises `NotImplementedError` for operands that no block sizes could help."""
+    if q.dtype not in (jnp.bfloat16, jnp.float16) or k.dtype != q.dtype or v.dtype != q.dtype:
+        dtypes = ", ".join(str(x.dtype) for x in (q, k, v))
+        raise NotImplementedError(f"takes bfloat16 or float16, got {dtypes}: wgmma has no float32 operands")
+    if not scale > 0.0:
+        raise NotImplementedError(f"takes a positive scale, got {scale}: the maximum is taken before scaling")
+    if 0 in (*q.shape, *k.shape):
+        raise NotImplementedError(f"takes no empty arrays, got {q.shape} and {k.shape}")
+    if q.shape[0] > 65535 or q.shape[2] > 65535:
+        raise NotImplementedError(f"a launch takes at most 65535 sentences and heads, got {q.shape}")
 
 
 def _refuse_device() -> None:

@@ -125,6 +125,9 @@ _BLOCKS = {
     96: Blocks(128, 3, dq_keys=64, dq_stages=3, dkv_queries=64, dkv_stages=3),
     128: Blocks(128, 2, dq_keys=64, dq_stages=3, dkv_queries=64, dkv_stages=3),
 }
+HEAD_SIZES = tuple(_BLOCKS)
+"""Head sizes that the kernels take."""
+
 _LONG = 512
 """Queries from which on three compute groups are faster than two (on an H100 0.99 of the time at 512 and 0.88 at 4,096,
 but 1.18 times at 256), where neither a mask nor dropout has to be worked out: a third leaves too few registers for it.

@@ -23,6 +23,7 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from jaxformer.ops.attention import mosaic_tile as tile_ops
 from jaxformer.ops.attention.mosaic_blocks import ROWS
+from jaxformer.ops.attention.mosaic_order import Tile, place_of
 from jaxformer.ops.attention.mosaic_tile import Call, Refs
 
 # The running maximum starts here, not at -inf: the difference of two infinities would be nan in rows that see nothing.
@@ -39,17 +40,15 @@ def forward(call: Call, arrays: dict[str, jax.Array]) -> tuple[jax.Array, jax.Ar
     Args:
       call: the call.
       arrays: "q" [B, T, N, H], "k" and "v" [B, S, K, H], T and S rounded up to multiples of 8; and, as the mask needs
-      them,
-        "ranges" of blocks of keys for each tile of queries, "query_ids" and "key_ids" (padded), "query_lengths",
+        them, "ranges" of blocks of keys for each tile of queries, "query_ids" and "key_ids" (padded), "query_lengths",
         "key_lengths", "seed".
 
     Returns:
       The output [B, T, N, H] (T rounded up), and float32 [B, N, `call.padded_queries`]: log2 of each row's sum of
-      exponentials, 0 where the row sees nothing.
+      exponentials, 0 where the row sees nothing; anything past the last tile.
     """
     names = tuple(arrays)
-    keys, stages, groups = call.blocks.forward_keys, call.blocks.forward_stages, call.blocks.forward_groups
-    count = pl.cdiv(call.num_keys, keys)
+    groups, count = call.blocks.forward_groups, pl.cdiv(call.num_keys, call.blocks.forward_keys)
     tiles = pl.cdiv(call.num_queries, groups * ROWS)
     total = call.batch * call.num_heads * tiles
     workers = min(total, PROCESSORS) if call.blocks.forward_persistent else total
@@ -61,10 +60,10 @@ def forward(call: Call, arrays: dict[str, jax.Array]) -> tuple[jax.Array, jax.Ar
         refs["out"], refs["lse"] = args[len(names) :]
         worker, group = lax.axis_index("worker"), lax.axis_index("group")
 
-        def for_each_tile(body: Callable[[_Tile], None]) -> None:
+        def for_each_tile(body: Callable[[Tile], None]) -> None:
             def step(index: Any, begun: Any) -> Any:
                 number, buffer = worker + index * workers, lax.rem(index, jnp.int32(buffers))
-                tile = _Tile(*_place_of(call, refs, number, tiles, count), begun, buffer, index >= buffers)
+                tile = Tile(*place_of(call, refs, number, tiles, count), begun, buffer, index >= buffers)
                 body(tile)
                 return begun + tile.blocks.count
 
@@ -81,30 +80,13 @@ def forward(call: Call, arrays: dict[str, jax.Array]) -> tuple[jax.Array, jax.Ar
             tile_ops.give_registers(groups)
             for_each_tile(lambda tile: _copy(call, refs, scratch, tile))
 
-    scratch = {
-        "q": tile_ops.shared((buffers, groups, ROWS, call.head_size), dtype),
-        "out": tile_ops.shared((groups, ROWS, call.head_size), dtype),
-        "k": tile_ops.shared((stages, keys, call.head_size), dtype),
-        "v": tile_ops.shared((stages, keys, call.head_size), dtype),
-        "lse": plgpu.SMEM((groups, ROWS), jnp.float32),
-        "q_full": plgpu.Barrier(num_arrivals=groups, num_barriers=buffers),
-        # A copy into shared memory arrives once on its barrier, and the ids come with the keys.
-        "k_full": plgpu.Barrier(num_arrivals=2 if "key_ids" in arrays else 1, num_barriers=stages),
-        "v_full": plgpu.Barrier(num_barriers=stages),
-        # What was copied in can be written over when all compute groups are done with it.
-        "q_free": plgpu.Barrier(num_arrivals=groups, num_barriers=buffers),
-        "k_free": plgpu.Barrier(num_arrivals=groups, num_barriers=stages),
-        "v_free": plgpu.Barrier(num_arrivals=groups, num_barriers=stages),
-    }
-    if "key_ids" in arrays:
-        scratch["key_ids"] = plgpu.SMEM((stages, keys), jnp.int32)
     out, lse = plgpu.kernel(
         attention_forward,
         out_type=[
             jax.ShapeDtypeStruct(arrays["q"].shape, dtype),
             jax.ShapeDtypeStruct((call.batch, call.num_heads, call.padded_queries), jnp.float32),
         ],
-        scratch_types=scratch,
+        scratch_types=_shared_memory(call, dtype, buffers, with_ids="key_ids" in arrays),
         grid=(workers,),
         grid_names=("worker",),
         num_threads=groups + 1,
@@ -114,70 +96,30 @@ def forward(call: Call, arrays: dict[str, jax.Array]) -> tuple[jax.Array, jax.Ar
     return out, lse
 
 
-class _Blocks(NamedTuple):
-    """The blocks of keys that a tile walks along, those that need no mask first.
-
-    Attributes:
-      count: how many; at least one, so that there is a first, if it be one of which the mask hides all.
-      whole: how many of them need no mask.
-      at: the block of an index below `count`.
-    """
-
-    count: Any
-    whole: Any
-    at: Callable[[Any], Any]
-
-
-class _Tile(NamedTuple):
-    """Queries of one head against all their blocks of keys.
-
-    Attributes:
-      batch: which sentence.
-      head: which query head.
-      number: which tile of its queries.
-      blocks: what it walks along.
-      begun: how many blocks this thread block has walked along before: they took the stages in turn.
-      buffer: where its queries are.
-      reuses: whether an earlier tile's were there.
-    """
-
-    batch: Any
-    head: Any
-    number: Any
-    blocks: _Blocks
-    begun: Any
-    buffer: Any
-    reuses: Any
-
-    def slot(self, index: Any, stages: int) -> Any:
-        """The stage of a block."""
-        return lax.rem(self.begun + index, jnp.int32(stages))
+def _shared_memory(call: Call, dtype: Any, buffers: int, *, with_ids: bool) -> dict[str, Any]:
+    """What a thread block has: `buffers` of queries, results, the ring of stages, and the barriers of all of them."""
+    keys, stages, groups = call.blocks.forward_keys, call.blocks.forward_stages, call.blocks.forward_groups
+    scratch = {
+        "q": tile_ops.shared((buffers, groups, ROWS, call.head_size), dtype),
+        "out": tile_ops.shared((groups, ROWS, call.head_size), dtype),
+        "k": tile_ops.shared((stages, keys, call.head_size), dtype),
+        "v": tile_ops.shared((stages, keys, call.head_size), dtype),
+        "lse": plgpu.SMEM((groups, ROWS), jnp.float32),
+        "q_full": plgpu.Barrier(num_arrivals=groups, num_barriers=buffers),
+        # A copy into shared memory arrives once on its barrier, and the ids come with the keys.
+        "k_full": plgpu.Barrier(num_arrivals=2 if with_ids else 1, num_barriers=stages),
+        "v_full": plgpu.Barrier(num_barriers=stages),
+        # What was copied in can be written over when all compute groups are done with it.
+        "q_free": plgpu.Barrier(num_arrivals=groups, num_barriers=buffers),
+        "k_free": plgpu.Barrier(num_arrivals=groups, num_barriers=stages),
+        "v_free": plgpu.Barrier(num_arrivals=groups, num_barriers=stages),
+    }
+    if with_ids:
+        scratch["key_ids"] = plgpu.SMEM((stages, keys), jnp.int32)
+    return scratch
 
 
-def _place_of(call: Call, refs: Refs, number: Any, tiles: int, count: int) -> tuple[Any, Any, Any, _Blocks]:
-    """Sentence, head, tile and blocks of a tile: those at work at a time share a head's keys in the L2 cache."""
-    head, tile = lax.div(number, jnp.int32(tiles)), lax.rem(number, jnp.int32(tiles))
-    batch, head = lax.div(head, jnp.int32(call.num_heads)), lax.rem(head, jnp.int32(call.num_heads))
-    tile = tiles - 1 - tile if call.causal else tile  # the longest loops start first
-    return batch, head, tile, _in_order(refs, batch, tile, count)
-
-
-def _in_order(refs: Refs, batch: jax.Array, tile: jax.Array, count: int) -> _Blocks:
-    if "ranges" not in refs:
-        return _Blocks(jnp.int32(count), jnp.int32(count), lambda index: index)
-    start, end, whole_start, whole_end = tile_ops.walk(refs, batch, tile, count)
-    whole, left = whole_end - whole_start, whole_start - start
-
-    def at(index: Any) -> Any:
-        other = index - whole
-        return jnp.where(
-            other < 0, whole_start + index, jnp.where(other < left, start + other, whole_end + other - left)
-        )
-
-    return _Blocks(jnp.maximum(end - start, 1), whole, at)
-
-
-def _copy(call: Call, refs: Refs, scratch: Refs, tile: _Tile) -> None:
+def _copy(call: Call, refs: Refs, scratch: Refs, tile: Tile) -> None:
     """The copying warp group: a tile's queries, then blocks of keys and values, each once its place is free."""
     groups, keys, stages = call.blocks.forward_groups, call.blocks.forward_keys, call.blocks.forward_stages
     kv_head = lax.div(tile.head, jnp.int32(call.groups))
@@ -218,48 +160,87 @@ def _copy(call: Call, refs: Refs, scratch: Refs, tile: _Tile) -> None:
     lax.fori_loop(0, tile.blocks.count, step, None)
 
 
-def _compute(call: Call, refs: Refs, scratch: Refs, tile: _Tile) -> None:
-    """A compute warp group: 64 queries against all their blocks of keys."""
-    group = lax.axis_index("group")
-    keys, stages = call.blocks.forward_keys, call.blocks.forward_stages
-    shape = (ROWS, keys)
-    scale = call.scale * tile_ops.LOG2_E
-    q_smem, out_smem, lse_smem = scratch["q"].at[tile.buffer, group], scratch["out"].at[group], scratch["lse"].at[group]
-    dtype, blocks = refs["q"].dtype, tile.blocks
-    first_query = (tile.number * call.blocks.forward_groups + group) * ROWS
-    queries = pl.ds(first_query, ROWS)
-    place: dict[str, Any] = {"batch": tile.batch, "first_query": first_query, "query_axis": 0}
-    accumulator = plgpu.ACC(shape, jnp.float32)
+class _Rows(NamedTuple):
+    """The 64 rows of a tile that a compute warp group has.
 
-    query_ids = None
-    if "query_ids" in refs:
-        query_ids = tile_ops.load(refs["query_ids"].at[tile.batch, queries], tile_ops.ROW_LAYOUT)
-    highest = plgpu.layout_cast(jnp.full((ROWS,), _LOWEST, jnp.float32), tile_ops.ROW_LAYOUT)
-    total = plgpu.layout_cast(jnp.zeros((ROWS,), jnp.float32), tile_ops.ROW_LAYOUT)
-    plgpu.barrier_wait(scratch["q_full"].at[tile.buffer])
+    Attributes:
+      call: the call.
+      refs: in global memory.
+      scratch: in shared memory.
+      tile: of which they are a part.
+      group: which part: the number of the warp group.
+      query_ids: their segment ids, or None.
+    """
+
+    call: Call
+    refs: Refs
+    scratch: Refs
+    tile: Tile
+    group: Any
+    query_ids: jax.Array | None
+
+    @property
+    def first_query(self) -> Any:
+        """Their place among the queries."""
+        return (self.tile.number * self.call.blocks.forward_groups + self.group) * ROWS
 
     def softmax(
-        scores: jax.Array, index: Any, highest: jax.Array, total: jax.Array, *, masked: bool
+        self, scores: jax.Array, index: Any, highest: jax.Array, total: jax.Array, *, masked: bool
     ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         """A block's weights in 16 bits, the new maximum and sum, and by what the sum so far was corrected."""
-        slot, place_here = tile.slot(index, stages), place | {"first_key": blocks.at(index) * keys}
+        call, tile, shape = self.call, self.tile, scores.shape
+        slot, first_key = tile.slot(index, call.blocks.forward_stages), tile.blocks.at(index) * call.blocks.forward_keys
+        place: dict[str, Any] = {"first_query": self.first_query, "first_key": first_key, "query_axis": 0}
         if masked:
             ids = None
-            if query_ids is not None:
-                ids = tile_ops.load(scratch["key_ids"].at[slot], tile_ops.COLUMN_LAYOUT)
-            scores = tile_ops.hide(call, refs, scores, query_ids=query_ids, key_ids=ids, **place_here)
-        plgpu.barrier_arrive(scratch["k_free"].at[slot])
+            if self.query_ids is not None:
+                ids = tile_ops.load(self.scratch["key_ids"].at[slot], tile_ops.COLUMN_LAYOUT)
+            scores = tile_ops.hide(
+                call, self.refs, scores, batch=tile.batch, query_ids=self.query_ids, key_ids=ids, **place
+            )
+        plgpu.barrier_arrive(self.scratch["k_free"].at[slot])
         # Everything in units of log2, where scaling and subtracting the maximum are one instruction.
+        scale = call.scale * tile_ops.LOG2_E
         higher = jnp.maximum(highest, scores.max(axis=1) * scale)
         correction = jnp.exp2(highest - higher)
         weights = jnp.exp2(scores * scale - tile_ops.along_rows(higher, shape))
         total = total * correction + weights.sum(axis=1)
         if call.dropout:
             # The sum is of all weights: dropout comes after the softmax.
-            kept = tile_ops.keep(call, refs, shape, head=tile.head, **place_here)
+            kept = tile_ops.keep(call, self.refs, shape, batch=tile.batch, head=tile.head, **place)
             weights = jnp.where(kept, weights, 0.0)
-        return weights.astype(dtype), higher, total, correction
+        return weights.astype(self.refs["q"].dtype), higher, total, correction
 
+    def store(self, out: jax.Array, highest: jax.Array, total: jax.Array) -> None:
+        """Divides by the sums, and starts the copies to global memory: the next tile waits for them."""
+        out_smem, lse_smem = (self.scratch[name].at[self.group] for name in ("out", "lse"))
+        # A row that sees nothing has total 0 and output 0; its logarithm is set to 0, any finite number does (see
+        # backward).
+        safe = jnp.where(total > 0.0, total, 1.0)
+        out = out * tile_ops.along_rows(1.0 / (safe * self.call.kept), out.shape)
+        lse = jnp.where(total > 0.0, highest + jnp.log(safe) * tile_ops.LOG2_E, 0.0)
+        plgpu.wait_smem_to_gmem(0)  # of the tile before: its results are on their way out until here
+        out_smem[...] = out.astype(self.refs["q"].dtype)
+        lse_smem[...] = lse
+        plgpu.commit_smem()
+        # TMA leaves out the rows past T.
+        tile, queries = self.tile, pl.ds(self.first_query, ROWS)
+        plgpu.copy_smem_to_gmem(out_smem, self.refs["out"].at[tile.batch, queries, tile.head])
+        plgpu.copy_smem_to_gmem(lse_smem, self.refs["lse"].at[tile.batch, tile.head, queries])
+
+
+def _compute(call: Call, refs: Refs, scratch: Refs, tile: Tile) -> None:
+    """A compute warp group: 64 queries against all their blocks of keys."""
+    stages, blocks = call.blocks.forward_stages, tile.blocks
+    rows = _Rows(call, refs, scratch, tile, lax.axis_index("group"), None)
+    q_smem = scratch["q"].at[tile.buffer, rows.group]
+    accumulator = plgpu.ACC((ROWS, call.blocks.forward_keys), jnp.float32)
+    if "query_ids" in refs:
+        ids = refs["query_ids"].at[tile.batch, pl.ds(rows.first_query, ROWS)]
+        rows = rows._replace(query_ids=tile_ops.load(ids, tile_ops.ROW_LAYOUT))
+    highest = plgpu.layout_cast(jnp.full((ROWS,), _LOWEST, jnp.float32), tile_ops.ROW_LAYOUT)
+    total = plgpu.layout_cast(jnp.zeros((ROWS,), jnp.float32), tile_ops.ROW_LAYOUT)
+    plgpu.barrier_wait(scratch["q_full"].at[tile.buffer])
     first = tile.slot(0, stages)
     plgpu.barrier_wait(scratch["k_full"].at[first])
 
@@ -268,7 +249,7 @@ def _compute(call: Call, refs: Refs, scratch: Refs, tile: _Tile) -> None:
         return scores_ref[...]
 
     scores = pl.run_scoped(multiply_first, accumulator)
-    narrow, highest, total, _ = softmax(scores, jnp.int32(0), highest, total, masked="ranges" in refs)
+    narrow, highest, total, _ = rows.softmax(scores, jnp.int32(0), highest, total, masked="ranges" in refs)
 
     def walk(out_ref: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
         def step(index: jax.Array, carry: tuple[jax.Array, ...], masked: bool) -> tuple[jax.Array, ...]:
@@ -285,14 +266,13 @@ def _compute(call: Call, refs: Refs, scratch: Refs, tile: _Tile) -> None:
                 return plgpu.wgmma_accumulator_load(scores_ref, wait_n=0 if masked or call.dropout else 1)
 
             scores = pl.run_scoped(multiply, accumulator)
-            narrow, highest, total, correction = softmax(scores, index, highest, total, masked=masked)
+            narrow, highest, total, correction = rows.softmax(scores, index, highest, total, masked=masked)
             out = plgpu.wgmma_accumulator_load(out_ref, wait_n=0)
             plgpu.barrier_arrive(scratch["v_free"].at[before])
             out_ref[...] = out * tile_ops.along_rows(correction, out.shape)
             return narrow, highest, total
 
-        carry = (narrow, highest, total)
-        one = jnp.int32(1)
+        carry, one = (narrow, highest, total), jnp.int32(1)
         carry = lax.fori_loop(one, blocks.whole, functools.partial(step, masked=False), carry)
         if "ranges" in refs:
             others = jnp.maximum(blocks.whole, one)
@@ -305,17 +285,4 @@ def _compute(call: Call, refs: Refs, scratch: Refs, tile: _Tile) -> None:
         plgpu.barrier_arrive(scratch["v_free"].at[last])
         return out, carry[1], carry[2]
 
-    out, highest, total = pl.run_scoped(walk, plgpu.ACC((ROWS, call.head_size), jnp.float32))
-
-    # A row that sees nothing has total 0 and output 0; its logarithm is set to 0, any finite number does (see
-    # backward).
-    safe = jnp.where(total > 0.0, total, 1.0)
-    out = out * tile_ops.along_rows(1.0 / (safe * call.kept), out.shape)
-    lse = jnp.where(total > 0.0, highest + jnp.log(safe) * tile_ops.LOG2_E, 0.0)
-    plgpu.wait_smem_to_gmem(0)  # of the tile before: its results are on their way out until here
-    out_smem[...] = out.astype(dtype)
-    lse_smem[...] = lse
-    plgpu.commit_smem()
-    # TMA leaves out the rows past T.
-    plgpu.copy_smem_to_gmem(out_smem, refs["out"].at[tile.batch, queries, tile.head])
-    plgpu.copy_smem_to_gmem(lse_smem, refs["lse"].at[tile.batch, tile.head, queries])
+    rows.store(*pl.run_scoped(walk, plgpu.ACC((ROWS, call.head_size), jnp.float32)))

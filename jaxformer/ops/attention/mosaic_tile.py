@@ -225,13 +225,13 @@ def give_registers(groups: int) -> None:
     plgpu.set_max_registers(_REGISTERS[groups][1], action="decrease")
 
 
-def grid(call: Call, tiles: int, heads: int, groups: int = COMPUTE_GROUPS) -> dict[str, Any]:
-    """The launch: a thread block a tile, head and sentence; `groups` warp groups compute and one copies."""
+def grid(call: Call, tiles: int, heads: int) -> dict[str, Any]:
+    """A backward kernel's launch: a thread block a tile, head and sentence; two warp groups compute and one copies."""
     # The last axis runs fastest: blocks at work at the same time then share their head's keys in the L2 cache.
     return {
         "grid": (call.batch, heads, tiles),
         "grid_names": ("batch", "head", "tile"),
-        "num_threads": groups + 1,
+        "num_threads": COMPUTE_GROUPS + 1,
         "thread_name": "group",
         "compiler_params": compiler_params(),
     }

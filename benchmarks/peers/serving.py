@@ -1,0 +1,112 @@
+"""Peers in processes of their own, that answer one command at a time and are stopped (SIGSTOP) in between.
+
+    python -m benchmarks.peers.serving NAME FOLDER PRECISION HEAP    # what `Process` starts
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers.work import Work
+from jaxformer.monitoring.heap import restart_with_heap_settings
+from jaxformer.parallel.gpu_flags import set_gpu_flags
+
+
+def make_peer(name: str, folder: Path, precision: str) -> Any:
+    """The peer `name` on the work in `folder`."""
+    work = Work.load(folder)
+    if name == "jaxformer":
+        from benchmarks.peers.our_training import OurTraining
+
+        return OurTraining(work, precision=precision)
+    if name == "jax-plain":
+        from benchmarks.peers.plain_training import PlainTraining
+
+        return PlainTraining(work)
+    from benchmarks.peers.torch_training import TorchTraining
+
+    compiled = name == "torch-compile"
+    autocast = name == "torch-bf16" or (compiled and precision == "bf16")
+    return TorchTraining(work, autocast=autocast, compiled=compiled)
+
+
+def peak_memory() -> float:
+    """Bytes at most: of the GPU where there is one, else of the process."""
+    if "torch" in sys.modules:
+        if sys.modules["torch"].cuda.is_available():
+            return float(sys.modules["torch"].cuda.max_memory_allocated())
+    elif found := sys.modules["jax"].devices()[0].memory_stats():
+        return float(found["peak_bytes_in_use"])
+    return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def serve(name: str, folder: Path, precision: str, *, our_heap: bool) -> None:
+    """Answers commands on standard input with one JSON line each: `check`, `pass`, `memory`."""
+    if our_heap:
+        restart_with_heap_settings()
+    if name == "jaxformer":
+        set_gpu_flags()
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # peers share a GPU's memory
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a library prints
+    peer = make_peer(name, folder, precision)
+    for line in sys.stdin:
+        command, answer = line.strip(), {}
+        if command == "check":
+            answer = peer.check()
+        elif command == "pass":
+            start = time.perf_counter()
+            peer.steps()
+            answer = {"seconds": time.perf_counter() - start}
+        elif command == "memory":
+            answer = {"mebibytes": peak_memory() / 2**20}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+_PLATFORMS = {"JAX_PLATFORMS": os.environ["JAX_PLATFORMS"]} if "JAX_PLATFORMS" in os.environ else {}
+"""As they were given; this process itself leaves the accelerator alone."""
+
+
+class Process:
+    """A peer in a process of its own."""
+
+    def __init__(self, name: str, folder: Path, precision: str, *, our_heap: bool) -> None:
+        command = [sys.executable, "-m", "benchmarks.peers.serving", name, str(folder), precision, str(int(our_heap))]
+        self.name = name
+        environment = {key: value for key, value in os.environ.items() if key != "JAX_PLATFORMS"} | _PLATFORMS
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+
+    def ask(self, command: str) -> dict[str, float]:
+        """The answer to a command; see `serve`."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.send_signal(signal.SIGCONT)
+        print(command, file=self._process.stdin, flush=True)
+        line = self._process.stdout.readline()
+        self._process.send_signal(signal.SIGSTOP)
+        if not line:
+            raise SystemExit(f"{self.name} stopped at `{command}`; its messages are above")
+        return json.loads(line)
+
+    def close(self) -> None:
+        """Ends the process."""
+        assert self._process.stdin is not None
+        self._process.send_signal(signal.SIGCONT)
+        with contextlib.suppress(BrokenPipeError):  # it has ended by itself
+            self._process.stdin.close()
+        self._process.wait()
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], Path(sys.argv[2]), sys.argv[3], our_heap=sys.argv[4] == "1")
