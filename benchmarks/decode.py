@@ -7,9 +7,9 @@ Without `--workdir`, weights are random, and the embeddings of the special token
 chosen: every sentence has 16 source and 16 target tokens, the work is the same for all. With it, a trained run
 translates a text, whose sentences end when they end. Greedy outputs must agree before anything is timed (a few may
 differ where two logits are equal to the last digits). Both are timed in both ways of using several cores: together, or
-each by itself (`decoding.processes`, CTranslate2's `inter_threads`). `transformers`, where it is installed, has the
-same shape, but weights of its own, and its outputs are not compared. Sides take turns; rates, in sentences a second,
-are medians over rounds.
+each by itself (`decoding.processes`, CTranslate2's `inter_threads`), and both give every output its score.
+`transformers`, where it is installed, has the same shape, but weights of its own, and its outputs are not compared.
+Sides take turns; rates, in sentences a second, are medians over rounds.
 """
 
 from __future__ import annotations
@@ -154,7 +154,8 @@ def their_side(folder: Path, subject: Subject, beam: int, rows: int, kind: str, 
 
     def translate() -> list[list[int]]:
         found = translator.translate_batch(
-            sentences, max_batch_size=rows, beam_size=beam, max_decoding_length=subject.longest, length_penalty=1.0
+            sentences, max_batch_size=rows, beam_size=beam, max_decoding_length=subject.longest, length_penalty=1.0,
+            return_scores=True,
         )
         return [[int(token) for token in result.hypotheses[0] if token.isdigit()] for result in found]
 

@@ -35,6 +35,18 @@ def _first_places(source_length: int) -> int:
     return source_length + max(8, source_length // 4)
 
 
+class SearchWeights(NamedTuple):
+    """Parameters as the search reads them; see `BatchSearch.weights`.
+
+    Attributes:
+      params: of the model.
+      output: the output kernel, transposed to [D, V]: every step multiplies by it.
+    """
+
+    params: nnx.State
+    output: jax.Array
+
+
 class _Rows(NamedTuple):
     """Rows in the middle of a search."""
 
@@ -52,6 +64,7 @@ class BatchSearch:
 
     def __init__(self, graph: nnx.GraphDef[EncoderDecoder], rest: Any, config: DecodingConfig) -> None:
         self._graph, self._rest, self._config = graph, rest, config
+        self._transpose: Any = jax.jit(self._transposed)
         self._start: Any = jax.jit(self._started, static_argnames=("longest", "places"))
         self._advance: Any = jax.jit(self._advanced, static_argnames="longest", donate_argnames="rows")
         self._move: Any = jax.jit(_moved, static_argnames="places")
@@ -63,9 +76,13 @@ class BatchSearch:
         """How many shapes the search itself was compiled for so far."""
         return self._advance._cache_size()
 
+    def weights(self, params: nnx.State) -> SearchWeights:
+        """`params`, from `nnx.split(model, nnx.Param, ...)`, made ready once for all searches with them."""
+        return SearchWeights(params, self._transpose(params, self._rest))
+
     def __call__(
         self,
-        params: nnx.State,
+        weights: SearchWeights,
         tokens: np.ndarray,
         limits: np.ndarray,
         lines: np.ndarray,
@@ -76,7 +93,7 @@ class BatchSearch:
         """The hypotheses of B rows, numpy arrays [B, n_best, ...]. Several threads may search at a time.
 
         Args:
-          params: of the model.
+          weights: from `weights`.
           tokens: int32 [B, S], padded source rows.
           limits: int32 [B], longest output of each row.
           lines: int32 [B], numbers of the rows, from which they draw their samples.
@@ -88,14 +105,14 @@ class BatchSearch:
         kind = (length, longest, prefix is None)
         given = jax.device_put((tokens, limits, lines, prefix))
         key: Hashable = ("start", num_rows, places, kind)
-        rows = self._once(key, self._start, params, self._rest, *given, longest=longest, places=places)
+        rows = self._once(key, self._start, weights.params, self._rest, *given, longest=longest, places=places)
         members = np.arange(num_rows)  # which row of the batch each row of the search is
         found: Any = None
         while True:
             fewest = num_rows // _SHRINK if num_rows // _SHRINK >= _FEWEST else 0
             stop = jax.device_put((np.int32(places), np.int32(fewest)))
             key = ("advance", num_rows, places, kind)
-            rows, seen = self._once(key, self._advance, params, self._rest, rows, *stop, longest=longest)
+            rows, seen = self._once(key, self._advance, weights, self._rest, rows, *stop, longest=longest)
             hypotheses, unfinished, position = jax.device_get(seen)
             if found is None:
                 found = jax.tree.map(np.array, hypotheses)  # copies, which can be written to
@@ -138,6 +155,10 @@ class BatchSearch:
             return GreedySearch(**common)
         return BeamSearch(**common, beam_size=config.beam_size, num_hypotheses=config.n_best)
 
+    def _transposed(self, params: nnx.State, rest: Any) -> jax.Array:
+        """Compiled: the output kernel, [D, V]."""
+        return nnx.merge(self._graph, params, rest).output_kernel.T
+
     def _started(
         self,
         params: nnx.State,
@@ -165,14 +186,14 @@ class BatchSearch:
         return _Rows(search.start(cache, len(tokens), **given), context)
 
     def _advanced(
-        self, params: nnx.State, rest: Any, rows: _Rows, until: jax.Array, fewest: jax.Array, *, longest: int
+        self, weights: SearchWeights, rest: Any, rows: _Rows, until: jax.Array, fewest: jax.Array, *, longest: int
     ) -> tuple[_Rows, tuple[Hypotheses, jax.Array, jax.Array]]:
         """Compiled: the rows at position `until`, or when `fewest` are left; what was found, who goes on, and where."""
         search = self._search(longest)
-        model = nnx.merge(self._graph, params, rest)
+        model = nnx.merge(self._graph, weights.params, rest)
 
         def step(tokens: jax.Array, index: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
-            return model.decode_step(tokens, index, cache, rows.context)
+            return model.decode_step(tokens, index, cache, rows.context, weights.output)
 
         state = advance(search, step, rows.state, until=until, fewest=fewest)
         return _Rows(state, rows.context), (search.hypotheses(state), search.unfinished(state), state.position)

@@ -26,7 +26,7 @@ from jaxformer.data.splitting import split_line
 from jaxformer.decoding import Hypotheses
 from jaxformer.models import EncoderDecoder
 from jaxformer.parallel.threads import run_with, thread_settings
-from jaxformer.tasks.batch_search import BatchSearch
+from jaxformer.tasks.batch_search import BatchSearch, SearchWeights
 from jaxformer.tasks.rows import as_sequences, group_rows, padded
 from jaxformer.types import Batch
 
@@ -120,6 +120,7 @@ class Translator:
         split: Any = nnx.split(model, nnx.Param, ...)
         self._graph, self._params, self._rest = split
         self._search = BatchSearch(self._graph, self._rest, config)
+        self._weights: SearchWeights | None = None
         self._score: Any = jax.jit(self._score_rows)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -129,7 +130,7 @@ class Translator:
 
     def update(self, params: nnx.State) -> None:
         """Translates with `params` (as from `nnx.split(model, nnx.Param, ...)`) from now on; compiles nothing."""
-        self._params = params
+        self._params, self._weights = params, None
 
     @property
     def num_compilations(self) -> int:
@@ -256,6 +257,9 @@ class Translator:
         Two batches are under way at a time: a step of the search is too small to keep several cores busy, and on a GPU
         the host prepares one batch while the device searches for the other.
         """
+        if self._weights is None:
+            self._weights = self._search.weights(self._params)
+        weights = self._weights
         lengths = [len(job.source) for job in jobs]
         waiting: collections.deque[tuple[list[int], concurrent.futures.Future[Hypotheses]]] = collections.deque()
         settings = thread_settings()
@@ -263,7 +267,7 @@ class Translator:
         try:
             for places, rows, bucket in group_rows(lengths, self.max_length, self.config.batch_tokens):
                 batch = [jobs[place] for place in places]
-                search = functools.partial(self._search_jobs, batch, rows, bucket, with_prefix=with_prefix)
+                search = functools.partial(self._search_jobs, weights, batch, rows, bucket, with_prefix=with_prefix)
                 waiting.append((places, threads.submit(run_with, settings, search)))
                 if len(waiting) > _AT_ONCE:
                     places, found = waiting.popleft()
@@ -273,7 +277,9 @@ class Translator:
         finally:
             threads.shutdown(cancel_futures=True)  # what nobody waits for any more is not begun
 
-    def _search_jobs(self, batch: Sequence[_Job], rows: int, bucket: int, *, with_prefix: bool) -> Hypotheses:
+    def _search_jobs(
+        self, weights: SearchWeights, batch: Sequence[_Job], rows: int, bucket: int, *, with_prefix: bool
+    ) -> Hypotheses:
         """The hypotheses for `batch`, padded to [rows, bucket]."""
         longest = self._output_limit(bucket, self.max_length if with_prefix else 0)
         limits = np.ones(rows, np.int32)
@@ -282,7 +288,7 @@ class Translator:
         draws[: len(batch)] = [job.draw for job in batch]
         prefix = padded([job.prefix for job in batch], rows, longest) if with_prefix else None
         tokens = padded([job.source for job in batch], rows, bucket)
-        return self._search(self._params, tokens, limits, draws, prefix, longest=longest)
+        return self._search(weights, tokens, limits, draws, prefix, longest=longest)
 
     def _score_rows(self, params: nnx.State, rest: Any, source: jax.Array, target: jax.Array) -> jax.Array:
         """Compiled: log-probabilities [B] of the target rows [B, T]."""

@@ -98,7 +98,8 @@ def test_decoding_step_by_step_equals_the_whole(model):
     step = jax.jit(model.decode_step)
     tokens = np.full(3, BOS_ID)
     for i in range(7):
-        logits, cache = step(jnp.stack([tokens, tokens], 1), jnp.int32(i), cache, context)
+        transposed = model.output_kernel.T if i % 2 else None
+        logits, cache = step(jnp.stack([tokens, tokens], 1), jnp.int32(i), cache, context, transposed)
         real = np.asarray(batch.target.segment_ids)[:, i] > 0
         for beam in range(2):
             np.testing.assert_allclose(logits[real, beam], expected[real, i], atol=2e-5)

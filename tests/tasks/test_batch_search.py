@@ -77,7 +77,7 @@ def test_the_result_is_that_of_a_search_in_one_piece(config, forced, moves):
     tokens, limits = rows()
     lines = np.arange(ROWS, dtype=np.int32)
     prefix = np.where(np.arange(ROWS)[:, None] % 3 == 0, [[5, 6]], 0).astype(np.int32) if forced else None
-    found = search(params, tokens, limits, lines, prefix, longest=LONGEST)
+    found = search(search.weights(params), tokens, limits, lines, prefix, longest=LONGEST)
     expected = in_one_piece(model, config, tokens, limits, lines, prefix)
     np.testing.assert_array_equal(found.tokens, expected.tokens)
     np.testing.assert_array_equal(found.lengths, expected.lengths)
@@ -90,7 +90,8 @@ def test_the_result_is_that_of_a_search_in_one_piece(config, forced, moves):
 def test_more_rows_of_the_same_shape_compile_nothing_new():
     graph, params, rest = nnx.split(make_model(), nnx.Param, ...)
     search = BatchSearch(graph, rest, DecodingConfig(beam_size=2))
+    weights = search.weights(params)
     lines = np.arange(ROWS, dtype=np.int32)
     for seed in range(4):
-        search(params, *rows(seed), lines, longest=LONGEST)
+        search(weights, *rows(seed), lines, longest=LONGEST)
     assert search.num_compilations <= 2  # two lengths of the cache; 32 rows are not divided
