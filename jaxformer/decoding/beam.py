@@ -23,7 +23,7 @@ from jaxformer.decoding.hypotheses import (
 )
 from jaxformer.decoding.rollout import greedy_search
 from jaxformer.decoding.search import advance
-from jaxformer.decoding.selection import log_normaliser, top_k
+from jaxformer.decoding.selection import Extensions, best_extensions
 from jaxformer.types import Array
 
 
@@ -36,14 +36,6 @@ class _State(NamedTuple):
     forced: jax.Array  # [B, T], tokens that must be, FREE elsewhere
     longest_norm: jax.Array  # [B], `length_norm` of the longest output that a row may have
     cache: Cache
-
-
-class _Candidates(NamedTuple):
-    """Extensions of the live beams by one token."""
-
-    going: jax.Array  # [B, W, C] log-probabilities of the unfinished ones
-    tokens: jax.Array  # [B, W, C]
-    ending: jax.Array  # [B, W] log-probabilities with the end-of-sentence id
 
 
 def beam_search(
@@ -145,9 +137,10 @@ class BeamSearch:
     def advance(self, step: StepFunction, state: _State) -> _State:
         """Every live beam one token longer."""
         logits, cache = step(state.last, state.position, state.cache)
-        candidates = _extend(logits, state.log_probs, state.forced[:, state.position], self.eos_id, self.suppress)
+        forced = state.forced[:, state.position]
+        going, ending = _extend(logits, state.log_probs, forced, self.eos_id, self.suppress)
         norm = length_norm(self.max_length, self.length_penalty)[state.position + 1]
-        return _advance(state, candidates, cache, norm, self.eos_id)
+        return _advance(state, going, ending, cache, norm, self.eos_id)
 
     def unfinished(self, state: _State) -> jax.Array:
         """bool [B]: rows in which a live beam may still change the result."""
@@ -172,41 +165,36 @@ class BeamSearch:
 
 def _extend(
     logits: jax.Array, log_probs: jax.Array, forced: jax.Array, eos_id: int, suppress: tuple[int, ...]
-) -> _Candidates:
-    """The extensions that can matter: no beam contributes more than W to the next beam."""
-    width, size = logits.shape[-2:]
-    barred = tuple(dict.fromkeys((eos_id, *suppress)))
-    # Taking that many more and dropping the barred ones later spares a masked copy of the logits; likewise the
-    # logits are ranked as they are, and the log-softmax is applied to the few that are left.
-    values, tokens = top_k(logits, min(width + len(barred), size))
-    normalizer = log_normaliser(logits, values[..., 0])
-    values = jnp.where(jnp.isin(tokens, jnp.asarray(barred)), -jnp.inf, values)
-    ending = logits[..., eos_id]
-    must = forced[:, None, None]
-    forced_value = jnp.take_along_axis(logits, jnp.maximum(must, 0), axis=-1)
-    only = (jnp.arange(values.shape[-1]) == 0) & (must != eos_id)
-    values = jnp.where(must == FREE, values, jnp.where(only, forced_value, -jnp.inf))
-    tokens = jnp.where(must == FREE, tokens, must)
-    ending = jnp.where((must == FREE) | (must == eos_id), ending[..., None], -jnp.inf)[..., 0]
-    return _Candidates(
-        going=log_probs[..., None] + (values - normalizer[..., None]),
-        tokens=tokens,
-        ending=log_probs + (ending - normalizer),
+) -> tuple[Extensions, jax.Array]:
+    """The W best extensions that do not end, and the log-probabilities [B, W] of the beams with the end of sentence."""
+    width = logits.shape[1]
+    free, normaliser = best_extensions(logits, log_probs, width, (eos_id, *suppress))
+    ending = log_probs + (logits[..., eos_id] - normaliser)
+    must = forced[:, None]
+    is_free, ends = must == FREE, must == eos_id
+    token = jnp.take_along_axis(logits, jnp.maximum(must, 0)[..., None], axis=-1)[..., 0]
+    values = jnp.where(ends, -jnp.inf, log_probs + (token - normaliser))
+    values, beams = jax.lax.top_k(values, width)
+    going = Extensions(
+        log_probs=jnp.where(is_free, free.log_probs, values),
+        beams=jnp.where(is_free, free.beams, beams),
+        tokens=jnp.where(is_free, free.tokens, must),
     )
+    return going, jnp.where(is_free | ends, ending, -jnp.inf)
 
 
-def _advance(state: _State, candidates: _Candidates, cache: Cache, norm: jax.Array, eos_id: int) -> _State:
-    """Moves what ended to the pool and makes the W best of the rest the new beam."""
-    batch_size, width, per_beam = candidates.going.shape
-    going, places = jax.lax.top_k(candidates.going.reshape(batch_size, width * per_beam), width)
-    parents = places // per_beam
-    chosen = jnp.take_along_axis(candidates.tokens.reshape(batch_size, width * per_beam), places, axis=1)
+def _advance(
+    state: _State, extensions: Extensions, ending: jax.Array, cache: Cache, norm: jax.Array, eos_id: int
+) -> _State:
+    """Moves what ended to the pool and makes the best of the rest the new beam."""
+    going, parents, chosen = extensions
+    width = going.shape[1]
 
     # An end counts only among the W most probable extensions. Without this, improbable short hypotheses would fill
     # the pool from the first position on, and a wide beam would prefer them (Murray and Chiang 2018).
-    better_going = jnp.sum(going[:, None, :] > candidates.ending[:, :, None], axis=-1)
-    better_ending = jnp.sum(candidates.ending[:, None, :] > candidates.ending[:, :, None], axis=-1)
-    ending = jnp.where(better_going + better_ending < width, candidates.ending, -jnp.inf)
+    better_going = jnp.sum(going[:, None, :] > ending[:, :, None], axis=-1)
+    better_ending = jnp.sum(ending[:, None, :] > ending[:, :, None], axis=-1)
+    ending = jnp.where(better_going + better_ending < width, ending, -jnp.inf)
     ended = jax.lax.dynamic_update_index_in_dim(state.tokens, jnp.full_like(state.last, eos_id), state.position, axis=2)
     pool = _merge(state.pool, Hypotheses(ended, jnp.full_like(state.last, state.position + 1), ending / norm, ending))
 

@@ -5,11 +5,15 @@ Not for drawing random numbers or for keeping hypotheses.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 _BLOCK = 80
-"""Entries whose maximum stands for them in the first pass of `top_k`."""
+"""Entries whose maximum stands for them in the first pass of `top_k` and `best_extensions`."""
 
 
 def top_k(values: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
@@ -29,14 +33,10 @@ def top_k(values: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
       values [*, k] in decreasing order, int32 indices [*, k].
     """
     size = values.shape[-1]
-    num_blocks = -(-size // _BLOCK)
     if 2 * k * _BLOCK > size:
         return _plain_top_k(values, k)
     lead = values.shape[:-1]
-    padding = [(0, 0)] * len(lead) + [(0, num_blocks * _BLOCK - size)]
-    padded = jnp.pad(values, padding, constant_values=-jnp.inf) if padding[-1][1] else values
-    maxima = padded.reshape(*lead, num_blocks, _BLOCK).max(axis=-1)
-    _, blocks = _plain_top_k(maxima, k)
+    _, blocks = _plain_top_k(_in_blocks(values, _BLOCK).max(axis=-1), k)
     # Ascending blocks keep the candidates in the order of the vocabulary, so that ties still go to the lower index.
     blocks = jnp.sort(blocks, axis=-1)
     indices = (blocks[..., None] * _BLOCK + jnp.arange(_BLOCK)).reshape(*lead, k * _BLOCK)
@@ -44,6 +44,70 @@ def top_k(values: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     candidates = jnp.where(indices < size, candidates, -jnp.inf)
     best, places = _plain_top_k(candidates, k)
     return best, jnp.take_along_axis(indices, places, axis=-1).astype(jnp.int32)
+
+
+class Extensions(NamedTuple):
+    """The best of all extensions of the beams of a row by one token, best first.
+
+    Attributes:
+      log_probs: float [B, K], minus infinity where there is none.
+      beams: int32 [B, K], which beam each extends.
+      tokens: int32 [B, K], by what.
+    """
+
+    log_probs: jax.Array
+    beams: jax.Array
+    tokens: jax.Array
+
+
+def best_extensions(
+    logits: jax.Array, log_probs: jax.Array, k: int, barred: Sequence[int] = ()
+) -> tuple[Extensions, jax.Array]:
+    """The k best of `log_probs[:, w] + log_softmax(logits[:, w])[v]` over beams w and tokens v; ties as in `top_k`.
+
+    As in `top_k`, the maximum of every block of the vocabulary stands for it first; here the blocks of all beams of a
+    row compete, so that k of them are looked into, and not k of each beam: in a beam search of width 4 (2 cores,
+    float32 [32, 4, 8000]) 4 times 80 candidates a row instead of 4 times 7 times 80.
+
+    Args:
+      logits: float [B, W, V].
+      log_probs: float [B, W], of the beams; minus infinity for one that does not exist.
+      k: at most W.
+      barred: tokens that are not chosen; their probability is not given to the others.
+
+    Returns:
+      the extensions, and the normalisers [B, W]: log_softmax is `logits - normaliser`.
+    """
+    batch, _, size = logits.shape
+    block = min(_BLOCK, size)
+    blocked = _in_blocks(logits, block)
+    maxima = blocked.max(axis=-1)
+    normaliser = log_normaliser(logits, maxima.max(axis=-1))
+    for number in sorted({token // block for token in barred}):
+        free = np.isin(np.arange(number * block, (number + 1) * block), barred, invert=True)
+        maxima = maxima.at[..., number].set(jnp.where(free, blocked[..., number, :], -jnp.inf).max(axis=-1))
+    totals = log_probs[..., None] + (maxima - normaliser[..., None])
+    _, blocks = _plain_top_k(totals.reshape(batch, -1), k)
+    blocks = jnp.sort(blocks, axis=-1)[..., None]  # [B, K, 1], ascending for the sake of ties
+    beams, tokens = blocks // maxima.shape[-1], blocks % maxima.shape[-1] * block + jnp.arange(block)
+    inside = jnp.minimum(tokens, size - 1)
+
+    def at(values: jax.Array, places: jax.Array) -> jax.Array:
+        flat = values.reshape(batch, -1)
+        return jnp.take_along_axis(flat, places.reshape(batch, -1), axis=1).reshape(places.shape)
+
+    candidates = at(log_probs, beams) + (at(logits, beams * size + inside) - at(normaliser, beams))
+    chosen_from = (tokens < size) & jnp.isin(tokens, jnp.asarray(barred, tokens.dtype), invert=True)
+    best, places = _plain_top_k(jnp.where(chosen_from, candidates, -jnp.inf).reshape(batch, -1), k)
+    return Extensions(best, at(beams, places // block), at(inside, places).astype(jnp.int32)), normaliser
+
+
+def _in_blocks(values: jax.Array, block: int) -> jax.Array:
+    """[*, V] as [*, V / block, block], the last one filled up with minus infinity."""
+    *lead, size = values.shape
+    if missing := -size % block:
+        values = jnp.pad(values, [(0, 0)] * len(lead) + [(0, missing)], constant_values=-jnp.inf)
+    return values.reshape(*lead, -1, block)
 
 
 def _plain_top_k(values: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
