@@ -81,7 +81,8 @@ def best_extensions(
     batch, _, size = logits.shape
     block = min(_BLOCK, size)
     blocked = _in_blocks(logits, block)
-    maxima = blocked.max(axis=-1)
+    # Held fast, or XLA takes the maximum of all maxima as one of all logits, and reads these once more.
+    maxima = jax.lax.optimization_barrier(blocked.max(axis=-1))
     normaliser = log_normaliser(logits, maxima.max(axis=-1))
     for number in sorted({token // block for token in barred}):
         free = np.isin(np.arange(number * block, (number + 1) * block), barred, invert=True)
