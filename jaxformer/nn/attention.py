@@ -146,14 +146,14 @@ class SelfAttention(_MultiHead):
             queries, keys = rotate(queries, turn), rotate(keys, turn)
         return queries, KeyValues(keys, values)
 
-    def _turn(self, positions: jax.Array) -> Rotation | None:
-        return rotation(positions, self.head_size) if self.rotary else None
+    def _turn(self, positions: jax.Array, length: int | None = None) -> Rotation | None:
+        return rotation(positions, self.head_size, length=length) if self.rotary else None
 
     def __call__(
         self, x: jax.Array, positions: jax.Array, mask: Mask | None = None, *, seed: jax.Array | None = None
     ) -> jax.Array:
-        """[B, T, D] with positions int32 [B, T] to [B, T, D]."""
-        queries, memory = self._project(x, self._turn(positions))
+        """[B, T, D] with positions int32 [B, T], below the length of the whole rows, to [B, T, D]."""
+        queries, memory = self._project(x, self._turn(positions, positions.shape[-1] * place("length")[1]))
         return self._attend(queries, memory, mask, seed)
 
     def empty_cache(self, batch: int, beam_size: int, length: int, dtype: jax.typing.DTypeLike) -> DecodingMemory:

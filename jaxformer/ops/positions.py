@@ -32,17 +32,23 @@ class Rotation(NamedTuple):
     cos: jax.Array
 
 
-def rotation(positions: jax.Array, head_size: int, base: float = 10000.0) -> Rotation:
+def rotation(positions: jax.Array, head_size: int, base: float = 10000.0, *, length: int | None = None) -> Rotation:
     """The rotation of each position (Su et al. 2021, equation 34).
 
     Args:
       positions: int32 [*].
       head_size: H, even.
       base: of the wavelengths' geometric progression.
+      length: that all positions are below, where that is known: one sine is taken for each of them. Otherwise XLA takes
+        one for every channel of every head that is turned, 4 % of a training step on a CPU. A position that is not
+        below it gives NaN.
 
     Returns:
       [*, H/2], angles proportional to the position.
     """
+    if length is not None:
+        of_all = rotation(jnp.arange(length), head_size, base)
+        return Rotation(*(part.at[positions].get(mode="fill", fill_value=jnp.nan) for part in of_all))
     half = head_size // 2
     angles = positions[..., None].astype(jnp.float32) * base ** (-jnp.arange(half, dtype=jnp.float32) / half)
     return Rotation(jnp.sin(angles), jnp.cos(angles))
