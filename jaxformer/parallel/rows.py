@@ -6,10 +6,12 @@ the function as it stands. Not for placing arrays (`mesh`, `layout`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from jaxformer.parallel.layout import Layout, map_variables
@@ -50,11 +52,14 @@ def gradients_over_rows(function: _Function, layout: Layout | None) -> _Function
         with use_layout(layout):
             gradients, sums = function(params, others, rows)
 
-        def total(leaf: jax.Array, dims: tuple[str, ...]) -> jax.Array:
+        def axes_of(dims: tuple[str, ...]) -> tuple[str, ...]:
             stored = {axis for dim in dims for axis in layout.stored_axes(dim, dims)}  # these are summed already
-            return _sum(leaf, tuple(axis for axis in batch_axes if axis not in stored))
+            return tuple(axis for axis in batch_axes if axis not in stored)
 
-        return map_variables(total, gradients), _sum(sums, batch_axes)
+        parts: list[tuple[jax.Array, tuple[str, ...]]] = []
+        map_variables(lambda leaf, dims: parts.append((leaf, axes_of(dims))), gradients)
+        totals = iter(_sum_each(parts))
+        return map_variables(lambda leaf, dims: next(totals), gradients), _sum(sums, batch_axes)
 
     out = lambda whole: (layout.specs(whole[0]), PartitionSpec())  # noqa: E731
     run = _on_devices(on_own_rows, layout, out)
@@ -63,6 +68,28 @@ def gradients_over_rows(function: _Function, layout: Layout | None) -> _Function
 
 def _sum(tree: Any, axes: tuple[str, ...]) -> Any:
     return jax.lax.psum(tree, axes) if axes else tree
+
+
+def _sum_each(parts: Sequence[tuple[jax.Array, tuple[str, ...]]]) -> list[jax.Array]:
+    """Each array summed over its axes; several processes on CPUs exchange those of the same axes as one.
+
+    There, every array costs a millisecond of waiting besides what it takes to send: a step of `multi30k:tiny` in two
+    processes, one a core, takes 419 ms with its 133 gradients as one, and 684 with each by itself. On GPUs XLA joins
+    them, and within one process there is nothing to wait for.
+    """
+    if jax.process_count() == 1 or jax.default_backend() != "cpu":
+        return [_sum(array, axes) for array, axes in parts]
+    totals: list[Any] = [None] * len(parts)
+    alike: dict[Any, list[int]] = {}
+    for number, (array, axes) in enumerate(parts):
+        alike.setdefault((axes, array.dtype), []).append(number)
+    for (axes, _), numbers in alike.items():
+        arrays = [parts[number][0] for number in numbers]
+        whole = _sum(jnp.concatenate([array.ravel() for array in arrays]), axes)
+        ends = itertools.accumulate(array.size for array in arrays)
+        for number, array, end in zip(numbers, arrays, ends, strict=True):
+            totals[number] = whole[end - array.size : end].reshape(array.shape)
+    return totals
 
 
 def _on_devices(function: _Function, layout: Layout, out_specs: Callable[[Any], Any]) -> _Function:
