@@ -36,6 +36,7 @@ TEXT_FLAGS = {
     "mode": "one of " + ", ".join(MODES),
     "workdir": "folder of the run; runs/NAME-VARIANT if empty",
     "input": "for predict, the text to translate; standard input if empty",
+    "processes": "for train on a CPU: as many processes at once, each with cores of its own; faster than one",
     "join": "NUMBER/COUNT@HOST:PORT, for one of several processes that no cluster has started",
     "output": "for predict, where translations go, for tune the table; standard output if empty",
 }
@@ -88,12 +89,12 @@ def run(values: flags.FlagValues, overrides: dict[str, Any]) -> None:
         help_text = f"{__doc__}\n{overview(TEXT_FLAGS | SWITCHES | SWEEP_FLAGS)}"
         print(help_text if values.help else experiments.listing())
         return
-    from jaxformer.parallel.gpu_flags import set_gpu_flags
-    from jaxformer.parallel.processes import start_processes  # imports JAX only where it starts some
+    from jaxformer.parallel import gpu_flags, local, processes  # import JAX only where they start some
 
-    set_gpu_flags()
+    gpu_flags.set_gpu_flags()
     sweep = read_sweep(values.flag_values_dict(), overrides, lambda flag: parse(["run.py", flag])[1])
-    process = start_processes(values.join, alone=values.mode != "train" or sweep is not None)
+    local.start(values.processes, values.mode != "train" or values.join or sweep, lambda: select(values, overrides))
+    process = processes.start_processes(values.join, alone=values.mode != "train" or sweep is not None)
     log_to_stderr(quiet=process > 0)
     if sweep:
         training.run_sweep(sweep, lambda look: experiments.select(values.experiment, "", look), __file__)

@@ -97,6 +97,10 @@ def _store(folder, spec="wmt:bundled", **changes):
         (["--mode=predict", "--workdir=none"], "workdir none is not there"),
         (["--mode=predict", "--workdir=none"], "train one with `python run.py --experiment=NAME --workdir=none`"),
         (["--mode=evaluate", "--experiment=scan"], "workdir runs/scan-simple is not there"),
+        (["--mode=predict", "--workdir=none", "--processes=2"], "--processes is for a run that trains by itself"),
+        (["--experiment=scan", "--processes=2", "--join=0/2@a:1"], "leave it out with another --mode, with --join"),
+        (["--experiment=scan", "--processes=many"], "--processes=many: give a number from 1 to"),
+        (["--experiment=scan", "--processes=2", "--config.model.num_heads=5"], "does not divide model.d_model=128"),
     ],
 )
 def test_a_mistake_is_one_line_on_standard_error_and_an_exit_code(arguments, message, capsys, calls):

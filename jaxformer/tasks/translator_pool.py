@@ -22,6 +22,7 @@ from typing import Any
 import jax
 
 from jaxformer.ops.attention import loaded_measurements, use_measurements
+from jaxformer.parallel.local import shared_cores
 from jaxformer.parallel.threads import thread_settings
 from jaxformer.tasks.translator import Translation, Translator, warn_of_full
 
@@ -128,17 +129,6 @@ def check_pool(processes: int) -> None:
             f"decoding.processes={processes} is for CPUs, and one process keeps this device "
             f"({jax.default_backend()}) busy: set it to 1"
         )
-
-
-def shared_cores(processes: int) -> list[list[int]]:
-    """The cores of each process: those of this one divided, or one for several where there are too few of them."""
-    if not hasattr(os, "sched_getaffinity"):
-        return [[] for _ in range(processes)]
-    cores = sorted(os.sched_getaffinity(0))
-    if processes >= len(cores):
-        return [[cores[number % len(cores)]] for number in range(processes)]
-    cuts = [number * len(cores) // processes for number in range(processes + 1)]
-    return [cores[first:last] for first, last in itertools.pairwise(cuts)]
 
 
 def _numbered(lines: Iterable[str], chunk: int, processes: int) -> Iterator[tuple[int, list[str]]]:

@@ -12,8 +12,9 @@ import jax
 import pytest
 
 from jaxformer.config import DecodingConfig
+from jaxformer.parallel.local import shared_cores
 from jaxformer.tasks.translator import Translator
-from jaxformer.tasks.translator_pool import TranslatorPool, shared_cores
+from jaxformer.tasks.translator_pool import TranslatorPool
 from tests.tasks.test_translator import BEAM, WordTokenizer, lines, make_model
 
 
