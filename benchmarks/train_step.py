@@ -19,10 +19,10 @@ Each peer runs as its users run it: jaxformer with the settings of the C library
 (`monitoring.heap`), the others as they are installed; with `--same_heap` all of them have jaxformer's, which help them
 as well.
 
-Peers: `jaxformer`; `jax-plain`, Flax's layers with dropout by threefry and the loss over all the logits; `torch-fp32`,
-`torch-bf16` and `torch-compile`, PyTorch's `nn.Transformer`. `--precision` is that of `jaxformer` and `torch-compile`.
-All are of the experiment's sizes, and normalise before each sub-layer. On a GPU the bound is the data sheet's peak, and
-memory is the GPU's.
+Peers: `jaxformer`; `jaxformer-each-core`, a process on each core of a CPU, as with `run.py --processes`; `jax-plain`,
+Flax's layers with dropout by threefry and the loss over all the logits; `torch-fp32`, `torch-bf16` and `torch-compile`,
+PyTorch's `nn.Transformer`. `--precision` is that of `jaxformer` and `torch-compile`. All are of the experiment's sizes,
+and normalise before each sub-layer. On a GPU the bound is the data sheet's peak, and memory is the GPU's.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from typing import Any
 
 from benchmarks import report
 from benchmarks.peers.making import SYNTHETIC, make_work
-from benchmarks.peers.serving import Process
+from benchmarks.peers.serving import EACH_CORE, Processes
 from benchmarks.peers.work import Work
 
-PEERS = ("jaxformer", "jax-plain", "torch-fp32", "torch-bf16", "torch-compile")
+PEERS = ("jaxformer", EACH_CORE, "jax-plain", "torch-fp32", "torch-bf16", "torch-compile")
 PACKAGES = ("jax", "flax", "optax", "torch")
 LOSS, GRADIENT = 1e-4, 1e-3  # how far peers may differ, relatively; bf16 twenty times as far
 
@@ -101,7 +101,7 @@ def measure(
 ) -> dict[str, dict[str, Any]]:
     """Checks, warms and times the peers in turn: seconds of a pass in each round, and peak memory in MiB."""
     processes = {
-        name: Process(name, folder, precision, our_heap=same_heap or name == PEERS[0]) for name in names
+        name: Processes(name, folder, precision, our_heap=same_heap or name.startswith(PEERS[0])) for name in names
     }
     try:
         # A GPU's host has cores enough for all of them to compile at once.
@@ -164,6 +164,8 @@ def main() -> None:
         parser.error(f"--peers: no peer {', '.join(unknown)}; there are {', '.join(PEERS)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that stopped peers are ended, too
     peak = gpu_peak(options.precision)  # before anything is timed
+    if peak and EACH_CORE in names:
+        names.remove(EACH_CORE)  # for CPUs
     os.environ["JAX_PLATFORMS"] = "cpu"
     try:
         config = configured(options)
@@ -171,7 +173,7 @@ def main() -> None:
         parser.error(str(error))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        about, flops = make_work(config, options.batches, folder)
+        about, flops = make_work(config, options.batches, folder, 1 if peak else len(os.sched_getaffinity(0)))
         print(report.heading(*PACKAGES), about, sep="\n", end="\n\n")
         tokens = Work.load(folder).target_tokens
         measured = measure(
@@ -184,14 +186,27 @@ def main() -> None:
     for peer, found in measured.items():
         rates = sorted(tokens / seconds for seconds in found["times"])
         rate = statistics.median(rates)
-        rows.append([
-            peer, f"{rate:,.0f}", f"{rates[0]:,.0f} to {rates[-1]:,.0f}", f"{rate / bound:.0%}",
-            f"{statistics.median(found['times']) / first:.2f}", f"{found['memory']:,.0f}",
-        ])
-        figures.append({
-            "name": peer, "value": rate, "unit": "target tokens/s", "lowest": rates[0], "highest": rates[-1],
-            "share_of_bound": rate / bound, "peak_memory_mib": found["memory"],
-        })
+        rows.append(
+            [
+                peer,
+                f"{rate:,.0f}",
+                f"{rates[0]:,.0f} to {rates[-1]:,.0f}",
+                f"{rate / bound:.0%}",
+                f"{statistics.median(found['times']) / first:.2f}",
+                f"{found['memory']:,.0f}",
+            ]
+        )
+        figures.append(
+            {
+                "name": peer,
+                "value": rate,
+                "unit": "target tokens/s",
+                "lowest": rates[0],
+                "highest": rates[-1],
+                "share_of_bound": rate / bound,
+                "peak_memory_mib": found["memory"],
+            }
+        )
     rows.append(["bound", f"{bound:,.0f}", "", "100%", "", ""])
     figures.append({"name": "bound", "value": bound, "unit": "target tokens/s"})
     columns = ["peer", "target tokens/s", "lowest to highest", "of the bound", "jaxformer is faster by", "peak MiB"]

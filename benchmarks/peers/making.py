@@ -27,8 +27,11 @@ def synthetic_pairs(config: Any, count: int = 200_000) -> Any:
     )
 
 
-def make_work(config: Any, count: int, folder: Path) -> tuple[str, float]:
-    """Writes the work to `folder`; returns a sentence about the batches and the FLOPs of one round."""
+def make_work(config: Any, count: int, folder: Path, divisor: int) -> tuple[str, float]:
+    """Writes the work to `folder`; returns a sentence about the batches and the FLOPs of one round.
+
+    `divisor` divides the rows of every batch.
+    """
     import jax
     import numpy as np
 
@@ -52,7 +55,7 @@ def make_work(config: Any, count: int, folder: Path) -> tuple[str, float]:
         optimizer.b1, optimizer.b2, optimizer.eps,
     )
     chosen: dict[Any, Any] = {}
-    with BatchPipeline(train, config.data, seed=0) as pipeline:
+    with BatchPipeline(train, config.data, seed=0, divisor=divisor) as pipeline:
         for batch in pipeline:  # shapes come as often as they do in training: the first batches of different shapes
             chosen.setdefault(batch.target.tokens.shape, batch)
             if len(chosen) == min(count, len(pipeline.shapes)):

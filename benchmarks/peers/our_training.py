@@ -11,6 +11,8 @@ from flax import nnx
 
 from benchmarks.peers.work import Sizes, Work
 from jaxformer.config import Config, replace
+from jaxformer.parallel.mesh import host_share, make_layout, place_batch
+from jaxformer.parallel.rows import gradients_over_rows
 from jaxformer.tasks.translation import TranslationTask
 from jaxformer.training import make_optimizer, make_train_step
 from jaxformer.training.state import create_state
@@ -68,31 +70,46 @@ def _batch(source: np.ndarray, labels: np.ndarray) -> Batch:
 
 
 class OurTraining:
-    """A peer; see `Work`."""
+    """A peer; see `Work`. In one of several processes it takes its share of the rows of every batch."""
 
     def __init__(self, work: Work, *, precision: str = "fp32") -> None:
         config = config_of(work.sizes, precision)
-        self.task = TranslationTask(config, Vocabulary(work.sizes.vocabulary))
+        self.layout = make_layout(config.mesh) if jax.process_count() > 1 else None
+        self.task = TranslationTask(config, Vocabulary(work.sizes.vocabulary), self.layout)
         optimizer = make_optimizer(config.optimizer, 1)
-        self.step: Any = make_train_step(self.task.loss_function, optimizer)
+        self.step: Any = make_train_step(self.task.loss_function, optimizer, layout=self.layout)
         params = self.task.init_params(0)
         flat = [(path, leaf.replace(work.params[".".join(map(str, path))])) for path, leaf in nnx.to_flat_state(params)]
-        self.state = create_state(jax.device_put(nnx.from_flat_state(flat)), optimizer, seed=0, ema=False)
-        self.batches = [jax.device_put(_batch(source, labels)) for source, _, labels in work.batches]
+        given = nnx.from_flat_state(flat)
+        if self.layout is None:
+            given = jax.device_put(given)
+        self.state = create_state(given, optimizer, seed=0, ema=False, layout=self.layout)
+        self.batches = [self._placed(_batch(source, labels)) for source, _, labels in work.batches]
+
+    def _placed(self, batch: Batch) -> Batch:
+        if self.layout is None:
+            return jax.device_put(batch)
+        index, count = host_share(self.layout)
+        size = len(batch.source.tokens) // count
+        return place_batch(jax.tree.map(lambda leaf: leaf[index * size : (index + 1) * size], batch), self.layout)
 
     def check(self) -> dict[str, float]:
         """See `Peer`."""
 
-        @jax.jit
-        def gradient(params: nnx.State, batch: Batch) -> tuple[jax.Array, jax.Array]:
-            def mean(params: nnx.State) -> jax.Array:
+        def sums(params: nnx.State, _: Any, batch: Batch) -> tuple[Any, tuple[jax.Array, jax.Array]]:
+            def total(params: nnx.State) -> tuple[jax.Array, jax.Array]:
                 loss, _ = self.task.loss(self.task.model(params), batch, None)
-                return loss.sum / loss.weight
+                return loss.sum, loss.weight
 
-            value, gradient = jax.value_and_grad(mean)(params)
-            return value, optax.tree.norm(gradient)
+            (value, weight), gradient = jax.value_and_grad(total, has_aux=True)(params)
+            return gradient, (value, weight)
 
-        value, norm = gradient(self.state.params, self.batches[0])
+        @jax.jit
+        def means(params: nnx.State, batch: Batch) -> tuple[jax.Array, jax.Array]:
+            gradient, (value, weight) = gradients_over_rows(sums, self.layout)(params, (), batch)
+            return value / weight, optax.tree.norm(gradient) / weight
+
+        value, norm = means(self.state.params, self.batches[0])
         return {"loss": float(value), "gradient": float(norm)}
 
     def steps(self) -> None:

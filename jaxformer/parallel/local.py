@@ -7,6 +7,7 @@ Not for GPUs, which one process keeps busy, nor for several machines, on which a
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import signal
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
@@ -87,7 +88,21 @@ def shared_cores(processes: int) -> list[list[int]]:
     return [cores[first:last] for first, last in itertools.pairwise(cuts)]
 
 
-def _free_port() -> int:
+@contextlib.contextmanager
+def bound_to(cores: Sequence[int]) -> Iterator[None]:
+    """Processes that are started in here run on `cores` alone; on all of ours if empty."""
+    ours = os.sched_getaffinity(0) if cores else set()
+    if cores:
+        os.sched_setaffinity(0, cores)  # inherited: before a process asks how many there are
+    try:
+        yield
+    finally:
+        if cores:
+            os.sched_setaffinity(0, ours)
+
+
+def free_port() -> int:
+    """A port of this machine at which nobody listens."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
@@ -101,27 +116,20 @@ class _Processes:
         self._written: list[IO[bytes] | None] = []
         self._requested = 0
         self._previous: dict[int, Any] = {number: signal.signal(number, self._pass_on) for number in _ASKING}
-        port = _free_port()
+        port = free_port()
         for number, cores in enumerate(shared_cores(count)):
             self._start([*command, f"--join={number}/{count}@127.0.0.1:{port}"], cores)
 
     def _start(self, command: Sequence[str], cores: Sequence[int]) -> None:
         written = tempfile.TemporaryFile() if self._running else None  # noqa: SIM115  (closed when all have ended)
         self._written.append(written)
-        ours = os.sched_getaffinity(0) if cores else set()
-        if cores:
-            os.sched_setaffinity(0, cores)  # inherited: before it asks how many there are
-        try:
-            self._running.append(
-                subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=written, stderr=written, start_new_session=True
-                )
+        with bound_to(cores):
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=written, stderr=written, start_new_session=True
             )
-        finally:
-            if cores:
-                os.sched_setaffinity(0, ours)
+        self._running.append(process)
         if self._requested:  # came while it was being started
-            self._running[-1].terminate()
+            process.terminate()
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         self._requested = number

@@ -32,7 +32,9 @@ class ProcessLost(OSError):
     """Another process of the run has ended or cannot be reached."""
 
 
-def start_processes(join: str = "", *, alone: bool = False, seconds: int = 300) -> int:
+def start_processes(
+    join: str = "", *, alone: bool = False, seconds: int = 300, silence: int = _HEARTBEAT_SECONDS
+) -> int:
     """Joins the other processes of the run, where there are any; before anything else asks JAX for devices.
 
     Args:
@@ -40,6 +42,7 @@ def start_processes(join: str = "", *, alone: bool = False, seconds: int = 300) 
         listens; empty to ask the cluster, or for a run of one process.
       alone: refuse other processes, for work that each of them would do again.
       seconds: how long to wait for the others.
+      silence: after so many seconds without a sign of life, one that has joined is gone, and the others stop.
 
     Returns:
       the number of this process.
@@ -67,7 +70,7 @@ def start_processes(join: str = "", *, alone: bool = False, seconds: int = 300) 
         jax.distributed.initialize(
             **arguments,
             initialization_timeout=seconds,
-            heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+            heartbeat_timeout_seconds=silence,
             shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
         )
     except Exception as error:
