@@ -186,27 +186,14 @@ def main() -> None:
     for peer, found in measured.items():
         rates = sorted(tokens / seconds for seconds in found["times"])
         rate = statistics.median(rates)
-        rows.append(
-            [
-                peer,
-                f"{rate:,.0f}",
-                f"{rates[0]:,.0f} to {rates[-1]:,.0f}",
-                f"{rate / bound:.0%}",
-                f"{statistics.median(found['times']) / first:.2f}",
-                f"{found['memory']:,.0f}",
-            ]
-        )
-        figures.append(
-            {
-                "name": peer,
-                "value": rate,
-                "unit": "target tokens/s",
-                "lowest": rates[0],
-                "highest": rates[-1],
-                "share_of_bound": rate / bound,
-                "peak_memory_mib": found["memory"],
-            }
-        )
+        rows.append([
+            peer, f"{rate:,.0f}", f"{rates[0]:,.0f} to {rates[-1]:,.0f}", f"{rate / bound:.0%}",
+            f"{statistics.median(found['times']) / first:.2f}", f"{found['memory']:,.0f}",
+        ])
+        figures.append({
+            "name": peer, "value": rate, "unit": "target tokens/s", "lowest": rates[0], "highest": rates[-1],
+            "share_of_bound": rate / bound, "peak_memory_mib": found["memory"],
+        })
     rows.append(["bound", f"{bound:,.0f}", "", "100%", "", ""])
     figures.append({"name": "bound", "value": bound, "unit": "target tokens/s"})
     columns = ["peer", "target tokens/s", "lowest to highest", "of the bound", "jaxformer is faster by", "peak MiB"]

@@ -1,6 +1,6 @@
 """Peers in processes of their own, that answer one command at a time and are stopped (SIGSTOP) in between.
 
-python -m benchmarks.peers.serving NAME FOLDER PRECISION HEAP [JOIN]    # what `Processes` starts
+    python -m benchmarks.peers.serving NAME FOLDER PRECISION HEAP [JOIN]    # what `Processes` starts
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def best_extensions(
     # Held fast, or XLA takes the maximum of all maxima as one of all logits, and reads these once more.
     maxima = jax.lax.optimization_barrier(blocked.max(axis=-1))
     normaliser = log_normaliser(logits, maxima.max(axis=-1))
-    for number in sorted({token // block for token in barred}):
+    for number in sorted({token // block for token in barred if 0 <= token < size}):
         free = np.isin(np.arange(number * block, (number + 1) * block), barred, invert=True)
         maxima = maxima.at[..., number].set(jnp.where(free, blocked[..., number, :], -jnp.inf).max(axis=-1))
     totals = log_probs[..., None] + (maxima - normaliser[..., None])

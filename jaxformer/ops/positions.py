@@ -36,7 +36,7 @@ def rotation(positions: jax.Array, head_size: int, base: float = 10000.0, *, len
     """The rotation of each position (Su et al. 2021, equation 34).
 
     Args:
-      positions: int32 [*].
+      positions: int32 [*], from 0.
       head_size: H, even.
       base: of the wavelengths' geometric progression.
       length: that all positions are below, where that is known: one sine is taken for each of them. Otherwise XLA takes

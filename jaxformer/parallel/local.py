@@ -8,6 +8,7 @@ Not for GPUs, which one process keeps busy, nor for several machines, on which a
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import os
 import signal
@@ -25,6 +26,9 @@ _GPU = Path("/dev/nvidiactl")
 """There where the NVIDIA driver is."""
 
 _ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_PR_SET_PDEATHSIG = 1
+"""Of `prctl`, in <linux/prctl.h>."""
+
 _POLL_SECONDS = 0.1
 _ALONE_SECONDS = 90.0
 """What is left of a run whose other processes have failed notices by itself; after so long it is killed."""
@@ -65,7 +69,7 @@ def run_several(command: Sequence[str], count: int) -> int:
 
 def _checked(processes: str) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not processes.isdigit() or not 1 <= int(processes) <= cores:
+    if not (processes.isascii() and processes.isdigit()) or not 1 <= int(processes) <= cores:
         raise ValueError(
             f"--processes={processes}: give a number from 1 to {cores}, the cores that this program may use"
         )
@@ -108,6 +112,12 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
+def _end_with_parent() -> None:
+    """In a new process: when the one that started it has gone, even killed, Linux asks this one to save and end."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 class _Processes:
     """Processes that are running."""
 
@@ -115,18 +125,26 @@ class _Processes:
         self._running: list[subprocess.Popen[bytes]] = []
         self._written: list[IO[bytes] | None] = []
         self._requested = 0
-        self._previous: dict[int, Any] = {number: signal.signal(number, self._pass_on) for number in _ASKING}
+        # Under `nohup`, the closing of a terminal is ignored, and stays so.
+        heard = [number for number in _ASKING if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP]
+        self._previous: dict[int, Any] = {number: signal.signal(number, self._pass_on) for number in heard}
         port = free_port()
-        for number, cores in enumerate(shared_cores(count)):
-            self._start([*command, f"--join={number}/{count}@127.0.0.1:{port}"], cores)
+        try:
+            for number, cores in enumerate(shared_cores(count)):
+                self._start([*command, f"--join={number}/{count}@127.0.0.1:{port}"], cores)
+        except OSError:
+            for process in self._running:
+                process.kill()
+            raise
 
     def _start(self, command: Sequence[str], cores: Sequence[int]) -> None:
         written = tempfile.TemporaryFile() if self._running else None  # noqa: SIM115  (closed when all have ended)
         self._written.append(written)
         with bound_to(cores):
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=written, stderr=written, start_new_session=True
-            )
+                command, stdin=subprocess.DEVNULL, stdout=written, stderr=written, start_new_session=True,
+                preexec_fn=_end_with_parent,
+            )  # fmt: skip
         self._running.append(process)
         if self._requested:  # came while it was being started
             process.terminate()

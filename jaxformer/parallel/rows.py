@@ -82,7 +82,9 @@ def _sum_each(parts: Sequence[tuple[jax.Array, tuple[str, ...]]]) -> list[jax.Ar
     totals: list[Any] = [None] * len(parts)
     alike: dict[Any, list[int]] = {}
     for number, (array, axes) in enumerate(parts):
-        alike.setdefault((axes, array.dtype), []).append(number)
+        totals[number] = array
+        if axes:
+            alike.setdefault((axes, array.dtype), []).append(number)
     for (axes, _), numbers in alike.items():
         arrays = [parts[number][0] for number in numbers]
         whole = _sum(jnp.concatenate([array.ravel() for array in arrays]), axes)

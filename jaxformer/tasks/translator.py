@@ -257,9 +257,9 @@ class Translator:
         Two batches are under way at a time: a step of the search is too small to keep several cores busy, and on a GPU
         the host prepares one batch while the device searches for the other.
         """
-        if self._weights is None:
-            self._weights = self._search.weights(self._params)
-        weights = self._weights
+        weights, params = self._weights, self._params
+        if weights is None or weights.params is not params:
+            weights = self._weights = self._search.weights(params)
         lengths = [len(job.source) for job in jobs]
         waiting: collections.deque[tuple[list[int], concurrent.futures.Future[Hypotheses]]] = collections.deque()
         settings = thread_settings()

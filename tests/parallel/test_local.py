@@ -93,13 +93,35 @@ def _never() -> None:
     raise AssertionError("something was to be started")
 
 
+@several
+@pytest.mark.parametrize(("asked", "under", "ends"), [(signal.SIGHUP, ["nohup"], False), (signal.SIGKILL, [], True)])
+def test_nohup_keeps_them_and_nothing_outlives_their_parent(asked, under, ends, tmp_path):
+    program = f"""
+signal.signal(signal.SIGTERM, lambda *_: (open(f'{tmp_path}/ended-{{number}}', 'w').close(), sys.exit(143)))
+open(f'{tmp_path}/ready-{{number}}', 'w').close()
+time.sleep(2 + 28 * {ends})
+"""
+    begin = "import sys; from jaxformer.parallel.local import run_several"
+    caller = f"{begin}; sys.exit(run_several({_program(program)!r}, 2))"
+    process = subprocess.Popen([*under, sys.executable, "-c", caller], cwd=ROOT, stdout=subprocess.DEVNULL)
+    while len(list(tmp_path.glob("ready-*"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(asked)
+    assert process.wait(timeout=30) == (-asked if ends else 0)
+    end = time.monotonic() + 10
+    while ends and len(list(tmp_path.glob("ended-*"))) < 2 and time.monotonic() < end:
+        time.sleep(0.05)
+    assert len(list(tmp_path.glob("ended-*"))) == 2 * ends
+
+
 @pytest.mark.parametrize("processes", ["", "1"])
 def test_one_process_is_this_one(processes):
     local.start(processes, False, _never)
     local.start(processes, True, _never)
 
 
-@pytest.mark.parametrize("processes", ["0", "-1", "two", "1000000", "1.5"])
+@pytest.mark.parametrize("processes", ["0", "-1", "two", "1000000", "1.5", "²"])
 def test_a_number_that_cannot_be_is_refused(processes):
     with pytest.raises(ValueError, match=f"--processes={processes}: give a number from 1 to {CORES}, the cores"):
         local.start(processes, False, _never)
