@@ -8,7 +8,6 @@ Not for GPUs, which one process keeps busy, nor for several machines, on which a
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import itertools
 import os
 import signal
@@ -26,9 +25,6 @@ _GPU = Path("/dev/nvidiactl")
 """There where the NVIDIA driver is."""
 
 _ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_PR_SET_PDEATHSIG = 1
-"""Of `prctl`, in <linux/prctl.h>."""
-
 _POLL_SECONDS = 0.1
 _ALONE_SECONDS = 90.0
 """What is left of a run whose other processes have failed notices by itself; after so long it is killed."""
@@ -112,12 +108,6 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-def _end_with_parent() -> None:
-    """In a new process: when the one that started it has gone, even killed, Linux asks this one to save and end."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 class _Processes:
     """Processes that are running."""
 
@@ -142,9 +132,8 @@ class _Processes:
         self._written.append(written)
         with bound_to(cores):
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=written, stderr=written, start_new_session=True,
-                preexec_fn=_end_with_parent,
-            )  # fmt: skip
+                command, stdin=subprocess.DEVNULL, stdout=written, stderr=written, start_new_session=True
+            )
         self._running.append(process)
         if self._requested:  # came while it was being started
             process.terminate()

@@ -76,7 +76,8 @@ signal.signal(signal.SIGTERM, lambda *_: (open(f'{tmp_path}/{{number}}', 'w').cl
 open(f'{tmp_path}/ready-{{number}}', 'w').close()
 time.sleep(60)
 """
-    begin = "import sys; from jaxformer.parallel.local import run_several"
+    begin = "import signal, sys; from jaxformer.parallel.local import run_several"
+    begin += "; signal.signal(signal.SIGHUP, signal.SIG_DFL)"  # these tests may run under nohup themselves
     caller = f"{begin}; sys.exit(run_several({_program(program)!r}, 2))"
     process = subprocess.Popen([sys.executable, "-c", caller], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     while len(list(tmp_path.glob("ready-*"))) < 2:
@@ -94,25 +95,16 @@ def _never() -> None:
 
 
 @several
-@pytest.mark.parametrize(("asked", "under", "ends"), [(signal.SIGHUP, ["nohup"], False), (signal.SIGKILL, [], True)])
-def test_nohup_keeps_them_and_nothing_outlives_their_parent(asked, under, ends, tmp_path):
-    program = f"""
-signal.signal(signal.SIGTERM, lambda *_: (open(f'{tmp_path}/ended-{{number}}', 'w').close(), sys.exit(143)))
-open(f'{tmp_path}/ready-{{number}}', 'w').close()
-time.sleep(2 + 28 * {ends})
-"""
+def test_nohup_keeps_them_when_the_terminal_closes(tmp_path):
+    program = f"open(f'{tmp_path}/ready-{{number}}', 'w').close(); time.sleep(2)"
     begin = "import sys; from jaxformer.parallel.local import run_several"
     caller = f"{begin}; sys.exit(run_several({_program(program)!r}, 2))"
-    process = subprocess.Popen([*under, sys.executable, "-c", caller], cwd=ROOT, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(["nohup", sys.executable, "-c", caller], cwd=ROOT, stdout=subprocess.DEVNULL)
     while len(list(tmp_path.glob("ready-*"))) < 2:
         assert process.poll() is None
         time.sleep(0.05)
-    process.send_signal(asked)
-    assert process.wait(timeout=30) == (-asked if ends else 0)
-    end = time.monotonic() + 10
-    while ends and len(list(tmp_path.glob("ended-*"))) < 2 and time.monotonic() < end:
-        time.sleep(0.05)
-    assert len(list(tmp_path.glob("ended-*"))) == 2 * ends
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=60) == 0
 
 
 @pytest.mark.parametrize("processes", ["", "1"])
@@ -136,6 +128,7 @@ def test_gpus_are_refused(monkeypatch, tmp_path):
 
 
 @several
+@pytest.mark.slow
 def test_run_py_trains_in_two_processes_as_in_one(tmp_path):
     def losses(name: str, *arguments: str) -> list[float]:
         command = [
