@@ -12,6 +12,8 @@ import os
 import sys
 from pathlib import Path
 
+from jaxformer.parallel.local import GPU
+
 _SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _VARIABLE = "GLIBC_TUNABLES"
 _HUGE_PAGES = {"glibc.malloc.hugetlb": 1}
@@ -20,9 +22,6 @@ _KEPT = {"glibc.malloc.mmap_max": 0, "glibc.malloc.trim_threshold": 2**40, "glib
 
 _MOST_CORES = 8
 """With more, threads might wait for the one heap: nobody has measured it."""
-
-_GPU = Path("/dev/nvidiactl")
-"""There where the NVIDIA driver is."""
 
 
 def restart_with_heap_settings(setting: Path = _SETTING) -> None:
@@ -39,7 +38,7 @@ def restart_with_heap_settings(setting: Path = _SETTING) -> None:
         return
     given = os.environ.get(_VARIABLE, "")
     wanted: dict[str, int] = {}
-    for group, helps in ((_HUGE_PAGES, _grants_huge_pages(setting)), (_KEPT, _few_cores() and not _GPU.exists())):
+    for group, helps in ((_HUGE_PAGES, _grants_huge_pages(setting)), (_KEPT, _few_cores() and not GPU.exists())):
         if helps and not any(name in given for name in group):
             wanted |= group
     if wanted:

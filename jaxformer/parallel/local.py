@@ -8,6 +8,7 @@ Not for GPUs, which one process keeps busy, nor for several machines, on which a
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import os
 import signal
@@ -21,10 +22,16 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-_GPU = Path("/dev/nvidiactl")
+GPU = Path("/dev/nvidiactl")
 """There where the NVIDIA driver is."""
 
+_STARTER = "JAXFORMER_STARTER"
+"""Environment variable: the process that started this one as one of several of a run."""
+
 _ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_PR_SET_PDEATHSIG = 1
+"""Of `prctl`, in <linux/prctl.h>: the signal that comes when the parent ends."""
+
 _POLL_SECONDS = 0.1
 _ALONE_SECONDS = 90.0
 """What is left of a run whose other processes have failed notices by itself; after so long it is killed."""
@@ -47,6 +54,7 @@ def start(processes: str, forbidden: object, check: Callable[[], object]) -> Non
       SystemExit: with the exit code, when all have ended.
     """
     if processes in ("", "1"):
+        _end_with_starter()
         return
     count = _checked(processes)
     if forbidden:
@@ -60,7 +68,15 @@ def start(processes: str, forbidden: object, check: Callable[[], object]) -> Non
 
 def run_several(command: Sequence[str], count: int) -> int:
     """Runs `command`, which understands `--join`, as `count` processes; an exit code, 0 only if that of each is."""
-    return _Processes(command, count).wait()
+    with contextlib.ExitStack() as stack:
+        written = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(count - 1)]
+        return _Processes(command, written).wait()
+
+
+def _end_with_starter() -> None:
+    """In a process that `start` has started: Linux asks it to save and end when the one that did so is killed."""
+    if sys.platform.startswith("linux") and os.environ.get(_STARTER) == str(os.getppid()):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _checked(processes: str) -> int:
@@ -69,7 +85,7 @@ def _checked(processes: str) -> int:
         raise ValueError(
             f"--processes={processes}: give a number from 1 to {cores}, the cores that this program may use"
         )
-    if _GPU.exists() and os.environ.get("JAX_PLATFORMS", "") != "cpu":
+    if GPU.exists() and os.environ.get("JAX_PLATFORMS", "") != "cpu":
         raise ValueError(
             f"--processes={processes} is for CPUs, and one process keeps a GPU busy: leave it out (or set "
             "JAX_PLATFORMS=cpu in the environment)"
@@ -109,31 +125,31 @@ def free_port() -> int:
 
 
 class _Processes:
-    """Processes that are running."""
+    """Processes that are running, one more than files in `written`, to which all but the first write."""
 
-    def __init__(self, command: Sequence[str], count: int) -> None:
+    def __init__(self, command: Sequence[str], written: Sequence[IO[bytes]]) -> None:
+        self._written = written
         self._running: list[subprocess.Popen[bytes]] = []
-        self._written: list[IO[bytes] | None] = []
         self._requested = 0
         # Under `nohup`, the closing of a terminal is ignored, and stays so.
         heard = [number for number in _ASKING if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP]
         self._previous: dict[int, Any] = {number: signal.signal(number, self._pass_on) for number in heard}
         port = free_port()
         try:
-            for number, cores in enumerate(shared_cores(count)):
-                self._start([*command, f"--join={number}/{count}@127.0.0.1:{port}"], cores)
+            count = len(written) + 1
+            for number, (cores, file) in enumerate(zip(shared_cores(count), [None, *written], strict=True)):
+                self._start([*command, f"--join={number}/{count}@127.0.0.1:{port}"], cores, file)
         except OSError:
             for process in self._running:
                 process.kill()
             raise
 
-    def _start(self, command: Sequence[str], cores: Sequence[int]) -> None:
-        written = tempfile.TemporaryFile() if self._running else None  # noqa: SIM115  (closed when all have ended)
-        self._written.append(written)
+    def _start(self, command: Sequence[str], cores: Sequence[int], written: IO[bytes] | None) -> None:
         with bound_to(cores):
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=written, stderr=written, start_new_session=True
-            )
+                command, stdin=subprocess.DEVNULL, stdout=written, stderr=written, start_new_session=True,
+                env={**os.environ, _STARTER: str(os.getpid())},
+            )  # fmt: skip
         self._running.append(process)
         if self._requested:  # came while it was being started
             process.terminate()
@@ -158,20 +174,19 @@ class _Processes:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         first, *others = [process.returncode for process in self._running]
-        for number, code in enumerate(others, 1):
+        for number, (code, written) in enumerate(zip(others, self._written, strict=True), 1):
             # Of a mistake that all of them found, the first has told; not of one that it only suffered from.
             alone = first <= 0 or ended[number] < ended[0] - 5
-            self._show(number, code if alone and not self._requested else 0)
+            if code and alone and not self._requested:
+                _show(number, code, written)
         code = next((code for code in (first, *others) if code), 0)
         if self._requested and code in (-signal.SIGTERM, 128 + signal.SIGTERM):
             return 128 + self._requested
         return 128 - code if code < 0 else code
 
-    def _show(self, number: int, code: int) -> None:
-        written = self._written[number]
-        assert written is not None
-        with written:
-            if code:
-                written.seek(0)
-                how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-                os.write(2, f"process {number} of the run failed ({how}):\n".encode() + written.read()[-4000:] + b"\n")
+
+def _show(number: int, code: int, written: IO[bytes]) -> None:
+    """How a process ended, and the end of what it wrote, on standard error."""
+    written.seek(0)
+    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    os.write(2, f"process {number} of the run failed ({how}):\n".encode() + written.read()[-4000:] + b"\n")

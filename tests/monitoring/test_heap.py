@@ -24,7 +24,7 @@ def restart(monkeypatch):
 
     monkeypatch.setattr(heap.os, "execv", execv)
     monkeypatch.setattr(heap.os, "sched_getaffinity", lambda process: range(8), raising=False)
-    monkeypatch.setattr(heap, "_GPU", Path("/nowhere"))
+    monkeypatch.setattr(heap, "GPU", Path("/nowhere"))
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
     return monkeypatch
@@ -75,7 +75,7 @@ def test_keeps_no_memory_where_many_threads_would_share_the_heap(restart, tmp_pa
 
 
 def test_keeps_no_memory_beside_a_gpu(restart, tmp_path):
-    restart.setattr(heap, "_GPU", tmp_path)
+    restart.setattr(heap, "GPU", tmp_path)
     with pytest.raises(Restarted):
         heap.restart_with_heap_settings(_setting(tmp_path))
     assert heap.os.environ["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"

@@ -95,6 +95,29 @@ def _never() -> None:
 
 
 @several
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prctl is Linux's")
+def test_nothing_outlives_a_killed_starter(tmp_path):
+    program = f"""
+from jaxformer.parallel import local
+signal.signal(signal.SIGTERM, lambda *_: (open(f'{tmp_path}/ended-{{number}}', 'w').close(), sys.exit(143)))
+local.start('1', False, None)
+open(f'{tmp_path}/ready-{{number}}', 'w').close()
+time.sleep(30)
+"""
+    caller = f"from jaxformer.parallel.local import run_several; run_several({_program(program)!r}, 2)"
+    process = subprocess.Popen([sys.executable, "-c", caller], cwd=ROOT)
+    while len(list(tmp_path.glob("ready-*"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 20
+    while len(list(tmp_path.glob("ended-*"))) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@several
 def test_nohup_keeps_them_when_the_terminal_closes(tmp_path):
     program = f"open(f'{tmp_path}/ready-{{number}}', 'w').close(); time.sleep(2)"
     begin = "import sys; from jaxformer.parallel.local import run_several"
@@ -109,8 +132,10 @@ def test_nohup_keeps_them_when_the_terminal_closes(tmp_path):
 
 @pytest.mark.parametrize("processes", ["", "1"])
 def test_one_process_is_this_one(processes):
-    local.start(processes, False, _never)
-    local.start(processes, True, _never)
+    asked: list[str] = []
+    local.start(processes, False, lambda: asked.append("check"))
+    local.start(processes, True, lambda: asked.append("check"))
+    assert not asked  # and nothing has ended this program
 
 
 @pytest.mark.parametrize("processes", ["0", "-1", "two", "1000000", "1.5", "²"])
@@ -121,7 +146,7 @@ def test_a_number_that_cannot_be_is_refused(processes):
 
 @several
 def test_gpus_are_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr(local, "_GPU", tmp_path)
+    monkeypatch.setattr(local, "GPU", tmp_path)
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     with pytest.raises(ValueError, match="is for CPUs, and one process keeps a GPU busy"):
         local.start(str(CORES), False, _never)
