@@ -8,7 +8,6 @@ Not for GPUs, which one process keeps busy, nor for several machines, on which a
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import itertools
 import os
 import signal
@@ -16,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -29,9 +29,6 @@ _STARTER = "JAXFORMER_STARTER"
 """Environment variable: the process that started this one as one of several of a run."""
 
 _ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_PR_SET_PDEATHSIG = 1
-"""Of `prctl`, in <linux/prctl.h>: the signal that comes when the parent ends."""
-
 _POLL_SECONDS = 0.1
 _ALONE_SECONDS = 90.0
 """What is left of a run whose other processes have failed notices by itself; after so long it is killed."""
@@ -74,9 +71,17 @@ def run_several(command: Sequence[str], count: int) -> int:
 
 
 def _end_with_starter() -> None:
-    """In a process that `start` has started: Linux asks it to save and end when the one that did so is killed."""
-    if sys.platform.startswith("linux") and os.environ.get(_STARTER) == str(os.getppid()):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    """In a process that `start` has started: when the one that did so is killed, it is asked to save and end."""
+    starter = os.environ.pop(_STARTER, "")  # ours alone: whatever we start has a parent of its own
+    if starter:
+        threading.Thread(target=_await_end_of, args=(int(starter),), daemon=True).start()
+
+
+def _await_end_of(parent: int) -> None:
+    """Sends SIGTERM to this process when `parent` has ended, as another process is its parent then."""
+    while os.getppid() == parent:
+        time.sleep(_POLL_SECONDS)
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
 def _checked(processes: str) -> int:

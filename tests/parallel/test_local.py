@@ -94,27 +94,53 @@ def _never() -> None:
     raise AssertionError("something was to be started")
 
 
-@several
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prctl is Linux's")
-def test_nothing_outlives_a_killed_starter(tmp_path):
-    program = f"""
+_SAVES = """
 from jaxformer.parallel import local
-signal.signal(signal.SIGTERM, lambda *_: (open(f'{tmp_path}/ended-{{number}}', 'w').close(), sys.exit(143)))
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 local.start('1', False, None)
-open(f'{tmp_path}/ready-{{number}}', 'w').close()
-time.sleep(30)
 """
-    caller = f"from jaxformer.parallel.local import run_several; run_several({_program(program)!r}, 2)"
+_WAITS = "while True: time.sleep(0.1)"
+
+
+def _runs(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@several
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="which processes run is read from /proc")
+def test_nothing_outlives_a_killed_starter(tmp_path):
+    ready = f"open(f'{tmp_path}/{{os.getpid()}}', 'w').close()\n{_WAITS}"
+    caller = f"from jaxformer.parallel.local import run_several; run_several({_program(_SAVES + ready)!r}, 2)"
     process = subprocess.Popen([sys.executable, "-c", caller], cwd=ROOT)
-    while len(list(tmp_path.glob("ready-*"))) < 2:
+    while len(list(tmp_path.iterdir())) < 2:
         assert process.poll() is None
         time.sleep(0.05)
     process.kill()
     process.wait()
-    end = time.monotonic() + 20
-    while len(list(tmp_path.glob("ended-*"))) < 2:
-        assert time.monotonic() < end
+    started = [int(path.name) for path in tmp_path.iterdir()]
+    end = time.monotonic() + 60
+    while any(map(_runs, started)) and time.monotonic() < end:
         time.sleep(0.05)
+    left = [process for process in started if _runs(process)]
+    for process in left:
+        os.kill(process, signal.SIGKILL)
+    assert not left
+
+
+def test_a_process_whose_starter_is_gone_is_asked_to_save():
+    environment = {**os.environ, "JAXFORMER_STARTER": "1000000000"}  # above any number that a process can have
+    caller = [*_program(_SAVES + _WAITS), "--join=0/2"]
+    done = subprocess.run(caller, cwd=ROOT, env=environment, timeout=60, check=False)
+    assert done.returncode == 143
+
+
+def test_while_its_starter_lives_it_is_left_alone_and_so_is_what_it_starts():
+    environment = {**os.environ, "JAXFORMER_STARTER": str(os.getpid())}
+    caller = [*_program(_SAVES + "time.sleep(1); sys.exit('JAXFORMER_STARTER' in os.environ)"), "--join=0/2"]
+    assert subprocess.run(caller, cwd=ROOT, env=environment, timeout=60, check=False).returncode == 0
 
 
 @several
