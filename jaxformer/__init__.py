@@ -32,7 +32,7 @@ _PUBLIC = {
         "SelfAttention", "CrossAttention", "FeedForward", "Embedding", "ValueEmbedding", "Neighbourhood", "Residual",
         "EncoderBlock", "DecoderBlock", "Stack", "TokenHead", "PooledHead", "ChannelHead", "LearnedWeights",
     ),
-    "models": ("Encoder", "EncoderDecoder", "EncoderWithHeads"),
+    "models": ("Encoder", "EncoderDecoder", "EncoderWithHeads", "Ensemble"),
     "data.sources": ("open_splits",),
     "data.prepare": ("prepare",),
     "data.tokenizer": ("Tokenizer", "train_tokenizer"),

@@ -168,6 +168,8 @@ class TaskConfig:
       class_weights: of the classes in a loss: `none`, or `balanced` (rare ones count more: inversely to how often they
         occur in the training data).
       token_dropout: share of input tokens that training hides, each time others: they become the unknown token.
+      members: networks that are trained side by side, on the same batches, and whose predictions are averaged; each
+        costs the memory and time of one.
     """
 
     kind: str = "translation"
@@ -175,6 +177,7 @@ class TaskConfig:
     part_weights: str = "equal"
     class_weights: str = "none"
     token_dropout: float = 0.0
+    members: int = 1
 
     def __post_init__(self) -> None:
         _check_choice("task.kind", self.kind, *KINDS)
@@ -182,6 +185,7 @@ class TaskConfig:
         _check_choice("task.part_weights", self.part_weights, "equal", "learned")
         _check_choice("task.class_weights", self.class_weights, "none", "balanced")
         _check_fraction("task", self, "token_dropout")
+        _check_positive("task", self, "members")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -638,7 +642,7 @@ class Config:
             )
         of_encoders: list[tuple[str, Any, tuple[str, ...]]] = [
             ("model", self.model, ("neighbourhood", "local_layers", "scale_embedding", "final_norm")),
-            ("task", self.task, ("part_weights", "class_weights", "token_dropout")),
+            ("task", self.task, ("part_weights", "class_weights", "token_dropout", "members")),
         ]
         for section, fields, names in of_encoders:
             for name in names if self.task.kind == "translation" else ():

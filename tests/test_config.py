@@ -34,6 +34,8 @@ REFUSED = [
     ({"model.neighbourhood": -1}, "model.neighbourhood must be 0 or greater"),
     ({"model.neighbourhood": 1}, "model.neighbourhood=1 is for encoders with heads, and task.kind=translation: set"),
     ({"task.token_dropout": 0.1}, "task.token_dropout=0.1 is for encoders with heads, and task.kind=translation"),
+    ({"task.members": 2}, "task.members=2 is for encoders with heads, and task.kind=translation"),
+    ({"task.members": 0}, "task.members must be greater than 0, got 0"),
     ({"task.class_weights": "balanced"}, "task.class_weights=balanced is for encoders with heads"),
     ({"task.part_weights": "learned"}, "set --config.task.part_weights=equal"),
     ({"model.local_layers": 1}, "model.local_layers=1 is for encoders with heads"),

@@ -5,7 +5,7 @@ Not for losses (`tasks`), and not for making patches or tokens (the data's part)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -154,6 +154,11 @@ class EncoderWithHeads(nnx.Module):
         self.names = tuple(sorted(heads))
         self.heads = nnx.Dict({name: heads[name] for name in self.names})
 
+    @property
+    def members(self) -> Sequence[EncoderWithHeads]:
+        """This network alone; see `Ensemble`."""
+        return (self,)
+
     def __call__(
         self, inputs: Sequences | Series, *, num_sequences: int = 1, seed: jax.Array | None = None
     ) -> dict[str, jax.Array]:
@@ -170,3 +175,14 @@ class EncoderWithHeads(nnx.Module):
             own = fold_seed(fold_seed(seed, 2), number)
             outputs[name] = self.heads[name](encoded, inputs, num_sequences=num_sequences, seed=own)
         return outputs
+
+
+class Ensemble(nnx.Module):
+    """Networks that begin apart, are trained side by side and predict together (Lakshminarayanan et al. 2017).
+
+    Args:
+      members: of like shape.
+    """
+
+    def __init__(self, members: Sequence[EncoderWithHeads]) -> None:
+        self.members = nnx.List(members)

@@ -60,9 +60,9 @@ def describe_flops(model: ModelConfig, vocabulary: int, rows: int, source: int, 
 
 
 def encoder_flops(
-    model: ModelConfig, rows: int, length: int, *, num_channels: int = 0, heads: float = 0.0
+    model: ModelConfig, rows: int, length: int, *, num_channels: int = 0, heads: float = 0.0, members: int = 1
 ) -> dict[str, float]:
-    """FLOPs of one forward pass of an encoder and its heads over `rows` rows of `length` slots, by part.
+    """FLOPs of one forward pass of encoders and their heads over `rows` rows of `length` slots, by part.
 
     Args:
       model: sizes.
@@ -70,13 +70,15 @@ def encoder_flops(
       length: S, slots of a row, padding included.
       num_channels: C, numbers of an input, which a product embeds; 0 for tokens, which are looked up.
       heads: FLOPs of the heads' forward pass: `LabellingTask.head_flops`.
+      members: encoders of an ensemble.
 
     Returns:
       `encoder`, `attention` (scores and weighted sums of all layers) and `heads`.
     """
     layers = forward_flops(model, 0, rows, length, 0)
     embedding = 2.0 * rows * length * num_channels * model.d_model
-    return {"encoder": layers["encoder"] + embedding, "attention": layers["attention"], "heads": heads}
+    encoder, attention = layers["encoder"] + embedding, layers["attention"]
+    return {"encoder": members * encoder, "attention": members * attention, "heads": heads}
 
 
 def describe_encoder_flops(parts: Mapping[str, float], rows: int, length: int) -> str:

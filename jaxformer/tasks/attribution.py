@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxformer.models import EncoderWithHeads
 from jaxformer.tasks.classification import ClassificationTask
 from jaxformer.types import Sequences
 
@@ -21,6 +22,8 @@ Attribution = Callable[[Any, Sequences], tuple[jax.Array, jax.Array]]
 
 def gradient_times_input(task: ClassificationTask, name: str) -> Attribution:
     """What every position of some rows adds to the logit of the class that is predicted, and that class; compiled.
+
+    Of an ensemble, the mean over its members.
 
     Args:
       task: of the run; its encoder reads tokens.
@@ -32,21 +35,20 @@ def gradient_times_input(task: ClassificationTask, name: str) -> Attribution:
     """
 
     def attribute(params: Any, inputs: Sequences) -> tuple[jax.Array, jax.Array]:
-        model = task.model(params)
-        encoder = model.encoder
-        embedded = encoder.embed(inputs)
+        found = task.predict(params, inputs)[name][:, 0].argmax(axis=-1)
 
-        def logits(embedded: jax.Array) -> jax.Array:
-            encoded = encoder(inputs, embedded=embedded)
-            outputs: jax.Array = model.heads[name](encoded, inputs, num_sequences=1, seed=None)
-            return outputs[:, 0].astype(jnp.float32)
+        def owed(member: EncoderWithHeads) -> jax.Array:
+            embedded = member.encoder.embed(inputs)
 
-        found = logits(embedded).argmax(axis=-1)
+            def chosen(embedded: jax.Array) -> jax.Array:
+                encoded = member.encoder(inputs, embedded=embedded)
+                logits: jax.Array = member.heads[name](encoded, inputs, num_sequences=1, seed=None)[:, 0]
+                return jnp.take_along_axis(logits, found[:, None], axis=-1).sum()  # rows do not see each other
 
-        def chosen(embedded: jax.Array) -> jax.Array:
-            return jnp.take_along_axis(logits(embedded), found[:, None], axis=-1).sum()  # rows do not see each other
+            return (jax.grad(chosen)(embedded) * embedded).sum(axis=-1).astype(jnp.float32)
 
-        scores = (jax.grad(chosen)(embedded) * embedded).sum(axis=-1).astype(jnp.float32)
+        members = task.model(params).members
+        scores = sum(map(owed, members), start=jnp.zeros(())) / len(members)
         return jnp.where(jnp.asarray(inputs.segment_ids) > 0, scores, 0.0), found
 
     compiled: Attribution = jax.jit(attribute)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxformer.config import Config, nearest
-from jaxformer.models import Encoder, EncoderWithHeads
+from jaxformer.models import Encoder, EncoderWithHeads, Ensemble
 from jaxformer.nn import LearnedWeights
 from jaxformer.ops import fold_seed, weighted_total
 from jaxformer.ops.dropout import keep_mask, row_seeds
@@ -39,11 +39,11 @@ from jaxformer.types import (
 PartWeights = Mapping[str, float] | Literal["learned"] | None
 
 
-class LabellingTask(ModelTask[EncoderWithHeads, LabelledBatch]):
-    """An encoder that predicts one thing or several; see `ModelTask`.
+class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
+    """An encoder, or an ensemble of them, that predicts one thing or several; see `ModelTask`.
 
     Args:
-      config: of the run; `model`, `precision` and `memory.remat` are read.
+      config: of the run; `model`, `precision`, `memory.remat`, `task.token_dropout` and `task.members` are read.
       objectives: what is predicted, by name: that of its labels in a batch.
       vocabulary_size, num_channels: what the encoder reads; see `models.Encoder`.
       part_weights: of several losses: numbers by name, `learned` (by uncertainty, see `nn.LearnedWeights`), or None for
@@ -79,7 +79,7 @@ class LabellingTask(ModelTask[EncoderWithHeads, LabelledBatch]):
             raise ValueError(f"part_weights {part_weights!r} is not known: give numbers by name, or 'learned'")
         self._given = {name: given.get(name, 1.0) for name in self.objectives}
         super().__init__(config, layout)
-        self._abstract_heads = nnx.merge(self._graph, self._abstract).heads
+        self._abstract_members = nnx.merge(self._graph, self._abstract).members
         self._predict = jax.jit(self._predictions, static_argnums=2)
 
     @abc.abstractmethod
@@ -96,8 +96,12 @@ class LabellingTask(ModelTask[EncoderWithHeads, LabelledBatch]):
             rngs=rngs,
         )
 
-    def init_model(self, rngs: nnx.Rngs) -> EncoderWithHeads:
-        """A new network with random parameters in float32."""
+    def init_model(self, rngs: nnx.Rngs) -> EncoderWithHeads | Ensemble:
+        """A new network, or as many as `task.members` says, with random parameters in float32."""
+        members = [self._new_member(rngs) for _ in range(self.config.task.members)]
+        return members[0] if len(members) == 1 else Ensemble(members)
+
+    def _new_member(self, rngs: nnx.Rngs) -> EncoderWithHeads:
         encoder = self.make_encoder(rngs)
         heads = {name: self.make_head(objective, rngs) for name, objective in self.objectives.items()}
         factors = {name: objective.likelihood_factor for name, objective in self.objectives.items()}
@@ -116,7 +120,8 @@ class LabellingTask(ModelTask[EncoderWithHeads, LabelledBatch]):
 
         A head without `forward_flops` counts for nothing.
         """
-        counts = (getattr(head, "forward_flops", None) for head in self._abstract_heads.values())
+        heads = (head for member in self._abstract_members for head in member.heads.values())
+        counts = (getattr(head, "forward_flops", None) for head in heads)
         return float(sum(count(rows, length) for count in counts if count is not None))
 
     def abstract_batch(self, shape: tuple[int, int, int]) -> LabelledBatch:
@@ -140,8 +145,10 @@ class LabellingTask(ModelTask[EncoderWithHeads, LabelledBatch]):
             inputs = hidden_tokens(inputs, rate, seed)
         return model(inputs, num_sequences=num_sequences, seed=seed)
 
-    def loss(self, model: EncoderWithHeads, batch: LabelledBatch, seed: jax.Array | None) -> tuple[Mean, Metrics]:
-        """The loss of all parts of `batch`, undivided.
+    def loss(
+        self, model: EncoderWithHeads | Ensemble, batch: LabelledBatch, seed: jax.Array | None
+    ) -> tuple[Mean, Metrics]:
+        """The loss of all parts of `batch`, undivided; the mean of all members, each with dropout of its own.
 
         Args:
           model: the network.
@@ -153,6 +160,16 @@ class LabellingTask(ModelTask[EncoderWithHeads, LabelledBatch]):
           loss of all as `loss` and, where they are learned, weights such as `movement/weight`.
         """
         self._check(batch)
+        members = model.members
+        if len(members) == 1:
+            return self._loss_of(members[0], batch, seed)
+        found = [self._loss_of(member, batch, fold_seed(seed, number)) for number, member in enumerate(members)]
+        mean: tuple[Mean, Metrics] = jax.tree.map(lambda *each: sum(each) / len(each), *found)
+        return mean
+
+    def _loss_of(
+        self, model: EncoderWithHeads, batch: LabelledBatch, seed: jax.Array | None
+    ) -> tuple[Mean, Metrics]:
         number = self.num_sequences(next(iter(batch.labels.values())))
         outputs = self.outputs(model, batch.inputs, number, seed)
         found = {}
@@ -194,7 +211,7 @@ class LabellingTask(ModelTask[EncoderWithHeads, LabelledBatch]):
     def predict(
         self, params: nnx.State, inputs: Sequences | Series, *, num_sequences: int = 1
     ) -> dict[str, jax.Array]:
-        """What is believed of each part: see the objective's `predict`; without dropout.
+        """What is believed of each part: see the objective's `predict`; the mean of all members, without dropout.
 
         Args:
           params: of the network.
@@ -206,8 +223,12 @@ class LabellingTask(ModelTask[EncoderWithHeads, LabelledBatch]):
     def _predictions(
         self, params: nnx.State, inputs: Sequences | Series, num_sequences: int
     ) -> dict[str, jax.Array]:
-        outputs = self.outputs(self.model(params), inputs, num_sequences, None)
-        return {name: objective.predict(outputs[name]) for name, objective in self.objectives.items()}
+        members = self.model(params).members
+        outputs = [self.outputs(member, inputs, num_sequences, None) for member in members]
+        return {
+            name: jnp.stack([objective.predict(each[name]) for each in outputs]).mean(axis=0)
+            for name, objective in self.objectives.items()
+        }
 
 
 _HIDING = 1 << 17

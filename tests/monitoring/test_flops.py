@@ -97,15 +97,17 @@ _HEADS = {
 
 
 @pytest.mark.parametrize(("kind", "objectives", "sizes"), _HEADS.values(), ids=_HEADS)
-def test_of_an_encoder_equals_the_products_of_encoder_and_heads(kind, objectives, sizes):
+@pytest.mark.parametrize("members", [1, 2])
+def test_of_an_encoder_equals_the_products_of_encoder_and_heads(kind, objectives, sizes, members):
     config = replace(Config(), {"model": dataclasses.asdict(SMALL), "data": {"max_length": 32}})
+    own = {"task": {"kind": "protein", "members": members}, "training.best_metric": "validation/q3"}
+    config = replace(config, own)
     task = kind(config, objectives, **sizes)
     batch = task.abstract_batch((B, S, 0))
-    traced = jax.make_jaxpr(lambda params, batch: task.outputs(task.model(params), batch.inputs, 1, None))(
-        task.abstract_params(), batch
-    )
+    outputs = lambda params, batch: [task.outputs(one, batch.inputs, 1, None) for one in task.model(params).members]  # noqa: E731
+    traced = jax.make_jaxpr(outputs)(task.abstract_params(), batch)
     heads = task.head_flops(B, S)
-    parts = encoder_flops(SMALL, B, S, num_channels=task.num_channels, heads=heads)
+    parts = encoder_flops(SMALL, B, S, num_channels=task.num_channels, heads=heads, members=members)
     assert heads > 0
     assert _products(traced.jaxpr) == sum(parts.values())
     assert f"heads {heads / 1e9:,.3g}" in describe_encoder_flops(parts, B, S)

@@ -118,7 +118,8 @@ _CASE = """
 @pytest.mark.parametrize(
     ("name", "layouts"),
     [
-        ("attention", "LAYOUTS"),
+        ("attention", "LAYOUTS[1::2]"),
+        pytest.param("attention", "LAYOUTS", marks=pytest.mark.slow),
         ("near", '[*LAYOUTS[2:5], {"data": 1, "tensor": 2, "context": 4}]'),  # the last gathers keys and values
         ("forecasting", "LAYOUTS[3:5]"),
         pytest.param("wide", "LAYOUTS[4:]", marks=pytest.mark.slow),  # as `attention`, of other sizes

@@ -204,8 +204,10 @@ class LabelledStudy(abc.ABC):
 
     def _forward_flops(self, task: LabellingTask, shape: Shape) -> dict[str, float]:
         rows, length = shape.rows, shape.source_length
-        heads = task.head_flops(rows, length)
-        return encoder_flops(self.config.model, rows, length, num_channels=task.num_channels, heads=heads)
+        heads, members = task.head_flops(rows, length), self.config.task.members
+        return encoder_flops(
+            self.config.model, rows, length, num_channels=task.num_channels, heads=heads, members=members
+        )
 
     def validation(
         self, prepared: LabelledData, task: LabellingTask, layout: Layout

@@ -1,0 +1,93 @@
+"""Several networks of one task: trained apart, on the same batches, and right together."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxformer.config import replace
+from jaxformer.ops import fold_seed
+from jaxformer.tasks.attribution import gradient_times_input
+from jaxformer.tasks.classification import ClassificationTask
+from jaxformer.tasks.objectives import Classes, Numbers
+from jaxformer.types import LabelledBatch, RowLabels
+from tests.tasks.learning import V, learn, rows, small
+
+MEMBERS = 3
+
+
+def _task(members: int, part_weights=None, **model) -> ClassificationTask:
+    own = {"task": {"kind": "text_classification", "members": members}, "training.best_metric": "validation/loss"}
+    parts = {"first": Classes(4), "size": Numbers()}
+    config = replace(small(**model), own)
+    return ClassificationTask(config, parts, vocabulary_size=V, pooling="attention", part_weights=part_weights)
+
+
+def _batch(number: int) -> LabelledBatch:
+    inputs = rows(np.random.default_rng(number), 32, packed=False, tokens=(4, 8))
+    ones = np.ones((32, 1), np.float32)
+    labels = {"first": inputs.tokens[:, :1] - 4, "size": inputs.segment_ids.sum(axis=1, keepdims=True) / 16.0}
+    return LabelledBatch(inputs, {name: RowLabels(values, ones) for name, values in labels.items()})
+
+
+def _each(params: nnx.State) -> list[nnx.State]:
+    """The parameters of each member."""
+    return [params["members"][number] for number in range(MEMBERS)]
+
+
+def test_members_begin_apart():
+    task = _task(MEMBERS)
+    kernels = [one["heads"]["first"]["project"]["kernel"][...] for one in _each(task.init_params(0))]
+    assert not np.array_equal(kernels[0], kernels[1])
+    assert not np.array_equal(kernels[1], kernels[2])
+
+
+@pytest.mark.parametrize("part_weights", [None, "learned"])
+def test_loss_and_gradient_are_those_of_each_by_itself_with_dropout_of_its_own(part_weights):
+    task, alone = (_task(members, part_weights, dropout=0.3) for members in (MEMBERS, 1))
+    params, batch, seed = task.init_params(0), _batch(0), jnp.uint32(7)
+    each = _each(params)
+
+    def loss(task, params, seed):
+        mean, metrics = task.loss_function(params, batch, seed)
+        assert metrics["loss"] is mean or metrics["loss"] == mean
+        return mean.sum / mean.weight
+
+    found, gradient = jax.value_and_grad(loss, argnums=1)(task, params, seed)
+    apart = [jax.value_and_grad(loss, argnums=1)(alone, one, fold_seed(seed, n)) for n, one in enumerate(each)]
+    np.testing.assert_allclose(found, np.mean([value for value, _ in apart]), rtol=1e-6)
+    for number, (_, expected) in enumerate(apart):
+        for a, b in zip(jax.tree.leaves(gradient["members"][number]), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(a * MEMBERS, b, rtol=1e-4, atol=1e-6)
+
+
+def test_the_prediction_is_the_mean_of_all():
+    task, alone = _task(MEMBERS), _task(1)
+    params, inputs = task.init_params(0), _batch(0).inputs
+    together = task.predict(params, inputs)
+    apart = [alone.predict(one, inputs) for one in _each(params)]
+    for name, found in together.items():
+        np.testing.assert_allclose(found, np.mean([one[name] for one in apart], axis=0), rtol=1e-5)
+    np.testing.assert_allclose(together["first"].sum(axis=-1), 1.0, rtol=1e-5)
+
+
+def test_what_a_prediction_hangs_on_is_the_mean_of_all_for_the_class_that_they_choose_together():
+    task, alone = _task(MEMBERS), _task(1)
+    params, inputs = task.init_params(0), jax.device_put(_batch(0).inputs)
+    scores, found = gradient_times_input(task, "first")(params, inputs)
+    chosen = np.asarray(task.predict(params, inputs)["first"])[:, 0].argmax(axis=-1)
+    np.testing.assert_array_equal(found, chosen)
+    apart = [gradient_times_input(alone, "first")(one, inputs) for one in _each(params)]
+    agreed = np.all([np.asarray(classes) == chosen for _, classes in apart], axis=0)
+    assert 3 <= agreed.sum() < len(agreed)
+    expected = np.mean([found for found, _ in apart], axis=0)
+    np.testing.assert_allclose(np.asarray(scores)[agreed], expected[agreed], rtol=1e-4, atol=1e-6)
+
+
+def test_they_learn():
+    before, after = learn(_task(2), _batch, 150)
+    assert before["first/accuracy"] < 0.6
+    assert after["first/accuracy"] > 0.95
