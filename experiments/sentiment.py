@@ -65,7 +65,11 @@ _TEXTS = replace(
 _SST2 = replace(
     _TEXTS,
     {
-        "task": {"pooling": "convolution", "token_dropout": 0.3},
+        "task": {
+            "pooling": "convolution",
+            "token_dropout": 0.5,  # of words: what is left of them is how they are spelt
+            "members": 3,
+        },
         "model": {
             "d_model": 256,
             "d_ff": 256,
@@ -80,11 +84,12 @@ _SST2 = replace(
             "validation": "dev",
             "vocabulary_size": 13_000,
             "tokenizer": "word",
+            "spelling": 10_000,  # three of five sentences have a word that training does not
             "batch_tokens": 256 * 96,
             "batch_rows": 256,  # a phrase of two words counts as much as a sentence
             "num_shapes": 8,
         },
-        "optimizer": {"learning_rate": 1e-3},
+        "optimizer": {"learning_rate": 1e-3, "warmup_steps": 100},
         "training": {"num_steps": 900, "eval_every": 900, "checkpoint_every": 900},  # dev chooses nothing
     },
 )

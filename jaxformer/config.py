@@ -208,6 +208,8 @@ class DataConfig:
       tokenizer: `bpe` or `unigram` (sentencepiece), or `word`: whole words, as spaces separate them, and the unknown
         token for others, for text that is tokenised already.
       joint_vocabulary: one vocabulary for both languages; the output layer covers the pieces that the target uses.
+      spelling: of `text_classification` with `tokenizer=word`: buckets for n-grams of characters, whose vectors are
+        added to a word's own, so that unknown words are known by their spelling; 0 for none.
       byte_fallback: spell unknown characters as bytes, so that no text is unrepresentable.
       subword_sampling: probability-like strength of subword regularisation in training (BPE dropout rate, or the
         unigram smoothing alpha); 0 switches it off.
@@ -242,6 +244,7 @@ class DataConfig:
     vocabulary_size: int = 8000
     tokenizer: str = "bpe"
     joint_vocabulary: bool = True
+    spelling: int = 0
     byte_fallback: bool = True
     subword_sampling: float = 0.0
     max_length: int = 128
@@ -264,7 +267,7 @@ class DataConfig:
         _check_choice("data.batching", self.batching, "bucket", "pack")
         _check_positive("data", self, "vocabulary_size", "max_length", "num_shapes", "num_threads", "prefetch")
         _check_seed("data", self)
-        sizes = ("num_examples", "max_length_ratio", "batch_tokens", "batch_rows", "pack_length")
+        sizes = ("num_examples", "spelling", "max_length_ratio", "batch_tokens", "batch_rows", "pack_length")
         _check_not_negative("data", self, *sizes)
         _check_fraction("data", self, "subword_sampling")
         if self.tokenizer == "word" and self.subword_sampling:
@@ -656,6 +659,16 @@ class Config:
             raise ValueError(
                 f"task.pooling={self.task.pooling} is for {' and '.join(POOLED)}, and task.kind={self.task.kind} pools "
                 f"nothing: set --config.task.pooling={TaskConfig.pooling}"
+            )
+        if self.data.spelling and (self.task.kind != "text_classification" or self.data.tokenizer != "word"):
+            raise ValueError(
+                f"data.spelling={self.data.spelling} is for task.kind=text_classification with data.tokenizer=word, "
+                f"got {self.task.kind} with {self.data.tokenizer}: set --config.data.spelling=0"
+            )
+        if self.data.spelling and self.model.neighbourhood:
+            raise ValueError(
+                f"data.spelling={self.data.spelling} and model.neighbourhood={self.model.neighbourhood} do not go "
+                "together: set one of them to 0"
             )
         if self.profile.num_steps and self.profile.start_step > self.training.num_steps:
             raise ValueError(

@@ -26,6 +26,9 @@ Array = Any
 PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
 """Ids of the special tokens, the same in every vocabulary."""
 
+SPELLING_SIZE = 12
+"""Most pieces of a word's spelling that stand beside its token; see `data.spelling.Spelling`."""
+
 
 class Pair(NamedTuple):
     """One raw sentence pair: the record that every translation source yields."""
@@ -41,7 +44,8 @@ class Sequences:
 
     Attributes:
       tokens: int32 [B, S], token ids, 0 where there is padding. Target rows hold the *labels* (ending in the
-        end-of-sentence id); decoder inputs are made from them by `ops.shift_right`.
+        end-of-sentence id); decoder inputs are made from them by `ops.shift_right`. Or [B, S, 1 + SPELLING_SIZE], where
+        every token is followed by how it is spelt, see `data.spelling.Spelling`; for encoders alone.
       positions: int32 [B, S], position within its own sequence, from 0, restarting at every packed sequence.
       segment_ids: int32 [B, S], 1, 2, ... for the packed sequences of a row, 0 for padding.
       weights: float32 [B, S], the weight of each token in losses and counts, 0 for padding.

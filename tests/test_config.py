@@ -35,6 +35,15 @@ REFUSED = [
     ({"model.neighbourhood": 1}, "model.neighbourhood=1 is for encoders with heads, and task.kind=translation: set"),
     ({"task.token_dropout": 0.1}, "task.token_dropout=0.1 is for encoders with heads, and task.kind=translation"),
     ({"task.members": 2}, "task.members=2 is for encoders with heads, and task.kind=translation"),
+    ({"data.spelling": 9}, "data.spelling=9 is for task.kind=text_classification with data.tokenizer=word, got transl"),
+    (
+        {
+            "data": {"spelling": 9, "tokenizer": "word"}, "model.neighbourhood": 2,
+            "task.kind": "text_classification", "training.best_metric": "validation/loss",
+        },
+        "data.spelling=9 and model.neighbourhood=2 do not go together",
+    ),
+    ({"data.spelling": -1}, "data.spelling must be 0 or greater"),
     ({"task.members": 0}, "task.members must be greater than 0, got 0"),
     ({"task.class_weights": "balanced"}, "task.class_weights=balanced is for encoders with heads"),
     ({"task.part_weights": "learned"}, "set --config.task.part_weights=equal"),

@@ -16,8 +16,9 @@ from jaxformer.config import DataConfig
 from jaxformer.data.cleaning import Cleaner
 from jaxformer.data.labelled import LabelledDataset, Labels
 from jaxformer.data.labelled_text import LabelNames, TextSplit, open_texts
+from jaxformer.data.spelling import Spelling
 from jaxformer.data.tokenizer import Tokenizer, train_text_tokenizer
-from jaxformer.types import BOS_ID, EOS_ID
+from jaxformer.types import BOS_ID, EOS_ID, PAD_ID, SPELLING_SIZE
 
 LABEL = "label"
 """The name of what is predicted."""
@@ -107,30 +108,46 @@ class TextEncoder:
 
     Args:
       tokenizer: of the run.
-      config: `normalization` and `max_length` are read.
+      config: `normalization`, `max_length` and `spelling` are read.
       first: whether a token of its own stands before each text, for a classifier that looks at it alone.
     """
 
     def __init__(self, tokenizer: Tokenizer, config: DataConfig, *, first: bool) -> None:
         self._tokenizer, self._cleaner, self._limit, self._first = tokenizer, Cleaner(config), config.max_length, first
+        self._spelling = Spelling(tokenizer.source_vocabulary_size, config.spelling) if config.spelling else None
 
     def normalize(self, text: str) -> tuple[str, set[str]]:
         """The text as it is tokenised, and what changed."""
         return self._cleaner.normalize(text)
 
-    def __call__(self, texts: Sequence[str]) -> tuple[list[list[int]], list[int]]:
-        """Tokens of normalised texts, each ending in the end of sentence, and the places of those that were cut."""
+    def __call__(self, texts: Sequence[str]) -> tuple[list[np.ndarray], list[int]]:
+        """Tokens of normalised texts, each ending in the end of sentence, and the places of those that were cut.
+
+        A text of S tokens is int32 [S], or [S, 1 + SPELLING_SIZE] where words are spelt too: see `types.Sequences`.
+        """
         rows = self._tokenizer.encode_source(texts)
         rows = [[BOS_ID, *row] for row in rows] if self._first else rows
         long = [place for place, row in enumerate(rows) if len(row) > self._limit]
         for place in long:
             rows[place] = [*rows[place][: self._limit - 1], EOS_ID]
-        return rows, long
-
-    def records(self, rows: Sequence[Sequence[int]], classes: Sequence[int]) -> LabelledDataset:
-        """Rows with their classes."""
         arrays = [np.asarray(row, np.int32) for row in rows]
-        return LabelledDataset.from_lists(arrays, {LABEL: Labels.records(np.asarray(classes, np.int32))})
+        return self._spelt(texts, arrays) if self._spelling else arrays, long
+
+    def _spelt(self, texts: Sequence[str], rows: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Rows [S] of `texts` with the spelling of every word beside its token; beginning and end have none."""
+        assert self._spelling is not None
+        found = []
+        for row, words in zip(rows, self._tokenizer.source_pieces(texts), strict=True):
+            whole = np.full((len(row), 1 + SPELLING_SIZE), PAD_ID, np.int32)
+            whole[:, 0] = row
+            for place, word in zip(range(self._first, len(row) - 1), words, strict=False):
+                whole[place, 1:] = self._spelling(word)
+            found.append(whole)
+        return found
+
+    def records(self, rows: Sequence[np.ndarray], classes: Sequence[int]) -> LabelledDataset:
+        """Rows with their classes."""
+        return LabelledDataset.from_lists(rows, {LABEL: Labels.records(np.asarray(classes, np.int32))})
 
 
 def prepare_texts(config: DataConfig, *, first: bool) -> PreparedTexts:

@@ -66,7 +66,8 @@ class LabelledDataset:
     """Records by number: inputs with labels.
 
     Args:
-      inputs: int [m], tokens, or float [m, C], numbers, of all records one after another.
+      inputs: of all records one after another: int [m], tokens, or [m, P], with how they are spelt; or float [m, C],
+        numbers.
       lengths: int [n], positions of each record, at least 1.
       labels: by name; see `Labels`.
 
@@ -102,7 +103,7 @@ class LabelledDataset:
 
     @classmethod
     def from_lists(cls, inputs: Sequence[Any], labels: Mapping[str, Labels]) -> LabelledDataset:
-        """A set in memory, from the tokens [S] or numbers [S, C] of each record."""
+        """A set in memory, from the tokens [S] or [S, P] or numbers [S, C] of each record."""
         lengths = np.array([len(one) for one in inputs], np.int32)
         arrays = [np.asarray(one) for one in inputs]
         return cls(np.concatenate(arrays) if arrays else np.zeros(0, np.int32), lengths, labels)
@@ -153,7 +154,7 @@ class LabelledDataset:
                     _in_rows(one.values[records], rows, num_rows, kind),
                     _in_rows(one.weights[records], rows, num_rows, np.float32),
                 )
-        if self.inputs.ndim == 1:
+        if np.issubdtype(self.inputs.dtype, np.integer):
             return LabelledBatch(filled_rows(self.inputs[found], where, size), labels)
         positions, segments = (placed(x, where.slots, size, np.int32) for x in (where.positions, where.segments))
         values = placed(self.inputs[found], where.slots, size, np.float32)

@@ -157,7 +157,7 @@ def placed(values: np.ndarray, slots: np.ndarray, size: tuple[int, int], dtype: 
 
 
 def filled_rows(tokens: np.ndarray, where: Places, size: tuple[int, int]) -> Sequences:
-    """Rows that hold `tokens` [m] at their places, each with weight 1."""
+    """Rows that hold `tokens` [m] or [m, P] at their places, each with weight 1."""
     positions, segments = (placed(x, where.slots, size, np.int32) for x in (where.positions, where.segments))
     ones = np.ones(len(tokens), np.float32)
     return Sequences(

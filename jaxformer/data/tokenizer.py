@@ -77,6 +77,11 @@ class Tokenizer:
         """Token ids of target sentences, each ending in eos."""
         return self._target.encode(list(texts), add_eos=True, num_threads=num_threads) if texts else []
 
+    def source_pieces(self, texts: Sequence[str]) -> list[list[str]]:
+        """What `encode_source` gives numbers to, as it is written: of unknown pieces too; without eos or marks."""
+        found = self._source.encode(list(texts), out_type=str) if texts else []
+        return [[piece.removeprefix(_SPACE) for piece in row] for row in found]
+
     def decode_source(self, ids: Sequence[int]) -> str:
         """The source text of `ids`, special tokens dropped."""
         return self._decode(self._source, ids)

@@ -12,6 +12,7 @@ from flax import nnx
 from jaxformer.nn.linear import Linear
 from jaxformer.ops import sinusoidal_positions
 from jaxformer.parallel.sharding import gathered, leave, place
+from jaxformer.types import PAD_ID
 
 _DIMS = ("vocabulary", "model")
 
@@ -60,11 +61,21 @@ class _Positioned(nnx.Module):
         return x
 
 
+def _with_spelling(tokens: jax.Array, vectors: jax.Array) -> jax.Array:
+    """`vectors` [*, P, D] of `tokens` [*, P] to [*, D]: the token's own, and the sum of its spelling's.
+
+    That is divided by the root of their number: it has the variance of one vector, however long the word.
+    """
+    real = (tokens[..., 1:] != PAD_ID)[..., None]
+    root = jnp.sqrt(jnp.maximum(real.sum(axis=-2), 1)).astype(vectors.dtype)
+    return vectors[..., 0, :] + jnp.where(real, vectors[..., 1:, :], 0).sum(axis=-2) / root
+
+
 class Embedding(_Positioned):
     """Tokens and positions to vectors: sqrt(D) times the token's row plus a position signal (section 3.4, 3.5).
 
     Args:
-      vocabulary_size: V.
+      vocabulary_size: V; buckets of spellings are among them.
       d_model: D.
       position: `sinusoidal`, `learned`, or `rotary` (nothing is added here: attention rotates).
       max_length: positions that `learned` knows.
@@ -99,12 +110,17 @@ class Embedding(_Positioned):
         return gathered(self.table[...], _DIMS)
 
     def __call__(self, tokens: jax.Array, positions: jax.Array, *, source: bool = False) -> jax.Array:
-        """Token ids and positions, int32 [*], to [*, D]; `source`: ids may be of pieces that only the source uses."""
+        """Token ids and positions, int32 [*], to [*, D]; `source`: ids may be of pieces that only the source uses.
+
+        Ids may be [*, P] as well: a token with its spelling, see `types.Sequences`.
+        """
         tables = [self.whole_table]
         if source and hasattr(self, "source_table"):
             tables.append(gathered(self.source_table[...], _DIMS))
         table = tables[0]
         x = _look_up_in_parts(tables, tokens)
+        if tokens.ndim > positions.ndim:
+            x = _with_spelling(tokens, x)
         if self.scale:
             x *= jnp.asarray(self.d_model**0.5, table.dtype)
         return self._with_position(x, positions)

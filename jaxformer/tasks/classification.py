@@ -24,7 +24,7 @@ class ClassificationTask(LabellingTask):
         step = make_train_step(task.loss_function, optimizer)
 
     Args:
-      config, objectives, vocabulary_size, num_channels, part_weights, layout: as of `LabellingTask`.
+      config, objectives, vocabulary_size, num_channels, spelling, part_weights, layout: as of `LabellingTask`.
       pooling: how a sequence becomes one vector: `cls`, `mean` or `attention`; see `nn.PooledHead`.
       linear_skip: add a linear map of the pooled inputs themselves, which are numbers, to every prediction.
     """
@@ -39,6 +39,7 @@ class ClassificationTask(LabellingTask):
         pooling: str = "mean",
         vocabulary_size: int = 0,
         num_channels: int = 0,
+        spelling: int = 0,
         linear_skip: bool = False,
         part_weights: PartWeights = None,
         layout: Layout | None = None,
@@ -51,6 +52,7 @@ class ClassificationTask(LabellingTask):
             objectives,
             vocabulary_size=vocabulary_size,
             num_channels=num_channels,
+            spelling=spelling,
             part_weights=part_weights,
             layout=layout,
         )

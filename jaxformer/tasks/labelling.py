@@ -27,6 +27,7 @@ from jaxformer.types import (
     BOS_ID,
     EOS_ID,
     PAD_ID,
+    SPELLING_SIZE,
     UNK_ID,
     LabelledBatch,
     Mean,
@@ -46,6 +47,7 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
       config: of the run; `model`, `precision`, `memory.remat`, `task.token_dropout` and `task.members` are read.
       objectives: what is predicted, by name: that of its labels in a batch.
       vocabulary_size, num_channels: what the encoder reads; see `models.Encoder`.
+      spelling: buckets of n-grams, where tokens come with their spelling (`types.Sequences`); 0 for none.
       part_weights: of several losses: numbers by name, `learned` (by uncertainty, see `nn.LearnedWeights`), or None for
         1 each.
       layout: over which devices a loss is evaluated; None for one.
@@ -63,13 +65,14 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
         *,
         vocabulary_size: int = 0,
         num_channels: int = 0,
+        spelling: int = 0,
         part_weights: PartWeights = None,
         layout: Layout | None = None,
     ) -> None:
         if not objectives:
             raise ValueError("nothing is predicted: give at least one objective")
         self.objectives = dict(sorted(objectives.items()))
-        self.vocabulary_size, self.num_channels = vocabulary_size, num_channels
+        self.vocabulary_size, self.num_channels, self.spelling = vocabulary_size, num_channels, spelling
         self._learned = part_weights == "learned"
         given = {} if part_weights is None or isinstance(part_weights, str) else part_weights
         for name in given:
@@ -90,7 +93,7 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
         """The encoder; override it to use other blocks."""
         return Encoder(
             self.config.model,
-            vocabulary_size=self.vocabulary_size,
+            vocabulary_size=self.vocabulary_size + self.spelling,
             num_channels=self.num_channels,
             remat=self.config.memory.remat,
             rngs=rngs,
@@ -127,7 +130,7 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
     def abstract_batch(self, shape: tuple[int, int, int]) -> LabelledBatch:
         """The shapes of a batch of rows and input slots; one sequence a row, where labels are of sequences."""
         rows, length, _ = shape
-        inputs: Sequences | Series = abstract_sequences(rows, length)
+        inputs: Sequences | Series = abstract_sequences(rows, length, pieces=1 + SPELLING_SIZE if self.spelling else 0)
         if self.num_channels:
             values = jax.ShapeDtypeStruct((rows, length, self.num_channels), jnp.float32)
             inputs = Series(values, inputs.positions, inputs.segment_ids)
@@ -238,16 +241,19 @@ _HIDING = 1 << 17
 def hidden_tokens(inputs: Sequences, rate: float, seed: jax.Array) -> Sequences:
     """`inputs` with tokens replaced by the unknown one, each with probability `rate` (Iyyer et al. 2015: word dropout).
 
-    Padding and the marks of a sequence's beginning and end are never hidden: they say nothing to be learnt without.
+    How they are spelt stays, as it does of words that no vocabulary has. Padding and the marks of a sequence's
+    beginning and end are never hidden: they say nothing to be learnt without.
 
     Args:
       inputs: rows [B, S].
       rate: in (0, 1).
       seed: uint32, one or one for each row.
     """
-    tokens = jnp.asarray(inputs.tokens)
+    whole = jnp.asarray(inputs.tokens)
+    tokens = whole if whole.ndim == 2 else whole[..., 0]
     seeds = fold_seed(row_seeds(seed, tokens.shape[0]), _HIDING)
     assert seeds is not None
     keep = keep_mask(seeds, tokens.shape, rate, (place("length"),))
     spared = (tokens == PAD_ID) | (tokens == BOS_ID) | (tokens == EOS_ID)
-    return dataclasses.replace(inputs, tokens=jnp.where(keep | spared, tokens, UNK_ID))
+    hidden = jnp.where(keep | spared, tokens, UNK_ID)
+    return dataclasses.replace(inputs, tokens=hidden if whole.ndim == 2 else whole.at[..., 0].set(hidden))

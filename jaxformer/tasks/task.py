@@ -144,10 +144,11 @@ class ModelTask(abc.ABC, Generic[_Model, _Batch]):
         return {name: mean.value() for name, mean in jax.device_get(total).items()}
 
 
-def abstract_sequences(rows: int, length: int) -> Sequences:
-    """The shapes of rows of tokens."""
-    dtypes = (np.int32, np.int32, np.int32, np.float32)
-    return Sequences(*(jax.ShapeDtypeStruct((rows, length), dtype) for dtype in dtypes))
+def abstract_sequences(rows: int, length: int, *, pieces: int = 0) -> Sequences:
+    """The shapes of rows of tokens; with `pieces`, those of a token and its spelling."""
+    tokens = jax.ShapeDtypeStruct((rows, length, pieces) if pieces else (rows, length), np.int32)
+    dtypes = (np.int32, np.int32, np.float32)
+    return Sequences(tokens, *(jax.ShapeDtypeStruct((rows, length), dtype) for dtype in dtypes))
 
 
 def check_divides(model: ModelConfig, layout: Layout) -> None:

@@ -53,7 +53,7 @@ def test_large_projections_of_their_own_are_the_fused_one(kv_heads, monkeypatch)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert str(jax.make_jaxpr(value)(params)).count("dot_general") == 6  # three, two of attention, and the output
     apart = jax.value_and_grad(value)(params)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), fused, apart)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-5), fused, apart)
 
 
 def test_norms_by_their_formulas():
@@ -125,6 +125,16 @@ def test_initial_values_have_the_stated_spread():
     assert not np.asarray(layer.query_key_value.bias[...]).any()
     table = np.asarray(Embedding(1000, 64, rngs=nnx.Rngs(0)).table[...])
     np.testing.assert_allclose(table.std(), 1 / 8, rtol=0.02)
+
+
+def test_a_spelling_is_added_with_the_variance_of_one_vector() -> None:
+    layer = Embedding(9, 4, position="learned", max_length=3, scale=False, rngs=nnx.Rngs(0))
+    table, places = np.asarray(layer.table[...]), np.asarray(layer.position_table[...])
+    tokens = np.array([[[4, 5, 6, 7], [2, 0, 0, 0], [1, 8, 0, 0]]])
+    found = layer(tokens, np.arange(3)[None])[0]
+    expected = np.stack([table[4] + table[5:8].sum(axis=0) / np.sqrt(3), table[2], table[1] + table[8]])
+    np.testing.assert_allclose(found, expected + places, rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(layer(tokens[..., 0], np.arange(3)[None])[0], table[tokens[0, :, 0]] + places)
 
 
 @pytest.mark.parametrize("position", ["sinusoidal", "rotary"])

@@ -97,6 +97,15 @@ def test_hidden_tokens_spare_the_marks_of_beginning_and_end():
     assert (np.asarray(hidden.tokens[:, 1:4]) == UNK_ID).mean() > 0.8
 
 
+def test_hidden_tokens_keep_their_spelling():
+    inputs = rows(np.random.default_rng(0), 200, packed=False)
+    spelt = np.stack([inputs.tokens, 2 * inputs.tokens, 3 * inputs.tokens], axis=-1)
+    hidden = hidden_tokens(dataclasses.replace(inputs, tokens=spelt), 0.4, jnp.uint32(3)).tokens
+    np.testing.assert_array_equal(hidden[..., 0], hidden_tokens(inputs, 0.4, jnp.uint32(3)).tokens)
+    assert 0.3 < (np.asarray(hidden[..., 0]) == UNK_ID)[inputs.segment_ids > 0].mean() < 0.5
+    np.testing.assert_array_equal(hidden[..., 1:], spelt[..., 1:])
+
+
 def test_hidden_tokens_are_are_as_many_as_asked_for_and_never_padding():
     inputs = rows(np.random.default_rng(0), 2000, packed=False)
     hidden = hidden_tokens(inputs, 0.25, jnp.uint32(3))

@@ -110,6 +110,23 @@ def test_other_poolings_and_balanced_classes_train(trained, tmp_path, pooling):
     assert training.train(replace(trained[0], changes), tmp_path / "run")["step"] == 4
 
 
+def test_several_networks_that_know_words_by_their_spelling_train_and_classify(trained, tmp_path):
+    changes = {
+        "data.tokenizer": "word", "data.vocabulary_size": 60, "data.spelling": 200, "task.members": 2,
+        "task.token_dropout": 0.3, "task.pooling": "cls", "training.num_steps": 60, "training.eval_every": 30,
+        "data.num_examples": 1000, "monitoring.samples": 0,
+    }  # fmt: skip
+    config, workdir = replace(trained[0], changes), Workdir(tmp_path / "run")
+    result = training.train(config, workdir)
+    assert result["metrics"]["test/accuracy"] > 0.55
+    assert (workdir.report / "words.html").read_text().count("<tr>") == 60
+    again = training.evaluate(config, workdir)
+    assert again["test/brier"] == pytest.approx(result["metrics"]["test/brier"], rel=1e-4)
+    classifier = jaxformer.load_predictor(workdir.path)
+    one, other = classifier.classify(["we loved the unheardof .", "we loved the otherwise ."])
+    assert one.probabilities != other.probabilities  # both words are unknown
+
+
 def test_packing_is_refused_for_labels_of_whole_texts(trained, tmp_path):
     config = replace(trained[0], {"data.batching": "pack"})
     with pytest.raises(ValueError, match=r"labels of whole records do not allow: set --config.data.batching=bucket"):

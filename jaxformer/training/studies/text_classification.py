@@ -100,6 +100,7 @@ class TextClassificationStudy(LabelledStudy):
             {LABEL: Classes(len(counts), self.class_weights(counts), self.config.training.label_smoothing)},
             pooling=self.config.task.pooling,
             vocabulary_size=pieces,
+            spelling=self.config.data.spelling,
             part_weights=self.part_weights,
             layout=layout,
         )

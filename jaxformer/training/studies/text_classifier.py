@@ -94,7 +94,8 @@ def coloured(
         assert isinstance(batch.inputs, Sequences)
         scores, _ = jax.device_get(attribute(predictor.params, jax.device_put(batch.inputs)))
         for row, number in enumerate(places):
-            ids = np.asarray(batch.inputs.tokens)[row, : records.lengths[number]]
+            tokens = np.asarray(batch.inputs.tokens)
+            ids = (tokens if tokens.ndim == 2 else tokens[..., 0])[row, : records.lengths[number]]
             words, sums = tokenizer.words(ids.tolist(), scores[row].tolist())
             believed = probabilities[number]
             found[number] = ColouredText(
