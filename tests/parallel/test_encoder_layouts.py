@@ -7,6 +7,7 @@ import pytest
 from tests.devices import run_on_eight_devices
 
 _CASE = """
+    import dataclasses
     from jaxformer.config import Config, MeshConfig, replace
     from jaxformer.parallel.mesh import make_layout, place_batch
     from jaxformer.tasks.classification import ClassificationTask
@@ -14,7 +15,7 @@ _CASE = """
     from jaxformer.tasks.objectives import Classes, Numbers, Quantiles, YesNo
     from jaxformer.tasks.tagging import TaggingTask
     from jaxformer.training import create_state, make_optimizer, make_train_step
-    from jaxformer.types import LabelledBatch, PositionLabels, RowLabels, Sequences, Series
+    from jaxformer.types import SPELLING_SIZE, LabelledBatch, PositionLabels, RowLabels, Sequences, Series
     from tests.parallel.layouts import LAYOUTS, check_gradients, check_steps
 
     ROWS, SLOTS, V = 32, 12, 24
@@ -68,6 +69,17 @@ _CASE = """
             return task, LabelledBatch(packed(), {n: labels(RowLabels, part, (ROWS, 2)) for n, part in parts.items()})
         return make
 
+    def spelt(layout):
+        own = {"task": {"kind": "text_classification", "members": 2, "token_dropout": 0.2}}
+        config = replace(CONFIG, own | {"training.best_metric": "validation/loss"})
+        parts = {"class": Classes(3)}
+        task = ClassificationTask(config, parts, vocabulary_size=V, spelling=8, pooling="attention", layout=layout)
+        rows = packed()
+        spelling = random.choice([0, *range(V, V + 8)], (ROWS, SLOTS, SPELLING_SIZE)) * (rows.tokens > 0)[..., None]
+        tokens = np.concatenate([rows.tokens[..., None], spelling], axis=-1).astype(np.int32)
+        found = {n: labels(RowLabels, part, (ROWS, 2)) for n, part in parts.items()}
+        return task, LabelledBatch(dataclasses.replace(rows, tokens=tokens), found)
+
     def wide(layout):
         parts = {"class": Classes(3), "number": Numbers()}
         task = ClassificationTask(CONFIG, parts, num_channels=4, linear_skip=True, pooling="attention", layout=layout)
@@ -96,6 +108,7 @@ _CASE = """
         "convolution": classifying("convolution"),
         "forecasting": forecasting,
         "wide": wide,
+        "spelt": spelt,
     }
 
     def make(name, sizes, accumulate=1, changes={}, dtype=jnp.float32):
@@ -122,6 +135,8 @@ _CASE = """
         pytest.param("attention", "LAYOUTS", marks=pytest.mark.slow),
         ("near", '[*LAYOUTS[2:5], {"data": 1, "tensor": 2, "context": 4}]'),  # the last gathers keys and values
         ("forecasting", "LAYOUTS[3:5]"),
+        ("spelt", "LAYOUTS[5:]"),
+        pytest.param("spelt", "LAYOUTS[:5]", marks=pytest.mark.slow),
         pytest.param("wide", "LAYOUTS[4:]", marks=pytest.mark.slow),  # as `attention`, of other sizes
         pytest.param("tagging", "LAYOUTS", marks=pytest.mark.slow),  # `near` without neighbours
         pytest.param("forecasting", "LAYOUTS", marks=pytest.mark.slow),
