@@ -142,7 +142,8 @@ _CASE = """
         pytest.param("forecasting", "LAYOUTS", marks=pytest.mark.slow),
         pytest.param("cls", "LAYOUTS[3:5]", marks=pytest.mark.slow),  # pooled as `attention` is, in simpler ways
         pytest.param("mean", "LAYOUTS[3:5]", marks=pytest.mark.slow),  # as `attention` begins
-        ("convolution", "LAYOUTS[1:4:2]"),  # without `context`
+        ("convolution", "LAYOUTS[3:4]"),  # without `context`
+        pytest.param("convolution", "LAYOUTS[:3]", marks=pytest.mark.slow),
     ],
 )
 def test_loss_and_gradient_are_those_of_one_device(name: str, layouts: str) -> None:

@@ -147,8 +147,9 @@ def test_each_device_holds_its_share() -> None:
     """)
 
 
-def test_what_travels_is_what_theory_says() -> None:
-    run_on_eight_devices(_CASE + _QUICKLY + """
+@pytest.mark.parametrize("layouts", ["LAYOUTS[1::2]", pytest.param("LAYOUTS[::2]", marks=pytest.mark.slow)])
+def test_what_travels_is_what_theory_says(layouts: str) -> None:
+    run_on_eight_devices(_CASE + _QUICKLY + f"    LAYOUTS = {layouts}\n" + """
     from jaxformer.parallel.traffic import Step, exchanges, parts_of
 
     KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")

@@ -45,7 +45,7 @@ def test_members_begin_apart():
     assert not np.array_equal(kernels[1], kernels[2])
 
 
-@pytest.mark.parametrize("part_weights", [None, "learned"])
+@pytest.mark.parametrize("part_weights", ["learned", pytest.param(None, marks=pytest.mark.slow)])
 def test_loss_and_gradient_are_those_of_each_by_itself_with_dropout_of_its_own(part_weights):
     task, alone = (_task(members, part_weights, dropout=0.3) for members in (MEMBERS, 1))
     params, batch, seed = task.init_params(0), _batch(0), jnp.uint32(7)
