@@ -74,8 +74,7 @@ _COUNT = _CASE + """
 """
 
 
-@pytest.mark.parametrize(
-    "name", ["attention", *[pytest.param(name, marks=pytest.mark.slow) for name in ("tagging", "forecasting")]]
-)
+@pytest.mark.slow  # as that of translation in `test_layouts`
+@pytest.mark.parametrize("name", ["attention", "tagging", "forecasting"])
 def test_what_an_encoder_sends_is_what_theory_says(name: str) -> None:
     run_on_eight_devices(f"    NAME = {name!r}\n" + _COUNT)

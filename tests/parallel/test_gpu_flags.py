@@ -82,6 +82,7 @@ def test_the_jaxlib_here_knows_them_and_a_cpu_does_not_mind() -> None:
     assert "no_such_flag" in refused.stderr
 
 
+@pytest.mark.slow
 def test_most_of_what_is_summed_can_travel_beside_work() -> None:
     """In the compiled step most gradients wait for a part of the backward pass alone, and nothing but the end for them.
 

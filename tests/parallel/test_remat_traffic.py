@@ -8,7 +8,7 @@ from tests.devices import run_on_eight_devices
 from tests.parallel.test_layouts import _CASE
 
 
-@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("norm", [pytest.param("pre", marks=pytest.mark.slow), "post"])
 def test_what_is_computed_again_is_exchanged_as_theory_says(norm: str) -> None:
     run_on_eight_devices(_CASE + f"""
     from jaxformer.parallel.traffic import Step, exchanges, parts_of

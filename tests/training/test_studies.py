@@ -201,6 +201,7 @@ def test_tagged_records_pack(tmp_path):
     assert result["step"] == 60
 
 
+@pytest.mark.slow
 def test_a_study_trains_on_a_mesh_as_on_one_device(tmp_path):
     run_on_eight_devices(f"    FOLDER = {str(tmp_path)!r}\n" + """
     from pathlib import Path

@@ -163,6 +163,7 @@ def test_the_plan_of_a_run_that_began_shows_what_training_would_do(tmp_path):
     assert "chosen by the plan" in other
 
 
+@pytest.mark.slow
 def test_a_run_continues_on_other_devices_with_a_layout_that_divides_its_batches(tmp_path):
     reversal.write_corpus(tmp_path / "data", train=400, held_back=0)
     settings = {
