@@ -143,5 +143,5 @@ VARIANTS: dict[str, Config] = {"bundled": _BUNDLED, "sst2": _SST2, "imdb": _IMDB
 DESCRIPTIONS = {
     "bundled": "generated opinions with negation and contrast: learnt in a minute on two CPU cores, needs no download",
     "imdb": "IMDB film reviews (needs --mode=prepare first), the first 512 tokens of each; not tuned",
-    "sst2": "Stanford Sentiment Treebank, two classes, three networks of a layer under convolutions, trained on phrases",
+    "sst2": "Stanford Sentiment Treebank, two classes: three networks, a layer under convolutions, on phrases",
 }
