@@ -23,7 +23,7 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from jaxformer.ops.attention import mosaic_tile as tile_ops
 from jaxformer.ops.attention.mosaic_blocks import ROWS
-from jaxformer.ops.attention.mosaic_order import Tile, place_of
+from jaxformer.ops.attention.mosaic_order import Share, Tile, in_order, place_of
 from jaxformer.ops.attention.mosaic_tile import Call, Refs
 
 # The running maximum starts here, not at -inf: the difference of two infinities would be nan in rows that see nothing.
@@ -58,16 +58,22 @@ def forward(call: Call, arrays: dict[str, jax.Array]) -> tuple[jax.Array, jax.Ar
     def attention_forward(*args: Any, **scratch: Any) -> None:
         refs = dict(zip(names, args[: len(names)], strict=True))
         refs["out"], refs["lse"] = args[len(names) :]
-        worker, group = lax.axis_index("worker"), lax.axis_index("group")
+        group, mine = lax.axis_index("group"), Share(lax.axis_index("worker"), workers, total)
+
+        def ranges_of(index: Any) -> tuple[Any, ...] | None:
+            batch, _, tile = place_of(call, mine.number(index), tiles)
+            return tile_ops.walk(refs, batch, tile, count) if "ranges" in refs else None
 
         def for_each_tile(body: Callable[[Tile], None]) -> None:
-            def step(index: Any, begun: Any) -> Any:
-                number, buffer = worker + index * workers, lax.rem(index, jnp.int32(buffers))
-                tile = Tile(*place_of(call, refs, number, tiles, count), begun, buffer, index >= buffers)
+            def step(index: Any, carry: Any) -> Any:
+                begun, ranges = carry
+                following = ranges_of(index + 1)  # on their way while this tile is worked on
+                place, buffer = place_of(call, mine.number(index), tiles), lax.rem(index, jnp.int32(buffers))
+                tile = Tile(*place, in_order(ranges, count), begun, buffer, index >= buffers)
                 body(tile)
-                return begun + tile.blocks.count
+                return begun + tile.blocks.count, following
 
-            lax.fori_loop(0, lax.div(total - 1 - worker, jnp.int32(workers)) + 1, step, jnp.int32(0))
+            lax.fori_loop(0, mine.count, step, (jnp.int32(0), ranges_of(jnp.int32(0))))
 
         @pl.when(group < groups)
         def compute() -> None:

@@ -1,16 +1,14 @@
-"""In which order a thread block of the forward kernel takes tiles of queries, and a tile its blocks of keys."""
+"""Which tiles of queries a thread block of the forward kernel takes, in which order, and a tile its blocks of keys."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxformer.ops.attention import mosaic_tile as tile_ops
-from jaxformer.ops.attention.mosaic_tile import Call, Refs
+from jaxformer.ops.attention.mosaic_tile import Call
 
 
 class BlockOrder(NamedTuple):
@@ -53,19 +51,49 @@ class Tile(NamedTuple):
         return lax.rem(self.begun + index, jnp.int32(stages))
 
 
-def place_of(call: Call, refs: Refs, number: Any, tiles: int, count: int) -> tuple[Any, Any, Any, BlockOrder]:
-    """Sentence, head, tile and blocks of a tile: those at work at a time share a head's keys in the L2 cache."""
+class Share(NamedTuple):
+    """The tiles that one thread block takes: one of each round of `workers`.
+
+    Under a causal mask tiles differ in length, and their lengths come again and again along the heads. If rounds all
+    went the same way, a thread block could get the longest of every round: every other one goes the other way.
+
+    Attributes:
+      worker: which thread block.
+      workers: how many there are.
+      total: how many tiles there are.
+    """
+
+    worker: Any
+    workers: int
+    total: int
+
+    def _position(self, index: Any) -> Any:
+        return jnp.where(lax.rem(index, jnp.int32(2)) == 0, self.worker, self.workers - 1 - self.worker)
+
+    @property
+    def count(self) -> Any:
+        """How many tiles the thread block takes: the last round is not for all."""
+        rounds, rest = divmod(self.total, self.workers)
+        return rounds + jnp.where(self._position(jnp.int32(rounds)) < rest, 1, 0) if rest else rounds
+
+    def number(self, index: Any) -> Any:
+        """The number of the tile of a round; past the last one, that of some tile."""
+        return jnp.minimum(index * self.workers + self._position(index), self.total - 1)
+
+
+def place_of(call: Call, number: Any, tiles: int) -> tuple[Any, Any, Any]:
+    """Sentence, head and tile of a number: those at work at a time share a head's keys in the L2 cache."""
     head, tile = lax.div(number, jnp.int32(tiles)), lax.rem(number, jnp.int32(tiles))
     batch, head = lax.div(head, jnp.int32(call.num_heads)), lax.rem(head, jnp.int32(call.num_heads))
     tile = tiles - 1 - tile if call.causal else tile  # the longest loops start first
-    return batch, head, tile, _in_order(refs, batch, tile, count)
+    return batch, head, tile
 
 
-def _in_order(refs: Refs, batch: jax.Array, tile: jax.Array, count: int) -> BlockOrder:
-    """Those of a tile: whole ones, then what is left and right of them."""
-    if "ranges" not in refs:
+def in_order(ranges: tuple[Any, ...] | None, count: int) -> BlockOrder:
+    """The blocks of a tile, of `count`: whole ones, then what is left and right of them; see `mosaic_tile.walk`."""
+    if ranges is None:
         return BlockOrder(jnp.int32(count), jnp.int32(count), lambda index: index)
-    start, end, whole_start, whole_end = tile_ops.walk(refs, batch, tile, count)
+    start, end, whole_start, whole_end = ranges
     whole, left = whole_end - whole_start, whole_start - start
 
     def at(index: Any) -> Any:

@@ -665,6 +665,21 @@ def test_emulated_thread_blocks_take_several_tiles(
     _check(kind, (330, 203, 2, 1, 32), blocks=blocks)
 
 
+@pytest.mark.parametrize("tiles", [1, 2, 3, 4, 8, 16, 32])
+def test_thread_blocks_share_all_tiles_and_evenly_under_a_causal_mask(tiles: int) -> None:
+    total, workers = 64 * max(16, 64 // tiles) * tiles, 132
+    share = mosaic_order.Share(np.arange(workers, dtype=np.int32), workers, total)
+    count, taken = np.asarray(share.count), []
+    work = np.zeros(workers, int)
+    for index in range(count.max()):
+        numbers = np.asarray(share.number(jnp.int32(index)))
+        taken.extend(numbers[index < count])
+        work += np.where(index < count, tiles - numbers % tiles, 0)  # blocks of a tile; the longest of a head is first
+    assert sorted(taken) == list(range(total))
+    longest_tile = tiles
+    assert work.max() <= work.mean() + longest_tile
+
+
 @pytest.mark.usefixtures("emulated")
 @pytest.mark.parametrize(
     "shape", [(1, 1, 1, 1, 32), (128, 128, 2, 2, 32), (17, 320, 1, 1, 64), (320, 17, 3, 1, 32), (256, 384, 1, 1, 32)]
