@@ -15,6 +15,7 @@ from jaxformer.config import replace
 from jaxformer.data.proteins import Chain, SyntheticChains
 from jaxformer.training.study import open_study
 from jaxformer.training.workdir import Workdir
+from tests.compiling import optimized
 
 PNG = b"\x89PNG"
 
@@ -36,10 +37,11 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("protein")
     config = _config(
         folder, model__d_model=48, model__d_ff=96, data__num_examples=1500, data__num_shapes=1, data__batch_tokens=2048,
-        training__num_steps=320,
+        training__num_steps=240,
     )  # fmt: skip
     workdir = Workdir(folder / "run")
-    result = training.train(config, workdir)
+    with optimized():
+        result = training.train(config, workdir)
     yield config, workdir, result
     jax.config.update("jax_compilation_cache_dir", None)  # `train` has set it for the process
 
