@@ -131,7 +131,7 @@ _CASE = """
 @pytest.mark.parametrize(
     ("name", "layouts"),
     [
-        ("attention", "LAYOUTS[1::2]"),
+        ("attention", "LAYOUTS[1::4]"),
         pytest.param("attention", "LAYOUTS", marks=pytest.mark.slow),
         ("near", '[{"data": 1, "tensor": 2, "context": 4}]'),  # gathers keys and values
         pytest.param("near", "LAYOUTS[2:5]", marks=pytest.mark.slow),

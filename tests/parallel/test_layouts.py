@@ -59,9 +59,11 @@ _QUICKLY = """
 @pytest.mark.parametrize(
     ("layouts", "changes"),
     [
-        ("LAYOUTS", {}),
+        ("[LAYOUTS[0], *LAYOUTS[3::2]]", {}),
+        pytest.param("[*LAYOUTS[1:3], LAYOUTS[4]]", {}, marks=pytest.mark.slow),
         pytest.param("LAYOUTS[3:4]", {"training": {"r_drop": 5.0}}, marks=pytest.mark.slow),
-        ("GATHERING", {"model": {"num_heads": 2}}),
+        ("GATHERING[:1]", {"model": {"num_heads": 2}}),
+        pytest.param("GATHERING[1:]", {"model": {"num_heads": 2}}, marks=pytest.mark.slow),
         pytest.param(
             "LAYOUTS[3::2]",
             {"model": {"position": "rotary", "norm": "rmsnorm", "activation": "swiglu", "scan_layers": True}},
@@ -90,7 +92,8 @@ _QUICKLY = """
         ),
     ],
     ids=[
-        "plain", "R-Drop", "gathered", "rotary, rms, swiglu, scanned", "post, learned, untied, remat",
+        "plain", "plain, others", "R-Drop", "gathered", "gathered, heads in parts", "rotary, rms, swiglu, scanned",
+        "post, learned, untied, remat",
         "separate, grouped", "gathered, grouped, rotary, scanned, remat",
     ],
 )
@@ -147,7 +150,10 @@ def test_each_device_holds_its_share() -> None:
     """)
 
 
-@pytest.mark.parametrize("layouts", ["LAYOUTS[1::2]", pytest.param("LAYOUTS[::2]", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "layouts",
+    ["LAYOUTS[1::4]", *(pytest.param(others, marks=pytest.mark.slow) for others in ("LAYOUTS[3:4]", "LAYOUTS[::2]"))],
+)
 def test_what_travels_is_what_theory_says(layouts: str) -> None:
     run_on_eight_devices(_CASE + _QUICKLY + f"    LAYOUTS = {layouts}\n" + """
     from jaxformer.parallel.traffic import Step, exchanges, parts_of

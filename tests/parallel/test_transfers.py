@@ -21,7 +21,7 @@ _RUN = """
 
     def train(name, **changes):
         steps = {"training__num_steps": 6, "training__log_every": 2, "training__checkpoint_every": 4,
-                 "training__eval_every": 3, "training__eval_examples": 8}
+                 "training__eval_every": 3, "training__eval_examples": 8, "decoding__method": "greedy"}
         config = reversal.config(Path(DATA), **steps, **changes)
         return training.train(config, Path(DATA) / "runs" / name)
 

@@ -51,14 +51,18 @@ def test_loss_and_gradient_are_those_of_each_by_itself_with_dropout_of_its_own(p
     params, batch, seed = task.init_params(0), _batch(0), jnp.uint32(7)
     each = _each(params)
 
-    def loss(task, params, seed):
-        mean, metrics = task.loss_function(params, batch, seed)
-        assert metrics["loss"] is mean or metrics["loss"] == mean
-        return mean.sum / mean.weight
+    def gradient_of(task):
+        def loss(params, seed):
+            mean, metrics = task.loss_function(params, batch, seed)
+            return mean.sum / mean.weight, (mean, metrics["loss"])
 
-    found, gradient = jax.value_and_grad(loss, argnums=1)(task, params, seed)
-    apart = [jax.value_and_grad(loss, argnums=1)(alone, one, fold_seed(seed, n)) for n, one in enumerate(each)]
-    np.testing.assert_allclose(found, np.mean([value for value, _ in apart]), rtol=1e-6)
+        return jax.jit(jax.value_and_grad(loss, has_aux=True))
+
+    (found, (mean, told)), gradient = gradient_of(task)(params, seed)
+    assert mean == told
+    of_one = gradient_of(alone)
+    apart = [of_one(one, fold_seed(seed, n)) for n, one in enumerate(each)]
+    np.testing.assert_allclose(found, np.mean([value for (value, _), _ in apart]), rtol=1e-6)
     for number, (_, expected) in enumerate(apart):
         for a, b in zip(jax.tree.leaves(gradient["members"][number]), jax.tree.leaves(expected), strict=True):
             np.testing.assert_allclose(a * MEMBERS, b, rtol=1e-4, atol=1e-6)

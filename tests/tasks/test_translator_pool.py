@@ -45,7 +45,7 @@ def _near(found, wanted):
 
 
 def test_translates_as_one_process_does_and_in_order(translator, pool):
-    texts = [*lines(9), "", *lines(4, seed=1)]
+    texts = [*lines(9, longest=12), "", *lines(4, longest=12, seed=1)]
     wanted = translator.translate(texts)
     _near(pool.translate(texts), wanted)
     assert pool.translate([]) == list(pool.translate_stream([])) == []

@@ -15,6 +15,7 @@ import jaxformer
 from jaxformer import training
 from jaxformer.config import replace
 from jaxformer.training.workdir import Workdir
+from tests.compiling import optimized
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,9 @@ def trained(tmp_path_factory):
         },
     )
     workdir = Workdir(folder / "run")
-    yield config, workdir, training.train(config, workdir)
+    with optimized():
+        result = training.train(config, workdir)
+    yield config, workdir, result
     jax.config.update("jax_compilation_cache_dir", None)  # `train` has set it for the process
 
 
@@ -105,7 +108,7 @@ def test_a_person_who_types_is_answered_at_once(trained, capsys):
 def test_other_poolings_and_balanced_classes_train(trained, tmp_path, pooling):
     changes = {
         "task.pooling": pooling, "task.class_weights": "balanced", "task.token_dropout": 0.1, "training.num_steps": 4,
-        "training.eval_every": 0, "data.num_examples": 300,
+        "training.eval_every": 0, "data.num_examples": 300, "model.num_encoder_layers": 1,
     }  # fmt: skip
     assert training.train(replace(trained[0], changes), tmp_path / "run")["step"] == 4
 
@@ -114,7 +117,7 @@ def test_several_networks_that_know_words_by_their_spelling_train_and_classify(t
     changes = {
         "data.tokenizer": "word", "data.vocabulary_size": 60, "data.spelling": 200, "task.members": 2,
         "task.token_dropout": 0.3, "task.pooling": "cls", "training.num_steps": 8, "training.eval_every": 8,
-        "data.num_examples": 300, "monitoring.samples": 0,
+        "data.num_examples": 300, "monitoring.samples": 0, "model.num_encoder_layers": 1,
     }  # fmt: skip
     config, workdir = replace(trained[0], changes), Workdir(tmp_path / "run")
     result = training.train(config, workdir)
