@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 import sentencepiece
 
 _PIECE = 1  # number of the field that holds a piece
+_TRAINING, _KIND, _WORDS = 2, 3, 3  # the field that says how a model was trained; in it its kind, and that of words
 _TARGET_SIZE = 200  # the first number that sentencepiece leaves to others
 _VARINT = 0  # the kind of a field that holds a number
 _MULTIPLE = 64  # the target's pieces are a multiple of this, for devices that share or tile them
@@ -49,6 +50,14 @@ def target_first(model: bytes, texts: Iterable[str]) -> bytes:
 def has_target_part(model: bytes) -> bool:
     """Whether `model` says how many pieces the target uses."""
     return any(number == _TARGET_SIZE for number, _ in _fields(model))
+
+
+def of_words(model: bytes) -> bool:
+    """Whether the pieces of `model` are whole words."""
+    settings = [field for number, field in _fields(model) if number == _TRAINING]
+    inner = settings[-1][_read_varint(settings[-1], _read_varint(settings[-1], 0)[1])[1] :] if settings else b""
+    kinds = [_read_varint(field, _read_varint(field, 0)[1])[0] for number, field in _fields(inner) if number == _KIND]
+    return kinds[-1:] == [_WORDS]
 
 
 def target_part(model: bytes) -> bytes:

@@ -5,7 +5,8 @@ not be as tall as the vocabulary (of 8,000 joint pieces learnt from Multi30k, Ge
 
 Ids are pad 0, unk 1, bos 2, eos 3 in every vocabulary; encoded sequences end in eos. sentencepiece normalises nothing
 here (`cleaning.py` has done it), so decoding gives back the encoded text exactly; only `U+2581`, its own mark for a
-space, comes back as a space. Not for caching: `prepare.py` trains once and keeps the model.
+space, comes back as a space. Of whole words, every unknown one is a token (`word_model`). Not for caching: `prepare.py`
+trains once and keeps the model.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import sentencepiece
 from jaxformer.config import DataConfig
 from jaxformer.data import pieces
 from jaxformer.data.sampling import SubwordSampler
+from jaxformer.data.word_model import WordModel
 from jaxformer.types import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Pair
 
 _SPACE = "\u2581"
@@ -45,6 +47,8 @@ class Tokenizer:
         self._target = self._source
         if not self.joint or pieces.has_target_part(target_model):
             self._target = sentencepiece.SentencePieceProcessor(model_proto=pieces.target_part(target_model))
+        self._source_words = WordModel(self._source) if pieces.of_words(source_model) else None
+        self._target_words = WordModel(self._target) if pieces.of_words(target_model) else None
 
     def __reduce__(self) -> tuple[type[Tokenizer], tuple[bytes, bytes]]:
         return (Tokenizer, self._models)
@@ -67,18 +71,21 @@ class Tokenizer:
     @property
     def digest(self) -> str:
         """A short hash of the model: equal for tokenizers that encode alike."""
-        return hashlib.sha256(self._models[0] + b"|" + self._models[1]).hexdigest()[:20]
+        way = b"|each word" if self._source_words or self._target_words else b""  # not as sentencepiece cuts them
+        return hashlib.sha256(self._models[0] + b"|" + self._models[1] + way).hexdigest()[:20]
 
     def encode_source(self, texts: Sequence[str], *, num_threads: int = 1) -> list[list[int]]:
         """Token ids of source sentences, each ending in eos."""
-        return self._source.encode(list(texts), add_eos=True, num_threads=num_threads) if texts else []
+        return _encoded(self._source, self._source_words, texts, num_threads)
 
     def encode_target(self, texts: Sequence[str], *, num_threads: int = 1) -> list[list[int]]:
         """Token ids of target sentences, each ending in eos."""
-        return self._target.encode(list(texts), add_eos=True, num_threads=num_threads) if texts else []
+        return _encoded(self._target, self._target_words, texts, num_threads)
 
     def source_pieces(self, texts: Sequence[str]) -> list[list[str]]:
         """What `encode_source` gives numbers to, as it is written: of unknown pieces too; without eos or marks."""
+        if self._source_words:
+            return self._source_words.split(texts)
         found = self._source.encode(list(texts), out_type=str) if texts else []
         return [[piece.removeprefix(_SPACE) for piece in row] for row in found]
 
@@ -157,6 +164,14 @@ class Tokenizer:
             if ids != (PAD_ID, UNK_ID, BOS_ID, EOS_ID):
                 raise ValueError(f"{path} numbers pad, unk, bos, eos as {ids}; jaxformer needs 0, 1, 2, 3")
         return tokenizer
+
+
+def _encoded(
+    model: sentencepiece.SentencePieceProcessor, words: WordModel | None, texts: Sequence[str], num_threads: int
+) -> list[list[int]]:
+    if words:
+        return words.encode(texts)
+    return model.encode(list(texts), add_eos=True, num_threads=num_threads) if texts else []
 
 
 def train_tokenizer(pairs: Iterable[Pair], config: DataConfig) -> Tokenizer:

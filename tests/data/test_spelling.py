@@ -49,19 +49,19 @@ def test_few_buckets_are_shared():
 @pytest.mark.parametrize("first", [False, True])
 def test_every_token_has_the_spelling_of_its_word_known_or_not(first):
     encoder = _encoder(first=first)
-    (row,), long = encoder(["warm unseen film"])
+    (row,), long = encoder(["warm unseen otherwise film"])
     assert not long
-    assert row.shape == (4 + first, 1 + SPELLING_SIZE)
+    assert row.shape == (5 + first, 1 + SPELLING_SIZE)
     assert (row[-1] == [EOS_ID] + [0] * SPELLING_SIZE).all()
     if first:
         assert (row[0] == [BOS_ID] + [0] * SPELLING_SIZE).all()
     words = row[first:-1]
-    assert words[1, 0] == UNK_ID
-    assert (words[[0, 2], 0] > EOS_ID).all()
-    (plain,), _ = _encoder(first=first, spelling=0)(["warm unseen film"])
+    assert (words[[1, 2], 0] == UNK_ID).all()
+    assert (words[[0, 3], 0] > EOS_ID).all()
+    (plain,), _ = _encoder(first=first, spelling=0)(["warm unseen otherwise film"])
     np.testing.assert_array_equal(row[:, 0], plain)
     spelling = Spelling(11, 50)
-    np.testing.assert_array_equal(words[:, 1:], [spelling(word) for word in ("warm", "unseen", "film")])
+    np.testing.assert_array_equal(words[:, 1:], [spelling(word) for word in ("warm", "unseen", "otherwise", "film")])
 
 
 @pytest.mark.parametrize("first", [False, True])

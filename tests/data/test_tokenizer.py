@@ -1,5 +1,6 @@
 """Text to tokens and back, without loss; vocabularies that cannot be."""
 
+import hashlib
 import pickle
 import random
 from pathlib import Path
@@ -74,6 +75,34 @@ def test_words_are_one_token_each_and_unknown_ones_too() -> None:
     assert UNK_ID not in known
     assert [token == UNK_ID for token in unknown] == [False, True, False, False, False]
     assert tokenizer.decode_source(known) == "a bad film ."
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_neighbouring_unknown_words_are_a_token_each(joint: bool) -> None:
+    texts = [Pair("a good film .", "ein guter film .")] * 5
+    settings = config(tokenizer="word", vocabulary_size=10 if joint else 8, joint_vocabulary=joint)
+    tokenizer = train_tokenizer(texts, settings)
+    unseen = ["a film", "a goodish unheardof film", "unheardof </s> ''", "good  film", "film \u2581x", ""]
+    words = [text.replace("\u2581", " ").split(" ") if text else [] for text in unseen]
+    assert tokenizer.source_pieces(unseen) == words
+    for copy in (tokenizer, pickle.loads(pickle.dumps(tokenizer))):
+        for encode in (copy.encode_source, copy.encode_target):
+            ids = encode(unseen)
+            assert ids == [[*(encode([word])[0][0] if word else UNK_ID for word in row), EOS_ID] for row in words]
+            assert encode([]) == []
+        assert [token == UNK_ID for token in copy.encode_source(unseen)[1]] == [False, True, True, False, False]
+
+
+def test_what_was_kept_under_the_digest_of_joined_words_is_not_found_again() -> None:
+    def joined(tokenizer: Tokenizer) -> str:
+        return hashlib.sha256(tokenizer.to_bytes() + b"|" + tokenizer.to_bytes()).hexdigest()[:20]
+
+    words, pieces = (
+        train_text_tokenizer(["a good film ."] * 5, config(tokenizer=kind, vocabulary_size=size, byte_fallback=False))
+        for kind, size in (("word", 8), ("bpe", 20))
+    )
+    assert words.digest != joined(words)
+    assert pieces.digest == joined(pieces)
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
