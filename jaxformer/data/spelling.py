@@ -22,6 +22,9 @@ class Spelling:
     Args:
       first: number of the first bucket: the size of the vocabulary, whose ids come before.
       buckets: how many there are; n-grams that share one cannot be told apart.
+
+    Of a word with more than SPELLING_SIZE of them, some are kept: by their n-grams' hashes, so that two words keep the
+    same ones of those that they share, and that every bucket is kept as often as another.
     """
 
     def __init__(self, first: int, buckets: int) -> None:
@@ -29,7 +32,7 @@ class Spelling:
         self._known: dict[str, np.ndarray] = {}
 
     def __call__(self, word: str) -> np.ndarray:
-        """int32 [SPELLING_SIZE], ascending, then zeros; of a word with more buckets, those of the lowest numbers."""
+        """int32 [SPELLING_SIZE], ascending, then zeros."""
         if word not in self._known:
             self._known[word] = self._spelt(word)
         return self._known[word]
@@ -37,7 +40,8 @@ class Spelling:
     def _spelt(self, word: str) -> np.ndarray:
         marked = f"<{word}>"
         grams = {marked[i : i + n] for n in _LENGTHS for i in range(len(marked) - n + 1)}
-        numbers = sorted({self._first + zlib.crc32(gram.encode()) % self._buckets for gram in grams})[:SPELLING_SIZE]
+        hashes = sorted(zlib.crc32(gram.encode()) for gram in grams)  # an order that the remainders do not follow
+        numbers = sorted(list(dict.fromkeys(self._first + one % self._buckets for one in hashes))[:SPELLING_SIZE])
         found = np.full(SPELLING_SIZE, PAD_ID, np.int32)
         found[: len(numbers)] = numbers
         return found
