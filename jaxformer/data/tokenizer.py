@@ -84,10 +84,13 @@ class Tokenizer:
 
     def source_pieces(self, texts: Sequence[str]) -> list[list[str]]:
         """What `encode_source` gives numbers to, as it is written: of unknown pieces too; without eos or marks."""
+        return [[piece.removeprefix(_SPACE) for piece in row] for row in self._pieces(texts)]
+
+    def _pieces(self, texts: Sequence[str]) -> list[list[str]]:
         if self._source_words:
-            return self._source_words.split(texts)
-        found = self._source.encode(list(texts), out_type=str) if texts else []
-        return [[piece.removeprefix(_SPACE) for piece in row] for row in found]
+            return [[_SPACE + word for word in words] for words in self._source_words.split(texts)]
+        found: list[list[str]] = self._source.encode(list(texts), out_type=str) if texts else []
+        return found
 
     def decode_source(self, ids: Sequence[int]) -> str:
         """The source text of `ids`, special tokens dropped."""
@@ -101,24 +104,24 @@ class Tokenizer:
     def _decode(model: sentencepiece.SentencePieceProcessor, ids: Sequence[int]) -> str:
         return model.decode([int(i) for i in ids if i not in (PAD_ID, BOS_ID, EOS_ID)])
 
-    def words(self, ids: Sequence[int], numbers: Sequence[float]) -> tuple[list[str], list[float]]:
-        """The words that source tokens spell, and for each the sum of what belongs to its tokens.
+    def words(self, text: str, ids: Sequence[int], numbers: Sequence[float]) -> tuple[list[str], list[float]]:
+        """The words of a source text as it has them, unknown ones too, and for each the sum of its tokens' numbers.
 
         Args:
-          ids: of source text; special tokens are passed over.
+          text: what was encoded.
+          ids: of the text or its beginning; special tokens are passed over.
           numbers: one a token.
         """
-        words: list[list[int]] = []
+        words: list[list[str]] = []
         sums: list[float] = []
-        for i, number in zip(ids, numbers, strict=False):
-            if i in (PAD_ID, BOS_ID, EOS_ID):
-                continue
-            if not words or self._source.id_to_piece(i).startswith(_SPACE):
+        own = (number for i, number in zip(ids, numbers, strict=False) if i not in (PAD_ID, BOS_ID, EOS_ID))
+        for piece, number in zip(self._pieces([text])[0], own, strict=False):
+            if not words or piece.startswith(_SPACE):
                 words.append([])
                 sums.append(0.0)
-            words[-1].append(i)
+            words[-1].append(piece)
             sums[-1] += number
-        return [self._source.decode(word) for word in words], sums
+        return [self._source.decode(word).replace(_SPACE, " ").strip(" ") for word in words], sums
 
     def samplers(self, kind: str, strength: float) -> tuple[SubwordSampler, SubwordSampler]:
         """Sources of random segmentations for both sides; see `SubwordSampler`."""

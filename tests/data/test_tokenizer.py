@@ -10,7 +10,7 @@ import sentencepiece
 
 from jaxformer.config import DataConfig
 from jaxformer.data.tokenizer import Tokenizer, train_text_tokenizer, train_tokenizer
-from jaxformer.types import EOS_ID, UNK_ID, Pair
+from jaxformer.types import BOS_ID, EOS_ID, UNK_ID, Pair
 
 
 def pairs(number: int = 400) -> list[Pair]:
@@ -103,6 +103,25 @@ def test_what_was_kept_under_the_digest_of_joined_words_is_not_found_again() -> 
     )
     assert words.digest != joined(words)
     assert pieces.digest == joined(pieces)
+
+
+@pytest.mark.parametrize("first", [[], [BOS_ID]])
+def test_words_are_those_of_the_text_with_their_own_numbers(first: list[int]) -> None:
+    whole = train_text_tokenizer(["a good film ."] * 5, config(tokenizer="word", vocabulary_size=8))
+    pieces = train_text_tokenizer(["a good film .", "a goo"] * 5, config(vocabulary_size=17, byte_fallback=False))
+    text = "a Ω 日本 good Ωo film"
+    for tokenizer in (whole, pieces):
+        ids = tokenizer.encode_source([text])[0]
+        assert ids.count(UNK_ID) == 3
+        assert tokenizer.words(text, [*first, *ids], [9.0] * (len(first) + len(ids)))[0] == text.split(" ")
+    numbers = [100.0] * len(first) + [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 100.0]
+    ids = [*first, *whole.encode_source([text])[0]]
+    assert whole.words(text, ids, numbers) == (text.split(" "), [1, 2, 3, 4, 5, 6])
+    cut = [*ids[: 2 + len(first)], EOS_ID]
+    assert whole.words(text, cut, numbers) == (["a", "Ω"], [1, 2])
+    ids = pieces.encode_source(["a Ωo"])[0]  # as "▁a", "▁", "Ω", "o"
+    assert len(ids) == 5
+    assert pieces.words("a Ωo", [*first, *ids], [100.0] * len(first) + [1, 2, 4, 8, 100]) == (["a", "Ωo"], [1, 14])
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import logging
+import re
 
 import jax
 import numpy as np
@@ -121,7 +123,12 @@ def test_several_networks_that_know_words_by_their_spelling_train_and_classify(t
     }  # fmt: skip
     config, workdir = replace(trained[0], changes), Workdir(tmp_path / "run")
     result = training.train(config, workdir)
-    assert (workdir.report / "words.html").read_text().count("<tr>") == 60
+    page = (workdir.report / "words.html").read_text()
+    assert page.count("<tr>") == 60
+    texts = {line.split("\t")[-1] for line in (workdir.predictions / "test.tsv").read_text().splitlines()[1:]}
+    cells = [row.split("</td>")[0] for row in page.split("</td><td>")[1:]]
+    shown = [" ".join(re.findall("<span[^>]*>(.*?)</span>", cell)) for cell in cells]
+    assert {html.unescape(row) for row in shown} <= texts  # with the words that the vocabulary lacks
     again = training.evaluate(config, workdir)
     assert again["test/brier"] == pytest.approx(result["metrics"]["test/brier"], rel=1e-4)
     classifier = jaxformer.load_predictor(workdir.path)

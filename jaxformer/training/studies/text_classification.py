@@ -161,7 +161,8 @@ class TextClassificationStudy(LabelledStudy):
         confusion = classification.confusion_matrix(splits[last].classes, guesses, len(names))
         pictures.draw_confusion(confusion, names, files["confusion"], title=f"{title} {last}".strip())
         shown = _spread(len(splits[last]), _SHOWN)
-        texts = coloured(predictor, splits[last].records.take(shown), splits[last].classes[shown], names)
+        raw = [splits[last].raw[place] for place in shown]
+        texts = coloured(predictor, raw, splits[last].records.take(shown), splits[last].classes[shown], names)
         explanation = (
             f"{len(texts)} texts of the {last} split. Green words speak for the prediction, red ones against it: "
             "gradient times input, a first-order estimate of what each word adds to the logit."

@@ -77,9 +77,9 @@ class TextClassifier(LabelPredictor):
 
 
 def coloured(
-    predictor: LabelPredictor, records: LabelledDataset, truth: np.ndarray, names: Sequence[str]
+    predictor: LabelPredictor, texts: Sequence[str], records: LabelledDataset, truth: np.ndarray, names: Sequence[str]
 ) -> list[ColouredText]:
-    """Texts as words, each with what it adds to the prediction: pieces are put together again."""
+    """Texts, of which `records` are made, as words, each with what it adds to the prediction."""
     tokenizer = predictor.facts.tokenizer
     assert tokenizer is not None
     task = predictor.task
@@ -96,7 +96,7 @@ def coloured(
         for row, number in enumerate(places):
             tokens = np.asarray(batch.inputs.tokens)
             ids = (tokens if tokens.ndim == 2 else tokens[..., 0])[row, : records.lengths[number]]
-            words, sums = tokenizer.words(ids.tolist(), scores[row].tolist())
+            words, sums = tokenizer.words(texts[number], ids.tolist(), scores[row].tolist())
             believed = probabilities[number]
             found[number] = ColouredText(
                 words, sums, names[int(believed.argmax())], names[int(truth[number])], float(believed.max())
