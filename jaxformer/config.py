@@ -169,7 +169,7 @@ class TaskConfig:
         occur in the training data).
       token_dropout: share of input tokens that training hides, each time others: they become the unknown token.
       members: networks that are trained side by side, on the same batches, and whose predictions are averaged; each
-        costs the memory and time of one.
+        costs the memory and time of one. Losses, and what is measured in training, are means over them.
     """
 
     kind: str = "translation"

@@ -140,6 +140,17 @@ def brier_score(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarr
     return float((weights[known] * distance).sum() / weights.sum())
 
 
+def negative_log_likelihood(
+    probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
+) -> float:
+    """The mean over predictions of minus the logarithm of what the truth was given, in nats."""
+    weights = np.ones(len(labels)) if weights is None else np.asarray(weights, np.float64)
+    known = weights > 0
+    given = np.asarray(probabilities)[known, labels[known]]
+    logarithms = np.log(np.maximum(given, np.finfo(np.float32).tiny), dtype=np.float64)
+    return float(-(weights[known] * logarithms).sum() / weights.sum())
+
+
 def classification_scores(
     probabilities: np.ndarray, labels: np.ndarray, names: Sequence[str], weights: np.ndarray | None = None
 ) -> dict[str, float]:

@@ -40,6 +40,9 @@ def test_scores_are_those_of_scikit_learn(classes):
         assert classification.matthews_correlation(confusion) == pytest.approx(
             sklearn.matthews_corrcoef(labels, found, sample_weight=weights)
         )
+        assert classification.negative_log_likelihood(probabilities, labels, weights) == pytest.approx(
+            sklearn.log_loss(labels, probabilities, labels=every, sample_weight=weights)
+        )
         if classes == 2:
             brier = sklearn.brier_score_loss(labels, probabilities[:, 1], sample_weight=weights)
             assert classification.brier_score(probabilities, labels, weights) == pytest.approx(2 * brier)
@@ -55,6 +58,12 @@ def test_a_confusion_matrix_by_hand():
     assert scores.recall.tolist() == [0.5, 1.0]
     with pytest.raises(ValueError, match="labels must be classes from 0 to 1, got 2 to 2"):
         classification.confusion_matrix(np.array([2]), np.array([0]), 2)
+
+
+def test_the_likelihood_of_what_was_thought_impossible_is_finite():
+    believed = np.array([[0.25, 0.75], [1.0, 0.0]], np.float32)
+    assert classification.negative_log_likelihood(believed[:1], np.array([1])) == pytest.approx(-np.log(0.75))
+    assert 40 < classification.negative_log_likelihood(believed, np.array([1, 1])) < 50
 
 
 def test_what_never_occurs_has_no_score_and_one_class_no_correlation():

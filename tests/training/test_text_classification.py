@@ -16,7 +16,11 @@ import experiments
 import jaxformer
 from jaxformer import training
 from jaxformer.config import replace
+from jaxformer.data.classify import LABEL
+from jaxformer.data.labelled import LabelledDataset, Labels
+from jaxformer.training.studies.text_classification import TextClassificationStudy, Texts
 from jaxformer.training.workdir import Workdir
+from jaxformer.types import EOS_ID
 from tests.compiling import optimized
 
 
@@ -129,6 +133,9 @@ def test_several_networks_that_know_words_by_their_spelling_train_and_classify(t
     cells = [row.split("</td>")[0] for row in page.split("</td><td>")[1:]]
     shown = [" ".join(re.findall("<span[^>]*>(.*?)</span>", cell)) for cell in cells]
     assert {html.unescape(row) for row in shown} <= texts  # with the words that the vocabulary lacks
+    measured = [json.loads(line) for line in workdir.metrics.read_text().splitlines()]
+    (nll,) = [one["validation/nll"] for one in measured if "validation/nll" in one]
+    assert nll == pytest.approx(result["metrics"]["validation/nll"], rel=1e-5)  # of what they believe together
     again = training.evaluate(config, workdir)
     assert again["test/brier"] == pytest.approx(result["metrics"]["test/brier"], rel=1e-4)
     classifier = jaxformer.load_predictor(workdir.path)
@@ -141,6 +148,17 @@ def test_packing_is_refused_for_labels_of_whole_texts(trained, tmp_path):
     with pytest.raises(ValueError, match=r"labels of whole records do not allow: set --config.data.batching=bucket"):
         training.train(config, tmp_path / "run")
     assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_the_likelihood_is_that_of_what_members_believe_together():
+    split = Texts(LabelledDataset.from_lists([np.array([EOS_ID], np.int32)] * 2, {
+        LABEL: Labels.records(np.array([0, 1], np.int32))
+    }), ["", ""], ("negative", "positive"))  # fmt: skip
+    study = TextClassificationStudy(experiments.find("sentiment").config("bundled"))
+    members = np.array([[[0.9, 0.1], [0.5, 0.5]], [[0.3, 0.7], [0.1, 0.9]]])[:, :, None]
+    found = study.measure(split, {LABEL: members.mean(axis=0)})["nll"]
+    assert found == pytest.approx(-(np.log(0.6) + np.log(0.7)) / 2)
+    assert found < np.mean([study.measure(split, {LABEL: one})["nll"] for one in members])
 
 
 @pytest.mark.data

@@ -110,8 +110,10 @@ class TextClassificationStudy(LabelledStudy):
         return TextClassifier(task, params, facts, self.config)
 
     def measure(self, split: Any, predicted: Predicted) -> dict[str, float]:
-        """See `classification_scores`."""
-        return classification.classification_scores(predicted[LABEL][:, 0], split.classes, split.names)
+        """`nll` and those of `classification_scores`, of an ensemble too: its loss is the mean of its members'."""
+        believed = predicted[LABEL][:, 0]
+        scores = classification.classification_scores(believed, split.classes, split.names)
+        return {"nll": classification.negative_log_likelihood(believed, split.classes), **scores}
 
     def baselines(self, prepared: LabelledData, splits: Mapping[str, Any]) -> dict[str, dict[str, float]]:
         """Naive Bayes over the words of the same training texts, and the most frequent class."""
