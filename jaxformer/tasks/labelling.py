@@ -53,7 +53,7 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
       layout: over which devices a loss is evaluated; None for one.
 
     Raises:
-      ValueError: for no objectives, or weights of others.
+      ValueError: for no objectives, weights of others, or spellings that cannot be.
     """
 
     label_type: type[PositionLabels] | type[RowLabels]
@@ -73,6 +73,7 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
             raise ValueError("nothing is predicted: give at least one objective")
         self.objectives = dict(sorted(objectives.items()))
         self.vocabulary_size, self.num_channels, self.spelling = vocabulary_size, num_channels, spelling
+        self._check_spelling(config)
         self._learned = part_weights == "learned"
         given = {} if part_weights is None or isinstance(part_weights, str) else part_weights
         for name in given:
@@ -142,7 +143,12 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
     def outputs(
         self, model: EncoderWithHeads, inputs: Sequences | Series, num_sequences: int, seed: jax.Array | None
     ) -> dict[str, jax.Array]:
-        """The outputs of every head, as objectives take them."""
+        """The outputs of every head, as objectives take them.
+
+        Raises:
+          ValueError: for tokens without the spelling that they should have, or with one.
+        """
+        self._check_tokens(inputs)
         rate = self.config.task.token_dropout
         if rate and seed is not None and isinstance(inputs, Sequences):
             inputs = hidden_tokens(inputs, rate, seed)
@@ -197,6 +203,31 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
             one = jnp.ones(())
             metrics |= {f"{name}/weight": Mean(weight, one) for name, weight in model.part_weights.weights().items()}
         return total, metrics | {"loss": total}
+
+    def _check_spelling(self, config: Config) -> None:
+        if self.spelling < 0:
+            raise ValueError(f"spelling must be 0, for none, or a number of buckets, got {self.spelling}")
+        if self.spelling and config.model.neighbourhood:
+            raise ValueError(
+                f"spelling={self.spelling} and model.neighbourhood={config.model.neighbourhood} do not go together: "
+                "set one of them to 0"
+            )
+
+    def _check_tokens(self, inputs: Sequences | Series) -> None:
+        if not isinstance(inputs, Sequences):
+            return
+        shape = jnp.shape(inputs.tokens)
+        if self.spelling and (len(shape) != 3 or shape[-1] != 1 + SPELLING_SIZE):
+            raise ValueError(
+                f"tokens are {list(shape)}, but with spelling={self.spelling} each has its spelling beside it, [B, S, "
+                f"{1 + SPELLING_SIZE}]: make rows by a TextEncoder with data.spelling={self.spelling}, or give the "
+                "task spelling=0"
+            )
+        if not self.spelling and len(shape) != 2:
+            raise ValueError(
+                f"tokens are {list(shape)}, but without spelling they are [B, S]: give the task spelling=N, the "
+                "buckets of data.spelling, or tokens[..., 0]"
+            )
 
     def _check(self, batch: LabelledBatch) -> None:
         if set(batch.labels) != set(self.objectives):

@@ -6,10 +6,11 @@ import jax
 import numpy as np
 import pytest
 
+from jaxformer.config import replace
 from jaxformer.tasks.classification import ClassificationTask
 from jaxformer.tasks.objectives import Classes, Numbers
 from jaxformer.tasks.task import Task
-from jaxformer.types import LabelledBatch, RowLabels
+from jaxformer.types import SPELLING_SIZE, LabelledBatch, RowLabels, Sequences
 from tests.tasks.learning import V, learn, rows, small
 
 
@@ -63,3 +64,37 @@ def test_class_weights_change_the_loss_and_no_other_metric():
         np.asarray(plain.predict(params, batch.inputs, num_sequences=2)["most"], np.float64),
         labels.values[..., None], -1)[..., 0])  # fmt: skip
     assert other["loss"] == pytest.approx((weights * nll).sum() / weights.sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "pieces", "message"),
+    [
+        (8, (), r"tokens are \[2, 5\], but with spelling=8 each has its spelling beside it, \[B, S, 13\]: make rows"),
+        (8, (5,), r"tokens are \[2, 5, 5\], but with spelling=8 each has its spelling beside it, \[B, S, 13\]: make"),
+        (0, (1 + SPELLING_SIZE,), r"tokens are \[2, 5, 13\], but without spelling they are \[B, S\]: give the task"),
+    ],
+)
+def test_tokens_with_and_without_spelling_are_not_confused(spelling, pieces, message):
+    task = ClassificationTask(small(), {"first": Classes(2)}, vocabulary_size=V, spelling=spelling, pooling="mean")
+    params, ones = task.init_params(0), np.ones((2, 5), np.int32)
+    inputs = Sequences(np.ones((2, 5, *pieces), np.int32), ones.cumsum(axis=1) - 1, ones, ones.astype(np.float32))
+    with pytest.raises(ValueError, match=message):
+        task.predict(params, inputs)
+    labels = RowLabels(np.zeros((2, 1), np.int32), np.ones((2, 1), np.float32))
+    with pytest.raises(ValueError, match=message):
+        task.loss_function(params, LabelledBatch(inputs, {"first": labels}), None)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "model", "message"),
+    [
+        (-1, {}, "spelling must be 0, for none, or a number of buckets, got -1"),
+        (8, {"neighbourhood": 2}, "spelling=8 and model.neighbourhood=2 do not go together: set one of them to 0"),
+    ],
+)
+def test_spellings_that_cannot_be_are_refused(spelling, model, message):
+    own = {"task.kind": "text_classification", "training.best_metric": "validation/loss", "model": model}
+    with pytest.raises(ValueError, match=message):
+        ClassificationTask(
+            replace(small(), own), {"first": Classes(2)}, vocabulary_size=V, spelling=spelling, pooling="mean"
+        )
