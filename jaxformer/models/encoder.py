@@ -180,9 +180,17 @@ class EncoderWithHeads(nnx.Module):
 class Ensemble(nnx.Module):
     """Networks that begin apart, are trained side by side and predict together (Lakshminarayanan et al. 2017).
 
+    It holds them and no more: their losses and what they believe are averaged by `tasks.labelling`, what inputs are
+    worth to them by `tasks.attribution`.
+
     Args:
       members: of like shape.
+
+    Raises:
+      ValueError: for none.
     """
 
     def __init__(self, members: Sequence[EncoderWithHeads]) -> None:
+        if not members:
+            raise ValueError("an ensemble without members predicts nothing: give at least one network")
         self.members = nnx.List(members)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxformer.models import Encoder, EncoderDecoder, EncoderWithHeads
+from jaxformer.models import Encoder, EncoderDecoder, EncoderWithHeads, Ensemble
 from jaxformer.nn import EncoderBlock, PooledHead, TokenHead, ValueEmbedding
 from jaxformer.ops import Mask, sinusoidal_positions
 from jaxformer.types import Series
@@ -126,6 +126,8 @@ def test_mistakes_are_refused():
         _encoder()(_series(rows))
     with pytest.raises(ValueError, match=r"reads numbers \(Series\), got Sequences"):
         _encoder(num_channels=C)(rows)
+    with pytest.raises(ValueError, match="an ensemble without members predicts nothing: give at least one network"):
+        Ensemble([])
 
 
 def test_the_settings_of_decoders_are_not_used():
