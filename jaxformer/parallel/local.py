@@ -47,7 +47,7 @@ def start(processes: str, forbidden: object, check: Callable[[], object]) -> Non
       check: called before they start, so that what is wrong is told once and not by each of them.
 
     Raises:
-      ValueError: for a number that cannot be, or where there is a GPU.
+      ValueError: for a number that cannot be, where there is a GPU, or for a starter that is no number.
       SystemExit: with the exit code, when all have ended.
     """
     if processes in ("", "1"):
@@ -73,6 +73,10 @@ def run_several(command: Sequence[str], count: int) -> int:
 def _end_with_starter() -> None:
     """In a process that `start` has started: when the one that did so is killed, it is asked to save and end."""
     starter = os.environ.pop(_STARTER, "")  # ours alone: whatever we start has a parent of its own
+    if starter and not (starter.isascii() and starter.isdigit()):
+        raise ValueError(
+            f"{_STARTER}={starter!r} in the environment is no number of a process: unset it, only jaxformer sets it"
+        )
     if starter:
         threading.Thread(target=_await_end_of, args=(int(starter),), daemon=True).start()
 
@@ -81,6 +85,8 @@ def _await_end_of(parent: int) -> None:
     """Sends SIGTERM to this process when `parent` has ended, as another process is its parent then."""
     while os.getppid() == parent:
         time.sleep(_POLL_SECONDS)
+    with contextlib.suppress(OSError):  # whoever read it may have ended too
+        os.write(2, f"the process that started this one ({parent}) has ended: this one saves and ends\n".encode())
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 

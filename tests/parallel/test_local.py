@@ -133,8 +133,26 @@ def test_nothing_outlives_a_killed_starter(tmp_path):
 def test_a_process_whose_starter_is_gone_is_asked_to_save():
     environment = {**os.environ, "JAXFORMER_STARTER": "1000000000"}  # above any number that a process can have
     caller = [*_program(_SAVES + _WAITS), "--join=0/2"]
-    done = subprocess.run(caller, cwd=ROOT, env=environment, timeout=60, check=False)
+    done = subprocess.run(caller, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 143
+    assert done.stderr == "the process that started this one (1000000000) has ended: this one saves and ends\n"
+
+
+def test_it_is_asked_to_save_where_nobody_reads_what_it_writes():
+    environment = {**os.environ, "JAXFORMER_STARTER": "1000000000"}
+    ours, theirs = os.pipe()
+    os.close(ours)
+    caller = [*_program(_SAVES + _WAITS), "--join=0/2"]
+    done = subprocess.run(caller, cwd=ROOT, env=environment, stderr=theirs, timeout=60, check=False)
+    os.close(theirs)
+    assert done.returncode == 143
+
+
+@pytest.mark.parametrize("starter", ["me", "-1", "1.5", "²"])
+def test_a_starter_that_is_no_number_is_refused(starter, monkeypatch):
+    monkeypatch.setenv("JAXFORMER_STARTER", starter)
+    with pytest.raises(ValueError, match=f"JAXFORMER_STARTER='{starter}' in the environment is no number of a process"):
+        local.start("1", False, _never)
 
 
 def test_while_its_starter_lives_it_is_left_alone_and_so_is_what_it_starts():
