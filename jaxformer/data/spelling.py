@@ -19,12 +19,13 @@ _LENGTHS = (3, 4, 5)
 class Spelling:
     """The n-grams of words, each as the number of a bucket.
 
+    Of a word with more than SPELLING_SIZE of them, those of the lowest numbers are kept, so that two words keep the
+    same ones of those that they share. High buckets are thus used less than low ones (by SST-2's words the last tenth
+    an eighth as often as the first); where all were used alike, held-back sentences were read worse.
+
     Args:
       first: number of the first bucket: the size of the vocabulary, whose ids come before.
       buckets: how many there are; n-grams that share one cannot be told apart.
-
-    Of a word with more than SPELLING_SIZE of them, some are kept: by their n-grams' hashes, so that two words keep the
-    same ones of those that they share, and that every bucket is kept as often as another.
     """
 
     def __init__(self, first: int, buckets: int) -> None:
@@ -40,8 +41,7 @@ class Spelling:
     def _spelt(self, word: str) -> np.ndarray:
         marked = f"<{word}>"
         grams = {marked[i : i + n] for n in _LENGTHS for i in range(len(marked) - n + 1)}
-        hashes = sorted(zlib.crc32(gram.encode()) for gram in grams)  # an order that the remainders do not follow
-        numbers = sorted(list(dict.fromkeys(self._first + one % self._buckets for one in hashes))[:SPELLING_SIZE])
+        numbers = sorted({self._first + zlib.crc32(gram.encode()) % self._buckets for gram in grams})[:SPELLING_SIZE]
         found = np.full(SPELLING_SIZE, PAD_ID, np.int32)
         found[: len(numbers)] = numbers
         return found
