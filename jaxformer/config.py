@@ -210,7 +210,7 @@ class DataConfig:
       joint_vocabulary: one vocabulary for both languages; the output layer covers the pieces that the target uses.
       spelling: of `text_classification` with `tokenizer=word`: buckets for n-grams of characters, whose vectors are
         added to a word's own, so that unknown words are known by their spelling; of a word with more than twelve,
-        twelve are chosen by hash; 0 for none.
+        the twelve of the lowest numbers; 0 for none.
       byte_fallback: spell unknown characters as bytes, so that no text is unrepresentable.
       subword_sampling: probability-like strength of subword regularisation in training (BPE dropout rate, or the
         unigram smoothing alpha); 0 switches it off.

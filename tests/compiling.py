@@ -1,4 +1,4 @@
-"""What a test may ask of the compiler: the work of a real run, for programs that are run many times."""
+"""What a test may ask of the compiler: more work, for programs that are run many times."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax
 
 @contextlib.contextmanager
 def optimized() -> Iterator[None]:
-    """Programs are compiled as a run compiles them, which training for hundreds of steps repays."""
+    """Programs are compiled with LLVM's costly passes, as in a run, which training for hundreds of steps repays."""
     before = jax.config.values["jax_disable_most_optimizations"]
     jax.config.update("jax_disable_most_optimizations", False)
     try:

@@ -113,15 +113,23 @@ class Tokenizer:
           numbers: one a token.
         """
         words: list[list[str]] = []
+        by_bytes: list[bool] = []  # in part
         sums: list[float] = []
-        own = (number for i, number in zip(ids, numbers, strict=False) if i not in (PAD_ID, BOS_ID, EOS_ID))
-        for piece, number in zip(self._pieces([text])[0], own, strict=False):
+        own = ((i, number) for i, number in zip(ids, numbers, strict=False) if i not in (PAD_ID, BOS_ID, EOS_ID))
+        for piece, (i, number) in zip(self._pieces([text])[0], own, strict=False):
             if not words or piece.startswith(_SPACE):
                 words.append([])
+                by_bytes.append(False)
                 sums.append(0.0)
             words[-1].append(piece)
+            by_bytes[-1] |= self._source.is_byte(i)
             sums[-1] += number
-        return [self._source.decode(word).replace(_SPACE, " ").strip(" ") for word in words], sums
+        # Not decoded without need: an unknown piece may be written as a special one is.
+        found = [
+            self._source.decode(word) if decoded else "".join(word)
+            for word, decoded in zip(words, by_bytes, strict=True)
+        ]
+        return [word.replace(_SPACE, " ").strip(" ") for word in found], sums
 
     def samplers(self, kind: str, strength: float) -> tuple[SubwordSampler, SubwordSampler]:
         """Sources of random segmentations for both sides; see `SubwordSampler`."""

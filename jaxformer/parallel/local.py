@@ -85,9 +85,15 @@ def _await_end_of(parent: int) -> None:
     """Sends SIGTERM to this process when `parent` has ended, as another process is its parent then."""
     while os.getppid() == parent:
         time.sleep(_POLL_SECONDS)
+    said = threading.Thread(target=_say_why, args=(parent,), daemon=True)
+    said.start()
+    said.join(1.0)  # no longer: whoever reads it may have stopped reading
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+
+def _say_why(parent: int) -> None:
     with contextlib.suppress(OSError):  # whoever read it may have ended too
         os.write(2, f"the process that started this one ({parent}) has ended: this one saves and ends\n".encode())
-    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
 def _checked(processes: str) -> int:

@@ -122,6 +122,10 @@ def test_words_are_those_of_the_text_with_their_own_numbers(first: list[int]) ->
     ids = pieces.encode_source(["a Ωo"])[0]  # as "▁a", "▁", "Ω", "o"
     assert len(ids) == 5
     assert pieces.words("a Ωo", [*first, *ids], [100.0] * len(first) + [1, 2, 4, 8, 100]) == (["a", "Ωo"], [1, 14])
+    spelt = train_text_tokenizer(["a good film ."] * 5, config(vocabulary_size=275))
+    for tokenizer, text in ((whole, "a </s> <unk> good"), (pieces, "a </s> <unk> goo"), (spelt, "a </s> Ωo film")):
+        ids = tokenizer.encode_source([text])[0]
+        assert tokenizer.words(text, ids, [1.0] * len(ids))[0] == text.split(" ")
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -138,13 +139,23 @@ def test_a_process_whose_starter_is_gone_is_asked_to_save():
     assert done.stderr == "the process that started this one (1000000000) has ended: this one saves and ends\n"
 
 
-def test_it_is_asked_to_save_where_nobody_reads_what_it_writes():
+@pytest.mark.parametrize("full", [False, True], ids=["reader gone", "reader asleep"])
+def test_it_is_asked_to_save_where_nobody_reads_what_it_writes(full):
     environment = {**os.environ, "JAXFORMER_STARTER": "1000000000"}
     ours, theirs = os.pipe()
-    os.close(ours)
+    if full:
+        os.set_blocking(theirs, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(theirs, bytes(4096))
+        os.set_blocking(theirs, True)
+    else:
+        os.close(ours)
     caller = [*_program(_SAVES + _WAITS), "--join=0/2"]
     done = subprocess.run(caller, cwd=ROOT, env=environment, stderr=theirs, timeout=60, check=False)
     os.close(theirs)
+    if full:
+        os.close(ours)
     assert done.returncode == 143
 
 

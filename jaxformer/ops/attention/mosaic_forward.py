@@ -67,7 +67,8 @@ def forward(call: Call, arrays: dict[str, jax.Array]) -> tuple[jax.Array, jax.Ar
         def for_each_tile(body: Callable[[Tile], None]) -> None:
             def step(index: Any, carry: Any) -> Any:
                 begun, ranges = carry
-                following = ranges_of(index + 1)  # on their way while this tile is worked on
+                # On their way while this tile is worked on.
+                following = ranges_of(index + 1) if call.blocks.forward_persistent else ranges
                 place, buffer = place_of(call, mine.number(index), tiles), lax.rem(index, jnp.int32(buffers))
                 tile = Tile(*place, in_order(ranges, count), begun, buffer, index >= buffers)
                 body(tile)

@@ -665,19 +665,29 @@ def test_emulated_thread_blocks_take_several_tiles(
     _check(kind, (330, 203, 2, 1, 32), blocks=blocks)
 
 
-@pytest.mark.parametrize("tiles", [1, 2, 3, 4, 8, 16, 32])
-def test_thread_blocks_share_all_tiles_and_evenly_under_a_causal_mask(tiles: int) -> None:
-    total, workers = 64 * max(16, 64 // tiles) * tiles, 132
+def _dealt(workers: int, total: int) -> list[list[int]]:
+    """The numbers of the tiles of each thread block."""
     share = mosaic_order.Share(np.arange(workers, dtype=np.int32), workers, total)
-    count, taken = np.asarray(share.count), []
-    work = np.zeros(workers, int)
-    for index in range(count.max()):
-        numbers = np.asarray(share.number(jnp.int32(index)))
-        taken.extend(numbers[index < count])
-        work += np.where(index < count, tiles - numbers % tiles, 0)  # blocks of a tile; the longest of a head is first
-    assert sorted(taken) == list(range(total))
-    longest_tile = tiles
-    assert work.max() <= work.mean() + longest_tile
+    count = np.broadcast_to(np.asarray(share.count), (workers,))
+    rounds = [np.asarray(share.number(jnp.int32(index))) for index in range(count.max() + 1)]
+    assert all(((numbers >= 0) & (numbers < total)).all() for numbers in rounds)  # the one after the last is asked for
+    return [[int(numbers[worker]) for numbers in rounds[: count[worker]]] for worker in range(workers)]
+
+
+@pytest.mark.parametrize(
+    ("workers", "total"), [(1, 1), (1, 5), (5, 5), (2, 4), (2, 5), (132, 264), (132, 265), (132, 395)]
+)
+def test_thread_blocks_take_every_tile_once(workers: int, total: int) -> None:
+    dealt = _dealt(workers, total)
+    assert sorted(number for numbers in dealt for number in numbers) == list(range(total))
+    assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
+
+
+@pytest.mark.parametrize("tiles", [2, 3, 4, 8, 16, 32])
+def test_under_a_causal_mask_thread_blocks_have_even_work(tiles: int) -> None:
+    dealt = _dealt(132, 16_384 // 128 * 16)
+    blocks = [sum(tiles - number % tiles for number in numbers) for numbers in dealt]  # a head's longest tile is first
+    assert max(blocks) <= sum(blocks) / len(blocks) + tiles
 
 
 @pytest.mark.usefixtures("emulated")
