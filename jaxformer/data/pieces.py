@@ -54,16 +54,15 @@ def has_target_part(model: bytes) -> bool:
 
 def of_words(model: bytes) -> bool:
     """Whether the pieces of `model` are whole words."""
-    settings = [field for number, field in _fields(model) if number == _TRAINING]
-    inner = settings[-1][_read_varint(settings[-1], _read_varint(settings[-1], 0)[1])[1] :] if settings else b""
-    kinds = [_read_varint(field, _read_varint(field, 0)[1])[0] for number, field in _fields(inner) if number == _KIND]
-    return kinds[-1:] == [_WORDS]
+    training = (_message(field) for number, field in _fields(model) if number == _TRAINING)
+    settings = (field for message in training for field in _fields(message))
+    return any(number == _KIND and _number(field) == _WORDS for number, field in settings)
 
 
 def target_part(model: bytes) -> bytes:
     """`model` with the pieces alone that the target uses; all of them if it does not say."""
     fields = list(_fields(model))
-    sizes = [_read_varint(field, _read_varint(field, 0)[1])[0] for number, field in fields if number == _TARGET_SIZE]
+    sizes = [_number(field) for number, field in fields if number == _TARGET_SIZE]
     if not sizes:
         return model
     pieces = [field for number, field in fields if number == _PIECE]
@@ -109,6 +108,18 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 # The wire format of protocol buffers: https://protobuf.dev/programming-guides/encoding/
+
+
+def _number(field: bytes) -> int:
+    """What a field of kind 0 holds."""
+    return _read_varint(field, _read_varint(field, 0)[1])[0]
+
+
+def _message(field: bytes) -> bytes:
+    """What a field of kind 2 holds."""
+    _, length_place = _read_varint(field, 0)
+    _, start = _read_varint(field, length_place)
+    return field[start:]
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:

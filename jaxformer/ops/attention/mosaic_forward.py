@@ -12,7 +12,6 @@ together, first.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +22,7 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from jaxformer.ops.attention import mosaic_tile as tile_ops
 from jaxformer.ops.attention.mosaic_blocks import ROWS
-from jaxformer.ops.attention.mosaic_order import Share, Tile, in_order, place_of
+from jaxformer.ops.attention.mosaic_order import Share, Tile, for_each_tile, tiles_of
 from jaxformer.ops.attention.mosaic_tile import Call, Refs
 
 # The running maximum starts here, not at -inf: the difference of two infinities would be nan in rows that see nothing.
@@ -48,9 +47,8 @@ def forward(call: Call, arrays: dict[str, jax.Array]) -> tuple[jax.Array, jax.Ar
       exponentials, 0 where the row sees nothing; anything past the last tile.
     """
     names = tuple(arrays)
-    groups, count = call.blocks.forward_groups, pl.cdiv(call.num_keys, call.blocks.forward_keys)
-    tiles = pl.cdiv(call.num_queries, groups * ROWS)
-    total = call.batch * call.num_heads * tiles
+    groups = call.blocks.forward_groups
+    total = call.batch * call.num_heads * tiles_of(call)
     workers = min(total, PROCESSORS) if call.blocks.forward_persistent else total
     buffers = 2 if call.blocks.forward_persistent else 1
     dtype = arrays["q"].dtype
@@ -58,34 +56,18 @@ def forward(call: Call, arrays: dict[str, jax.Array]) -> tuple[jax.Array, jax.Ar
     def attention_forward(*args: Any, **scratch: Any) -> None:
         refs = dict(zip(names, args[: len(names)], strict=True))
         refs["out"], refs["lse"] = args[len(names) :]
-        group, mine = lax.axis_index("group"), Share(lax.axis_index("worker"), workers, total)
-
-        def ranges_of(index: Any) -> tuple[Any, ...] | None:
-            batch, _, tile = place_of(call, mine.number(index), tiles)
-            return tile_ops.walk(refs, batch, tile, count) if "ranges" in refs else None
-
-        def for_each_tile(body: Callable[[Tile], None]) -> None:
-            def step(index: Any, carry: Any) -> Any:
-                begun, ranges = carry
-                # On their way while this tile is worked on.
-                following = ranges_of(index + 1) if call.blocks.forward_persistent else ranges
-                place, buffer = place_of(call, mine.number(index), tiles), lax.rem(index, jnp.int32(buffers))
-                tile = Tile(*place, in_order(ranges, count), begun, buffer, index >= buffers)
-                body(tile)
-                return begun + tile.blocks.count, following
-
-            lax.fori_loop(0, mine.count, step, (jnp.int32(0), ranges_of(jnp.int32(0))))
+        group, share = lax.axis_index("group"), Share(lax.axis_index("worker"), workers, total)
 
         @pl.when(group < groups)
         def compute() -> None:
             tile_ops.take_registers(groups)
-            for_each_tile(lambda tile: _compute(call, refs, scratch, tile))
+            for_each_tile(call, refs, share, buffers, lambda tile: _compute(call, refs, scratch, tile))
             plgpu.wait_smem_to_gmem(0)
 
         @pl.when(group == groups)
         def copy() -> None:
             tile_ops.give_registers(groups)
-            for_each_tile(lambda tile: _copy(call, refs, scratch, tile))
+            for_each_tile(call, refs, share, buffers, lambda tile: _copy(call, refs, scratch, tile))
 
     out, lse = plgpu.kernel(
         attention_forward,

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
+from jax.experimental import pallas as pl
 
-from jaxformer.ops.attention.mosaic_tile import Call
+from jaxformer.ops.attention import mosaic_tile as tile_ops
+from jaxformer.ops.attention.mosaic_tile import Call, Refs
 
 
 class BlockOrder(NamedTuple):
@@ -81,7 +83,32 @@ class Share(NamedTuple):
         return jnp.minimum(index * self.workers + self._position(index), self.total - 1)
 
 
-def place_of(call: Call, number: Any, tiles: int) -> tuple[Any, Any, Any]:
+def tiles_of(call: Call) -> int:
+    """How many tiles there are of a head's queries."""
+    return pl.cdiv(call.num_queries, call.blocks.forward_tile)
+
+
+def for_each_tile(call: Call, refs: Refs, share: Share, buffers: int, body: Callable[[Tile], None]) -> None:
+    """Calls `body` with one tile of a share after the other; `buffers` are there for their queries."""
+    tiles, count = tiles_of(call), pl.cdiv(call.num_keys, call.blocks.forward_keys)
+
+    def ranges_of(index: Any) -> tuple[Any, ...] | None:
+        batch, _, tile = _place_of(call, share.number(index), tiles)
+        return tile_ops.walk(refs, batch, tile, count) if "ranges" in refs else None
+
+    def step(index: Any, carry: Any) -> Any:
+        begun, ranges = carry
+        # On their way while this tile is worked on.
+        following = ranges_of(index + 1) if call.blocks.forward_persistent else ranges
+        place, buffer = _place_of(call, share.number(index), tiles), lax.rem(index, jnp.int32(buffers))
+        tile = Tile(*place, _in_order(ranges, count), begun, buffer, index >= buffers)
+        body(tile)
+        return begun + tile.blocks.count, following
+
+    lax.fori_loop(0, share.count, step, (jnp.int32(0), ranges_of(jnp.int32(0))))
+
+
+def _place_of(call: Call, number: Any, tiles: int) -> tuple[Any, Any, Any]:
     """Sentence, head and tile of a number: those at work at a time share a head's keys in the L2 cache."""
     head, tile = lax.div(number, jnp.int32(tiles)), lax.rem(number, jnp.int32(tiles))
     batch, head = lax.div(head, jnp.int32(call.num_heads)), lax.rem(head, jnp.int32(call.num_heads))
@@ -89,7 +116,7 @@ def place_of(call: Call, number: Any, tiles: int) -> tuple[Any, Any, Any]:
     return batch, head, tile
 
 
-def in_order(ranges: tuple[Any, ...] | None, count: int) -> BlockOrder:
+def _in_order(ranges: tuple[Any, ...] | None, count: int) -> BlockOrder:
     """The blocks of a tile, of `count`: whole ones, then what is left and right of them; see `mosaic_tile.walk`."""
     if ranges is None:
         return BlockOrder(jnp.int32(count), jnp.int32(count), lambda index: index)
