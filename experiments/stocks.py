@@ -62,7 +62,7 @@ _KDD17 = replace(
             "path": "../shared/data/stocks_kdd17/features11.csv.gz",
             "batch_tokens": 5120,
         },
-        "series": {"split": "2015-01-02,2016-01-04", "linear_skip": True},
+        "series": {"split": "2015-01-02,2016-01-04", "linear_skip": True, "market_days": 10},
         "optimizer": {"learning_rate": 5e-3, "weight_decay": 0.1},
         "training": {"num_steps": 300, "ema_decay": 0.98, "eval_every": 50, "checkpoint_every": 100},
     },

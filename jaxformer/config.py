@@ -312,6 +312,8 @@ class SeriesConfig:
       reversible: give every past to the network in units of its own (Kim et al. 2022), of forecasts.
       linear_skip: add a linear map of the past itself to what the network forecasts (Das et al. 2023); of movements, of
         the days as they are pooled.
+      market_days: of movements: beside the features of a day stand the mean returns of all tickers on so many days up
+        to it (Yoo et al. 2021); 0 for none.
       rise, fall: returns in per cent from which on a day is a rise, and up to which it is a fall; between them it is
         not scored.
     """
@@ -326,11 +328,13 @@ class SeriesConfig:
     loss: str = "huber"
     reversible: bool = True
     linear_skip: bool = False
+    market_days: int = 0
     rise: float = 0.55
     fall: float = -0.5
 
     def __post_init__(self) -> None:
         _check_positive("series", self, "window", "horizon", "patch_length", "patch_stride", "season")
+        _check_not_negative("series", self, "market_days")
         _check_choice("series.loss", self.loss, "squared", "absolute", "huber")
         if not 0.0 <= self.outliers < 0.5:
             raise ValueError(f"series.outliers must be at least 0 and less than 0.5, got {self.outliers}")

@@ -35,8 +35,10 @@ def _trained(folder, variant, changes):
 
 @pytest.fixture(scope="module")
 def prices(tmp_path_factory):
-    """The recipe for generated prices with fewer of them."""
-    changes = {"data.num_examples": 900, "training.num_steps": 250, "training.eval_every": 125}
+    """The recipe for generated prices with fewer of them, beside what their market did on two days."""
+    changes = {
+        "data.num_examples": 900, "training.num_steps": 250, "training.eval_every": 125, "series.market_days": 2
+    }  # fmt: skip
     yield _trained(tmp_path_factory.mktemp("prices"), "bundled", changes)
     jax.config.update("jax_compilation_cache_dir", None)  # `train` has set it for the process
 
@@ -99,12 +101,13 @@ def _predicted(run, lines):
     return _table(output.getvalue())
 
 
-def test_prices_are_predicted_day_by_day_and_the_future_changes_nothing(prices):
+def test_prices_are_predicted_day_by_day_and_the_future_changes_nothing(prices, caplog):
     histories = generated_prices(num_tickers=3, num_days=60, seed=9)
     last = histories["T00"].dates[50]
     rows = _predicted(prices, _price_lines(histories))
     assert set(rows[0]) == {"after", "ticker", "probability_of_rise", "expected_return_percent"}
-    assert len(rows) == 3 * (60 - 29 - 4)  # from the first day with a whole window on
+    assert len(rows) == 3 * (60 - 29 - 5 - 1 - 4)  # features, a market of settled tickers, two days of it, a window
+    assert "the mean return of the tickers in the input, here 3, in training 20" in caplog.text
     assert rows[-1]["after"] == str(histories["T00"].dates[-1])  # about the day after the last
     for history in histories.values():
         history.values[51:] *= np.random.default_rng(0).uniform(0.3, 3.0, (9, 1))

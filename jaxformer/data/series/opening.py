@@ -53,14 +53,14 @@ def open_panel(data: DataConfig, series: SeriesConfig) -> tuple[Panel, str]:
     path = expanded(data.path)
     if holds_features(first_columns(path)):
         panel = features_of(read_table(path, required=PANEL_COLUMNS))
-        return panel, features_report(panel)
+        return _with_market(panel, series), features_report(panel)
     return _cleaned(read_prices(path), series)
 
 
 def panel_of_table(table: Table, series: SeriesConfig) -> Panel:
     """The panel of a table that is not a file, such as standard input."""
     if holds_features(list(table.columns)):
-        return features_of(table)
+        return _with_market(features_of(table), series)
     return _cleaned(dict(sorted(histories_of(table))), series)[0]
 
 
@@ -97,7 +97,12 @@ def features_report(panel: Panel) -> str:
 
 def _cleaned(histories: dict[str, PriceHistory], series: SeriesConfig) -> tuple[Panel, str]:
     prices, report = clean_prices(histories, min_days=HISTORY + series.window)
-    return panel_of_prices(prices, rise=series.rise, fall=series.fall), report.table()
+    return _with_market(panel_of_prices(prices, rise=series.rise, fall=series.fall), series), report.table()
+
+
+def _with_market(panel: Panel, series: SeriesConfig) -> Panel:
+    # A history of HISTORY + window days, the least that cleaning keeps, has window + 1 days of features.
+    return panel.with_market(series.market_days, settled=series.window + 1)
 
 
 def open_series(data: DataConfig) -> tuple[MultivariateSeries, SeriesReport]:

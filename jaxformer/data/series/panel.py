@@ -27,7 +27,8 @@ class Panel:
     Attributes:
       dates: datetime64[D] [days], ascending.
       tickers: names.
-      features: float32 [days, tickers, C], not standardised; nan where they are not known.
+      features: float32 [days, tickers, C], not standardised; nan where they are not known. The first are those of
+        `features.NAMES`; others may follow (`with_market`).
       returns: float64 [days, tickers], in per cent of the day before; nan where they are not known.
       movements: int8 [days, tickers], +1, -1, or 0: not scored.
     """
@@ -41,6 +42,28 @@ class Panel:
     def before(self, date: np.datetime64 | str) -> int:
         """How many days lie before `date`."""
         return int(np.searchsorted(self.dates, np.datetime64(str(date), "D")))
+
+    def with_market(self, days: int, *, settled: int = 1) -> Panel:
+        """The same with what the market did among the features of every ticker (its global context: Yoo et al. 2021).
+
+        That is the mean return of all tickers on the day itself and on those before it: C + `days` features in all.
+
+        Args:
+          days: how many returns; 0 for the panel as it is.
+          settled: with so many days of features a ticker begins to count. Where short histories are left out of a
+            panel, a ticker must count no earlier, or the past would hang on how long it goes on being traded.
+        """
+        if not days:
+            return self
+        known = np.isfinite(self.features).all(axis=-1)
+        counts = np.isfinite(self.returns) & (known.cumsum(axis=0) >= settled)
+        total = np.where(counts, self.returns, 0.0).sum(axis=1)
+        market = np.where(counts.any(axis=1), total / np.maximum(counts.sum(axis=1), 1), np.nan)
+        lagged = np.full((len(market), days), np.nan, np.float32)
+        for lag in range(min(days, len(market))):
+            lagged[lag:, lag] = market[: len(market) - lag]
+        beside = np.broadcast_to(lagged[:, None], (*self.returns.shape, days))
+        return dataclasses.replace(self, features=np.concatenate([self.features, beside], axis=-1))
 
 
 def panel_of_prices(prices: AlignedPrices, *, rise: float = RISE, fall: float = FALL) -> Panel:

@@ -6,12 +6,14 @@ and cleaning (`data.series`).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxformer.config import SeriesConfig
 from jaxformer.data.series.datasets import PriceStatistics, price_windows, slices
 from jaxformer.data.series.features import NAMES
 from jaxformer.data.series.opening import check_source, open_panel, panel_of_table, required_columns
@@ -32,6 +34,7 @@ from jaxformer.training.studies.records import LabelledData, LabelledFacts, Labe
 from jaxformer.training.studies.windows import WindowSplit, check_length, csv_number, evaluation_periods, table_of
 from jaxformer.training.study import Curves
 
+_LOGGER = logging.getLogger(__name__)
 CLASSES = ("fall", "rise")
 RIDGE = 1000.0
 """Of the linear baseline: a little shrinkage, with tens of thousands of windows and features of unit variance."""
@@ -86,7 +89,7 @@ class PriceMovementStudy(LabelledStudy):
             )
         facts = LabelledFacts({
             "features": statistics.features.to_dict(), "returns": statistics.returns.to_dict(), "counts": counts,
-            "borders": borders_of(panel.dates, periods),
+            "borders": borders_of(panel.dates, periods), "tickers": len(panel.tickers),
         })  # fmt: skip
         splits = {name: WindowSplit.of(windows[name]) for name in ("validation", "test")}
         outliers = statistics.features.num_outliers(panel.features)
@@ -98,13 +101,14 @@ class PriceMovementStudy(LabelledStudy):
     def evaluation_splits(self, facts: LabelledFacts) -> dict[str, Split]:
         """The same days again, in the units of the run; of another file those that lie in the periods of the run."""
         panel, _ = open_panel(self.config.data, self.config.series)
+        _check_market(len(panel.tickers), facts, self.config.series)
         periods = evaluation_periods(panel.dates, facts, self.config.series.split)
         windows = self._windows(panel, _statistics(facts), periods)
         return {name: WindowSplit.of(one) for name, one in windows.items()}
 
     def assumed_facts(self) -> LabelledFacts:
         """Features of unit variance."""
-        ones = Standardizer.fit(np.array([[-1.0], [1.0]]) * np.ones(len(NAMES)))
+        ones = Standardizer.fit(np.array([[-1.0], [1.0]]) * np.ones(len(NAMES) + self.config.series.market_days))
         return LabelledFacts({
             "features": ones.to_dict(), "returns": Standardizer.fit(np.array([[-1.0], [1.0]])).to_dict(),
             "counts": [1, 1],
@@ -234,6 +238,7 @@ class PriceMovementStudy(LabelledStudy):
     ) -> Iterator[str]:
         """CSV of prices or features in, CSV out: for every day that has a window before its close, and every ticker."""
         panel = panel_of_table(table_of(lines, required_columns), self.config.series)
+        _check_market(len(panel.tickers), predictor.facts, self.config.series)
         windows = _statistics(predictor.facts).windows(
             panel, window=self.config.series.window, days=(0, len(panel.dates) + 1), labelled=False
         )
@@ -250,6 +255,16 @@ class PriceMovementStudy(LabelledStudy):
     def next_commands(self, command: str, flags: str) -> list[str]:
         """Predict; score again."""
         return [f"{command} --mode=predict {flags} < prices.csv", f"{command} --mode=evaluate {flags}"]
+
+
+def _check_market(found: int, facts: LabelledFacts, series: SeriesConfig) -> None:
+    """Warns where the market is much smaller than that of training: the mean of a few is another number."""
+    trained = facts.values.get("tickers", 0)
+    if series.market_days and 2 * found < trained:
+        _LOGGER.warning(
+            "what the market did is the mean return of the tickers in the input, here %d, in training %d: give all of "
+            "them, even if you want to know of one", found, trained,
+        )  # fmt: skip
 
 
 _HEADER = "after,ticker,probability_of_rise,expected_return_percent"

@@ -81,7 +81,7 @@ def test_the_day_after_the_last_can_be_predicted():
 def _chain(histories):
     """From rows as a file has them to everything that a model sees, and the predictions of one that was fitted."""
     prices, _ = clean_prices(histories, min_days=40)
-    panel = panel_of_prices(prices)
+    panel = panel_of_prices(prices).with_market(3, settled=WINDOW + 1)
     periods = split_rows(panel.dates, "2010-08-02,2010-10-01")
     statistics = PriceStatistics.fit(panel, periods, tails=0.01)
     train = statistics.windows(panel, window=WINDOW, days=periods["train"])
@@ -144,6 +144,39 @@ def test_nothing_that_happens_later_changes_anything_before(last_day, future):
     if future == "another":  # and the test can fail: later inputs do differ
         late, other_late = (batch.inputs.values[~early], other_batch.inputs.values[~other_early])
         assert late.shape != other_late.shape or not np.array_equal(late, other_late)
+
+
+def test_the_market_is_the_mean_return_of_all_that_are_known():
+    panel = random_panel()
+    returns = panel.returns.copy()
+    returns[50, 0] = np.nan
+    returns[60] = np.nan
+    found = dataclasses.replace(panel, returns=returns).with_market(3).features[..., -3:]
+    means = [np.nanmean(returns[day]) for day in (49, 50, 51)]
+    np.testing.assert_allclose(found[51], np.broadcast_to(means[::-1], (3, 3)), rtol=1e-6)  # the day itself comes first
+    assert means[1] == pytest.approx(returns[50, 1:].mean())
+    np.testing.assert_array_equal(np.isnan(found[60:64, 0]), np.eye(4, 3, dtype=bool))
+    assert panel.with_market(0) is panel
+
+
+@pytest.mark.parametrize("rows", [30, 33])
+def test_the_past_of_the_market_does_not_hang_on_how_long_a_ticker_is_traded(rows):
+    """A ticker of fewer days than a window and its features need is left out; with more days it must change no past."""
+    histories = generated_prices(num_tickers=4, num_days=100)
+    late = histories["T03"]
+    histories["T03"] = PriceHistory(late.dates[40:], late.values[40:])
+    least = 30 + WINDOW
+
+    def market(kept):
+        cut = histories | {"T03": PriceHistory(late.dates[40:kept], late.values[40:kept])}
+        prices, _ = clean_prices(cut, min_days=least)
+        panel = panel_of_prices(prices).with_market(1, settled=WINDOW + 1)
+        return len(panel.tickers), panel.features[:, 0, -1]
+
+    (without, short), (several, long) = market(40 + rows), market(100)
+    assert (without, several) == (3, 4)
+    np.testing.assert_array_equal(short[: 40 + rows], long[: 40 + rows])
+    assert short[40 + least] != long[40 + least]
 
 
 def test_forecasting_does_not_look_ahead():
