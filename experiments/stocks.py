@@ -2,7 +2,8 @@
 
 Sources: Feng et al. 2019 for the 11 features and the labels of KDD17 (50 US stocks, 2007 to 2016; validation 2015, test
 2016), Xu and Cohen 2018 for movement with days of little movement left out, Yoo et al. 2021 for what the market did
-beside what a stock did; Nie et al. 2023 (PatchTST) for patches, one channel at a time, and Kim et al. 2022 for reversible normalisation; ETTh1 as Zhou et al. 2021 split it.
+beside what a stock did; Nie et al. 2023 (PatchTST) for patches, one channel at a time, and Kim et al. 2022 for
+reversible normalisation; ETTh1 as Zhou et al. 2021 split it.
 
     python run.py --experiment=stocks                                          # generated prices, in a minute
     python run.py --experiment=stocks:bundled_series                           # a generated series, in a minute
