@@ -113,6 +113,8 @@ class Scale:
     """
 
     _MOST_TICKS = 8
+    _ROOM = 0.04
+    """Height of a line of text."""
 
     def __init__(self, values: Sequence[Any]) -> None:
         numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
@@ -133,11 +135,17 @@ class Scale:
         return math.log(value) if self.logarithmic else float(value)
 
     def ticks(self) -> list[Any]:
-        """The values to write down: all of a few, else the two ends and some between."""
-        if len(self.values) <= self._MOST_TICKS:
-            return self.values
-        step = (len(self.values) - 1) / (self._MOST_TICKS - 1)
-        return [self.values[round(index * step)] for index in range(self._MOST_TICKS)]
+        """The values to write down: all of a few, else the two ends and some between; none that another would cover."""
+        some = self.values
+        if len(some) > self._MOST_TICKS:
+            step = (len(some) - 1) / (self._MOST_TICKS - 1)
+            some = [some[round(index * step)] for index in range(self._MOST_TICKS)]
+        found = some[:1]
+        for value in some[1:-1]:
+            below, here, above = map(self.height, (found[-1], value, some[-1]))
+            if here - below > self._ROOM and above - here > self._ROOM:
+                found.append(value)
+        return found + some[1:][-1:]
 
 
 def _best(results: Results) -> Outcome | None:
