@@ -70,6 +70,7 @@ _SST2 = replace(
             "pooling": "convolution",
             "token_dropout": 0.5,  # of words: what is left of them is how they are spelt
             "members": 3,
+            "linear_members": 3,  # wrong about other sentences than networks are
         },
         "model": {
             "d_model": 256,

@@ -139,6 +139,11 @@ class ModelConfig:
                 f"model.local_layers={self.local_layers} leaves none of model.num_encoder_layers="
                 f"{self.num_encoder_layers} that sees whole sequences: lower it, or raise the other"
             )
+        if self.norm_position == "post" and not self.final_norm:
+            raise ValueError(
+                "model.final_norm=false leaves out a norm that model.norm_position=post does not have: its layers end "
+                "normalised; set --config.model.final_norm=true, or --config.model.norm_position=pre"
+            )
         if self.position == "rotary" and (self.d_model // self.num_heads) % 2:
             raise ValueError(
                 "model.position=rotary needs an even head size, "
@@ -170,6 +175,9 @@ class TaskConfig:
       token_dropout: share of input tokens that training hides, each time others: they become the unknown token.
       members: networks that are trained side by side, on the same batches, and whose predictions are averaged; each
         costs the memory and time of one. Losses, and what is measured in training, are means over them.
+      linear_members: of text_classification: further members without layers, which add up what every word and every
+        pair of neighbours says by itself (Wang and Manning 2012); they cost next to nothing, and differ by the tokens
+        that are hidden from them.
     """
 
     kind: str = "translation"
@@ -178,6 +186,7 @@ class TaskConfig:
     class_weights: str = "none"
     token_dropout: float = 0.0
     members: int = 1
+    linear_members: int = 0
 
     def __post_init__(self) -> None:
         _check_choice("task.kind", self.kind, *KINDS)
@@ -186,6 +195,7 @@ class TaskConfig:
         _check_choice("task.class_weights", self.class_weights, "none", "balanced")
         _check_fraction("task", self, "token_dropout")
         _check_positive("task", self, "members")
+        _check_not_negative("task", self, "linear_members")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -664,6 +674,11 @@ class Config:
             raise ValueError(
                 f"task.pooling={self.task.pooling} is for {' and '.join(POOLED)}, and task.kind={self.task.kind} pools "
                 f"nothing: set --config.task.pooling={TaskConfig.pooling}"
+            )
+        if self.task.linear_members and self.task.kind != "text_classification":
+            raise ValueError(
+                f"task.linear_members={self.task.linear_members} is for task.kind=text_classification, got "
+                f"{self.task.kind}: set --config.task.linear_members=0"
             )
         if self.data.spelling and (self.task.kind != "text_classification" or self.data.tokenizer != "word"):
             raise ValueError(

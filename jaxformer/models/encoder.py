@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxformer.config import ModelConfig
+from jaxformer.models.linear import WordsAndPairs
 from jaxformer.nn import Embedding, EncoderBlock, LearnedWeights, Neighbourhood, Norm, Stack, ValueEmbedding
 from jaxformer.nn.dropout import dropout
 from jaxformer.ops import Mask, fold_seed
@@ -141,13 +142,16 @@ class EncoderWithHeads(nnx.Module):
     """An encoder, and a head for everything that is predicted from it.
 
     Args:
-      encoder: see `Encoder`.
+      encoder: see `Encoder`; or another that has its `embed` and is called alike.
       heads: by name, with the interface of `nn.TokenHead`.
       part_weights: of the heads' losses, where these are learned, so that they are trained with the rest.
     """
 
     def __init__(
-        self, encoder: Encoder, heads: Mapping[str, nnx.Module], part_weights: LearnedWeights | None = None
+        self,
+        encoder: Encoder | WordsAndPairs,
+        heads: Mapping[str, nnx.Module],
+        part_weights: LearnedWeights | None = None,
     ) -> None:
         self.encoder = encoder
         self.part_weights = part_weights
@@ -184,7 +188,7 @@ class Ensemble(nnx.Module):
     worth to them by `tasks.attribution`.
 
     Args:
-      members: of like shape.
+      members: which predict the same.
 
     Raises:
       ValueError: for none.

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxformer.config import Config, nearest
-from jaxformer.models import Encoder, EncoderWithHeads, Ensemble
+from jaxformer.models import Encoder, EncoderWithHeads, Ensemble, WordsAndPairs, linear_parts
 from jaxformer.nn import LearnedWeights
 from jaxformer.ops import fold_seed, weighted_total
 from jaxformer.ops.dropout import keep_mask, row_seeds
@@ -44,7 +44,8 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
     """An encoder, or an ensemble of them, that predicts one thing or several; see `ModelTask`.
 
     Args:
-      config: of the run; `model`, `precision`, `memory.remat`, `task.token_dropout` and `task.members` are read.
+      config: of the run; `model`, `precision`, `memory.remat` and, of `task`, `token_dropout`, `members` and
+        `linear_members` are read.
       objectives: what is predicted, by name: that of its labels in a batch.
       vocabulary_size, num_channels: what the encoder reads; see `models.Encoder`.
       spelling: buckets of n-grams, where tokens come with their spelling (`types.Sequences`); 0 for none.
@@ -53,7 +54,8 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
       layout: over which devices a loss is evaluated; None for one.
 
     Raises:
-      ValueError: for no objectives, weights of others, or spellings that cannot be.
+      ValueError: for no objectives, weights of others, spellings that cannot be, or linear members of something else
+        than labels of whole sequences of tokens.
     """
 
     label_type: type[PositionLabels] | type[RowLabels]
@@ -74,6 +76,11 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
         self.objectives = dict(sorted(objectives.items()))
         self.vocabulary_size, self.num_channels, self.spelling = vocabulary_size, num_channels, spelling
         self._check_spelling(config)
+        if config.task.linear_members and (num_channels or self.label_type is not RowLabels):
+            raise ValueError(
+                f"task.linear_members={config.task.linear_members} add up words, for labels of whole sequences of "
+                "tokens: set --config.task.linear_members=0"
+            )
         self._learned = part_weights == "learned"
         given = {} if part_weights is None or isinstance(part_weights, str) else part_weights
         for name in given:
@@ -101,13 +108,21 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
         )
 
     def init_model(self, rngs: nnx.Rngs) -> EncoderWithHeads | Ensemble:
-        """A new network, or as many as `task.members` says, with random parameters in float32."""
-        members = [self._new_member(rngs) for _ in range(self.config.task.members)]
+        """New networks, and classifiers without layers, as many as `task` says, with random parameters in float32."""
+        task = self.config.task
+        members = [self._new_network(rngs) for _ in range(task.members)]
+        members += [self._new_linear_member() for _ in range(task.linear_members)]
         return members[0] if len(members) == 1 else Ensemble(members)
 
-    def _new_member(self, rngs: nnx.Rngs) -> EncoderWithHeads:
-        encoder = self.make_encoder(rngs)
-        heads = {name: self.make_head(objective, rngs) for name, objective in self.objectives.items()}
+    def _new_network(self, rngs: nnx.Rngs) -> EncoderWithHeads:
+        encoder = self.make_encoder(rngs)  # draws before the heads
+        return self._member(encoder, {name: self.make_head(one, rngs) for name, one in self.objectives.items()})
+
+    def _new_linear_member(self) -> EncoderWithHeads:
+        outputs = {name: objective.num_outputs for name, objective in self.objectives.items()}
+        return self._member(*linear_parts(self.vocabulary_size, outputs))
+
+    def _member(self, encoder: Encoder | WordsAndPairs, heads: Mapping[str, nnx.Module]) -> EncoderWithHeads:
         factors = {name: objective.likelihood_factor for name, objective in self.objectives.items()}
         return EncoderWithHeads(encoder, heads, LearnedWeights(factors) if self._learned else None)
 

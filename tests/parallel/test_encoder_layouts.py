@@ -70,7 +70,7 @@ _CASE = """
         return make
 
     def spelt(layout):
-        own = {"task": {"kind": "text_classification", "members": 2, "token_dropout": 0.2}}
+        own = {"task": {"kind": "text_classification", "members": 2, "linear_members": 1, "token_dropout": 0.2}}
         config = replace(CONFIG, own | {"training.best_metric": "validation/loss"})
         parts = {"class": Classes(3)}
         task = ClassificationTask(config, parts, vocabulary_size=V, spelling=8, pooling="attention", layout=layout)

@@ -13,7 +13,9 @@ from jaxformer.ops import fold_seed
 from jaxformer.tasks.attribution import gradient_times_input
 from jaxformer.tasks.classification import ClassificationTask
 from jaxformer.tasks.objectives import Classes, Numbers
-from jaxformer.types import LabelledBatch, RowLabels
+from jaxformer.tasks.tagging import TaggingTask
+from jaxformer.training import create_state, make_optimizer, make_train_step
+from jaxformer.types import LabelledBatch, RowLabels, Sequences
 from tests.tasks.learning import V, learn, rows, small
 
 MEMBERS = 3
@@ -89,6 +91,47 @@ def test_what_a_prediction_hangs_on_is_the_mean_of_all_for_the_class_that_they_c
     assert 3 <= agreed.sum() < len(agreed)
     expected = np.mean([found for found, _ in apart], axis=0)
     np.testing.assert_allclose(np.asarray(scores)[agreed], expected[agreed], rtol=1e-4, atol=1e-6)
+
+
+def test_a_member_without_layers_tells_by_the_order_of_two_words_what_no_sum_of_words_could():
+    own = {
+        "task": {"kind": "text_classification", "linear_members": 1, "token_dropout": 0.1},
+        "training.best_metric": "validation/loss",
+    }
+    config = replace(small(), own)
+    task = ClassificationTask(config, {"first": Classes(2)}, vocabulary_size=V, pooling="attention")
+
+    def batch(number: int) -> LabelledBatch:
+        random = np.random.default_rng(number)
+        rising = random.integers(0, 2, (32, 1))
+        low = random.integers(4, V - 1, (32, 1))
+        high = random.integers(low + 1, V)
+        tokens = np.where(rising, np.concatenate([low, high], 1), np.concatenate([high, low], 1)).astype(np.int32)
+        ones = np.ones_like(tokens)
+        inputs = Sequences(tokens, ones.cumsum(axis=1) - 1, ones, ones.astype(np.float32))
+        return LabelledBatch(inputs, {"first": RowLabels(rising, np.ones((32, 1), np.float32))})
+
+    def alone(params: nnx.State) -> float:
+        test = batch(0)
+        outputs = task.outputs(task.model(params).members[1], jax.device_put(test.inputs), 1, None)["first"]
+        return float((np.asarray(outputs).argmax(axis=-1) == test.labels["first"].values).mean())
+
+    optimizer = make_optimizer(config.optimizer, 150)
+    state = create_state(lambda: task.new_params(0), optimizer, seed=1, ema=False)
+    step = make_train_step(task.loss_function, optimizer)
+    for number in range(1, 151):
+        state, _ = step(state, batch(number))
+    assert alone(state.params) > 0.95
+    both = task.predict(state.params, batch(0).inputs)["first"]
+    np.testing.assert_allclose(both.sum(axis=-1), 1.0, rtol=1e-5)
+
+
+def test_members_without_layers_add_up_words_alone():
+    own = {"task": {"kind": "text_classification", "linear_members": 1}, "training.best_metric": "validation/loss"}
+    with pytest.raises(ValueError, match="linear_members=1 add up words, for labels of whole sequences of tokens: set"):
+        ClassificationTask(replace(small(), own), {"first": Classes(2)}, num_channels=3)
+    with pytest.raises(ValueError, match="linear_members=1 add up words, for labels of whole sequences of tokens: set"):
+        TaggingTask(replace(small(), own), {"first": Classes(2)}, vocabulary_size=V)
 
 
 def test_they_learn():

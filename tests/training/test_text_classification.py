@@ -122,6 +122,7 @@ def test_other_poolings_and_balanced_classes_train(trained, tmp_path, pooling):
 def test_several_networks_that_know_words_by_their_spelling_train_and_classify(trained, tmp_path):
     changes = {
         "data.tokenizer": "word", "data.vocabulary_size": 60, "data.spelling": 200, "task.members": 2,
+        "task.linear_members": 1,
         "task.token_dropout": 0.3, "task.pooling": "cls", "training.num_steps": 8, "training.eval_every": 8,
         "data.num_examples": 300, "monitoring.samples": 0, "model.num_encoder_layers": 1,
     }  # fmt: skip
