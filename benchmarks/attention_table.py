@@ -17,7 +17,7 @@ import datetime
 import functools
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,54 @@ def milliseconds(run: Callable[..., Any], arrays: tuple[Any, ...]) -> float:
     return 1e3 * statistics.median(times)
 
 
+def compiled(names: Sequence[str], found: Sequence[Any]) -> list[dict[str, Any]]:
+    """For each call, by implementation: what compiling it will give, or why it refuses; all are compiled at once."""
+    import jax
+
+    every: list[dict[str, Any]] = []
+    pool = concurrent.futures.ThreadPoolExecutor(8)
+    for call in found:  # tracing is Python, one after the other; compiling is not
+        arrays = jax.eval_shape(functools.partial(operands, call))
+        jobs: dict[str, Any] = {}
+        for name in names:
+            if name == "xla" and call.q.shape[1] > LONGEST_PLAIN:
+                continue
+            try:
+                jobs[name] = pool.submit(jax.jit(timed_function(name, call)).lower(*arrays).compile)
+            except NotImplementedError as refusal:
+                jobs[name] = refusal
+        every.append(jobs)
+    pool.shutdown(wait=False)
+    return every
+
+
+def measured(call: Any, jobs: Mapping[str, Any], kind: str) -> Any:
+    """A row of the table: the milliseconds of each implementation that agrees with the first, `xla`."""
+    import numpy as np
+
+    from jaxformer.ops.attention.choice import Case
+    from jaxformer.training.tuning import Measured
+
+    one = Measured(Case.of(call.q, call.k, call.mask, call.dropout > 0, kind), call, {}, {})
+    arrays, expected = operands(call), None
+    for name, job in jobs.items():
+        try:
+            if isinstance(job, NotImplementedError):
+                raise job
+            run = job.result()
+            results = [np.asarray(x, np.float32) for x in run(*arrays)[0]]
+            if expected is None and name != "xla":
+                raise ValueError("there is nothing to compare it with")
+            expected = results if expected is None else expected
+            errors = [np.abs(a - b).max() / np.abs(b).max() for a, b in zip(results, expected, strict=True)]
+            if not max(errors) <= TOLERANCE:
+                raise ValueError(f"WRONG here: differs by {max(errors):.2g} of the largest element")
+            one.milliseconds[name] = round(milliseconds(run, arrays), 4)
+        except Exception as error:  # whatever one does, the others are measured
+            one.refused[name] = (str(error) or type(error).__name__).splitlines()[0][:200]
+    return one
+
+
 def main() -> None:
     """Measures, prints, and writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -113,11 +161,10 @@ def main() -> None:
     if not all(text.isdigit() and int(text) > 0 for text in options.lengths.split(",")):
         parser.error(f"--lengths takes numbers separated by commas, got {options.lengths!r}")
     import jax
-    import numpy as np
 
     from jaxformer.ops.attention import IMPLEMENTATIONS
-    from jaxformer.ops.attention.choice import Case, current_device
-    from jaxformer.training.tuning import Measured, describe_measured, table_json
+    from jaxformer.ops.attention.choice import current_device
+    from jaxformer.training.tuning import describe_measured, table_json
 
     names = options.only.split(",")
     if names[0] != "xla" or set(names) - set(IMPLEMENTATIONS):
@@ -125,42 +172,12 @@ def main() -> None:
     found = list(calls([int(x) for x in options.lengths.split(",")], options.head_size, options.tokens))
     kind = current_device().device_kind
     print(f"{len(found)} cases on {kind}, forward and backward", flush=True)
-    measured = []
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        compiled: list[dict[str, Any]] = []
-        for call in found:  # tracing is Python, one after the other; compiling is not
-            arrays = jax.eval_shape(functools.partial(operands, call))
-            jobs: dict[str, Any] = {}
-            for name in names:
-                if name == "xla" and call.q.shape[1] > LONGEST_PLAIN:
-                    continue
-                try:
-                    jobs[name] = pool.submit(jax.jit(timed_function(name, call)).lower(*arrays).compile)
-                except NotImplementedError as refusal:
-                    jobs[name] = refusal
-            compiled.append(jobs)
-        for call, jobs in zip(found, compiled, strict=True):
-            one = Measured(Case.of(call.q, call.k, call.mask, call.dropout > 0, kind), call, {}, {})
-            arrays, expected = operands(call), None
-            for name, job in jobs.items():
-                try:
-                    if isinstance(job, NotImplementedError):
-                        raise job
-                    run = job.result()
-                    results = [np.asarray(x, np.float32) for x in run(*arrays)[0]]
-                    if expected is None and name != "xla":
-                        raise ValueError("there is nothing to compare it with")
-                    expected = results if expected is None else expected
-                    errors = [np.abs(a - b).max() / np.abs(b).max() for a, b in zip(results, expected, strict=True)]
-                    if not max(errors) <= TOLERANCE:
-                        raise ValueError(f"WRONG here: differs by {max(errors):.2g} of the largest element")
-                    one.milliseconds[name] = round(milliseconds(run, arrays), 4)
-                except Exception as error:  # whatever one does, the others are measured
-                    one.refused[name] = (str(error) or type(error).__name__).splitlines()[0][:200]
-            print(describe_measured(one), flush=True)
-            measured.append(one)
+    rows = []
+    for call, jobs in zip(found, compiled(names, found), strict=True):
+        rows.append(measured(call, jobs, kind))
+        print(describe_measured(rows[-1]), flush=True)
     source = f"{datetime.date.today().isoformat()}, jax {jax.__version__}, python -m benchmarks.attention_table"
-    options.output.write_text(table_json(measured, source), encoding="utf-8")
+    options.output.write_text(table_json(rows, source), encoding="utf-8")
 
 
 if __name__ == "__main__":
