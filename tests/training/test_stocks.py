@@ -158,12 +158,15 @@ def test_the_steps_after_a_table_are_forecast_in_its_units(series, tmp_path):
         ("series", lambda lines: [*lines[:7], lines[7] + "x", *lines[8:]], "row 8, column 'channel_3': expected a num"),
         ("series", lambda lines: [], "is empty"),
         ("prices", lambda lines: lines, "the input has no column 'ticker'"),
+        ("few prices", lambda lines: lines, "the input has 39 days, and none of its tickers enough without a gap"),
     ],
 )
 def test_bad_input_of_predict_is_refused(run, change, message, request, tmp_path):
     write_series(tmp_path / "all.csv", generated_series(num_rows=120))
     lines = (tmp_path / "all.csv").read_text().splitlines()
-    if run == "prices":
+    if run == "few prices":
+        run, lines = "prices", list(_price_lines(generated_prices(num_tickers=20, num_days=39)))
+    elif run == "prices":
         lines = [",".join(PRICE_COLUMNS), "2016-01-04,1,1,1,1,1,1"]
     with pytest.raises(ValueError, match=re.escape(message)):
         _predicted(request.getfixturevalue(run), change(lines))

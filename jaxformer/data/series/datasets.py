@@ -54,8 +54,8 @@ class PriceStatistics:
         if np.isnan(panel.features[rows]).all(axis=(0, 1)).any():
             first, last = periods["train"]
             raise ValueError(
-                f"the train period has {last - first} days, too few for features that look back {HISTORY} days: move "
-                "--config.series.split"
+                f"the train period has {last - first} days, too few for features that look back {HISTORY} days, or for "
+                "as many days of the market as --config.series.market_days: move --config.series.split"
             )
         return cls(
             Standardizer.fit(panel.features[rows], tails=tails),

@@ -53,14 +53,14 @@ def open_panel(data: DataConfig, series: SeriesConfig) -> tuple[Panel, str]:
     path = expanded(data.path)
     if holds_features(first_columns(path)):
         panel = features_of(read_table(path, required=PANEL_COLUMNS))
-        return _with_market(panel, series), features_report(panel)
+        return _of_features(panel, series), features_report(panel)
     return _cleaned(read_prices(path), series)
 
 
 def panel_of_table(table: Table, series: SeriesConfig) -> Panel:
     """The panel of a table that is not a file, such as standard input."""
     if holds_features(list(table.columns)):
-        return _with_market(features_of(table), series)
+        return _of_features(features_of(table), series)
     return _cleaned(dict(sorted(histories_of(table))), series)[0]
 
 
@@ -95,14 +95,24 @@ def features_report(panel: Panel) -> str:
     return f"days  {len(panel.dates):,}\ntickers  {len(panel.tickers):,}\nscored days of tickers  {scored:,}"
 
 
-def _cleaned(histories: dict[str, PriceHistory], series: SeriesConfig) -> tuple[Panel, str]:
-    prices, report = clean_prices(histories, min_days=HISTORY + series.window)
-    return _with_market(panel_of_prices(prices, rise=series.rise, fall=series.fall), series), report.table()
+def least_days(series: SeriesConfig) -> tuple[int, int]:
+    """Days that a first prediction needs, without a gap: of prices, and of a file of features."""
+    days = series.window
+    if series.market_days:
+        days += series.window + series.market_days - 1  # a market of tickers that are settled, on so many days
+    return HISTORY - 1 + days, days
 
 
-def _with_market(panel: Panel, series: SeriesConfig) -> Panel:
-    # A history of HISTORY + window days, the least that cleaning keeps, has window + 1 days of features.
+def _of_features(panel: Panel, series: SeriesConfig) -> Panel:
+    # As if its rows had been made from prices; the first HISTORY - 1 are missing.
     return panel.with_market(series.market_days, settled=series.window + 1)
+
+
+def _cleaned(histories: dict[str, PriceHistory], series: SeriesConfig) -> tuple[Panel, str]:
+    least = HISTORY + series.window
+    prices, report = clean_prices(histories, min_days=least)
+    panel = panel_of_prices(prices, rise=series.rise, fall=series.fall)
+    return panel.with_market(series.market_days, settled=least), report.table()
 
 
 def open_series(data: DataConfig) -> tuple[MultivariateSeries, SeriesReport]:

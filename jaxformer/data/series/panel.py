@@ -50,13 +50,13 @@ class Panel:
 
         Args:
           days: how many returns; 0 for the panel as it is.
-          settled: with so many days of features a ticker begins to count. Where short histories are left out of a
-            panel, a ticker must count no earlier, or the past would hang on how long it goes on being traded.
+          settled: with so many rows of its own a ticker begins to count. Where short histories are left out of a panel,
+            a ticker must count no earlier, or the past would hang on how long it goes on being traded.
         """
         if not days:
             return self
-        known = np.isfinite(self.features).all(axis=-1)
-        counts = np.isfinite(self.returns) & (known.cumsum(axis=0) >= settled)
+        rows = np.isfinite(self.features).any(axis=-1)  # days that were filled in have no features
+        counts = np.isfinite(self.returns) & (rows.cumsum(axis=0) >= settled)
         total = np.where(counts, self.returns, 0.0).sum(axis=1)
         market = np.where(counts.any(axis=1), total / np.maximum(counts.sum(axis=1), 1), np.nan)
         lagged = np.full((len(market), days), np.nan, np.float32)

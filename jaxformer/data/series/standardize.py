@@ -66,10 +66,10 @@ class Standardizer:
         """Standardised values of one channel, or of one for each, in its own unit again, float64."""
         return np.asarray(values, np.float64) * self.deviation[channel] + self.mean[channel]
 
-    def num_outliers(self, values: np.ndarray) -> int:
-        """How many of the values [*, C] are winsorised."""
+    def num_outliers(self, values: np.ndarray, *, channels: int | None = None) -> int:
+        """How many of the values [*, C] are winsorised; of the first `channels` alone if it is given."""
         with np.errstate(invalid="ignore"):
-            return int(((values < self.low) | (values > self.high)).sum())
+            return int(((values < self.low) | (values > self.high))[..., :channels].sum())
 
     def to_dict(self) -> dict[str, list[float | str]]:
         """What `from_dict` reads, ready for strict JSON: infinities become text."""

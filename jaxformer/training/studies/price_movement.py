@@ -16,7 +16,7 @@ import numpy as np
 from jaxformer.config import SeriesConfig
 from jaxformer.data.series.datasets import PriceStatistics, price_windows, slices
 from jaxformer.data.series.features import NAMES
-from jaxformer.data.series.opening import check_source, open_panel, panel_of_table, required_columns
+from jaxformer.data.series.opening import check_source, least_days, open_panel, panel_of_table, required_columns
 from jaxformer.data.series.panel import Panel
 from jaxformer.data.series.splitting import Periods, borders_of, split_rows
 from jaxformer.data.series.standardize import Standardizer
@@ -89,10 +89,10 @@ class PriceMovementStudy(LabelledStudy):
             )
         facts = LabelledFacts({
             "features": statistics.features.to_dict(), "returns": statistics.returns.to_dict(), "counts": counts,
-            "borders": borders_of(panel.dates, periods), "tickers": len(panel.tickers),
-        })  # fmt: skip
+            "borders": borders_of(panel.dates, periods),
+        } | ({"tickers": len(panel.tickers)} if series.market_days else {}))  # fmt: skip
         splits = {name: WindowSplit.of(windows[name]) for name in ("validation", "test")}
-        outliers = statistics.features.num_outliers(panel.features)
+        outliers = statistics.features.num_outliers(panel.features, channels=len(NAMES))
         report += f"\nwinsorised: numbers beyond those of training  {outliers:,}"
         report += "".join(f"\nwindows of {name}  {len(one):,}" for name, one in windows.items())
         train = WindowSplit.of(windows["train"])
@@ -101,7 +101,7 @@ class PriceMovementStudy(LabelledStudy):
     def evaluation_splits(self, facts: LabelledFacts) -> dict[str, Split]:
         """The same days again, in the units of the run; of another file those that lie in the periods of the run."""
         panel, _ = open_panel(self.config.data, self.config.series)
-        _check_market(len(panel.tickers), facts, self.config.series)
+        _check_market(panel, facts, self.config.series)
         periods = evaluation_periods(panel.dates, facts, self.config.series.split)
         windows = self._windows(panel, _statistics(facts), periods)
         return {name: WindowSplit.of(one) for name, one in windows.items()}
@@ -238,10 +238,16 @@ class PriceMovementStudy(LabelledStudy):
     ) -> Iterator[str]:
         """CSV of prices or features in, CSV out: for every day that has a window before its close, and every ticker."""
         panel = panel_of_table(table_of(lines, required_columns), self.config.series)
-        _check_market(len(panel.tickers), predictor.facts, self.config.series)
+        _check_market(panel, predictor.facts, self.config.series)
         windows = _statistics(predictor.facts).windows(
             panel, window=self.config.series.window, days=(0, len(panel.dates) + 1), labelled=False
         )
+        if not len(windows):
+            of_prices, of_features = least_days(self.config.series)
+            raise ValueError(
+                f"the input has {len(panel.dates)} days, and none of its tickers enough without a gap for one "
+                f"prediction: give {of_prices} days of prices or more, or {of_features} of features"
+            )
         yield _HEADER + "\n"
         for numbers in slices(len(windows), _CHUNK):
             records: Any = WindowSplit.of(windows).records.take(numbers)
@@ -257,10 +263,12 @@ class PriceMovementStudy(LabelledStudy):
         return [f"{command} --mode=predict {flags} < prices.csv", f"{command} --mode=evaluate {flags}"]
 
 
-def _check_market(found: int, facts: LabelledFacts, series: SeriesConfig) -> None:
+def _check_market(panel: Panel, facts: LabelledFacts, series: SeriesConfig) -> None:
     """Warns where the market is much smaller than that of training: the mean of a few is another number."""
-    trained = facts.values.get("tickers", 0)
-    if series.market_days and 2 * found < trained:
+    if not series.market_days:
+        return
+    found, trained = int(np.isfinite(panel.returns[-series.window :]).any(axis=0).sum()), facts.values.get("tickers", 0)
+    if 2 * found < trained:
         _LOGGER.warning(
             "what the market did is the mean return of the tickers in the input, here %d, in training %d: give all of "
             "them, even if you want to know of one", found, trained,

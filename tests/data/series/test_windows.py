@@ -81,7 +81,7 @@ def test_the_day_after_the_last_can_be_predicted():
 def _chain(histories):
     """From rows as a file has them to everything that a model sees, and the predictions of one that was fitted."""
     prices, _ = clean_prices(histories, min_days=40)
-    panel = panel_of_prices(prices).with_market(3, settled=WINDOW + 1)
+    panel = panel_of_prices(prices).with_market(3, settled=40)
     periods = split_rows(panel.dates, "2010-08-02,2010-10-01")
     statistics = PriceStatistics.fit(panel, periods, tails=0.01)
     train = statistics.windows(panel, window=WINDOW, days=periods["train"])
@@ -159,24 +159,29 @@ def test_the_market_is_the_mean_return_of_all_that_are_known():
     assert panel.with_market(0) is panel
 
 
+@pytest.mark.parametrize("gap", [0, 5, 28])
 @pytest.mark.parametrize("rows", [30, 33])
-def test_the_past_of_the_market_does_not_hang_on_how_long_a_ticker_is_traded(rows):
-    """A ticker of fewer days than a window and its features need is left out; with more days it must change no past."""
-    histories = generated_prices(num_tickers=4, num_days=100)
-    late = histories["T03"]
-    histories["T03"] = PriceHistory(late.dates[40:], late.values[40:])
-    least = 30 + WINDOW
+def test_the_past_of_the_market_does_not_hang_on_how_long_a_ticker_is_traded(rows, gap):
+    """A ticker of fewer rows than a window and its features need is left out; with more rows it must change no past.
 
-    def market(kept):
-        cut = histories | {"T03": PriceHistory(late.dates[40:kept], late.values[40:kept])}
-        prices, _ = clean_prices(cut, min_days=least)
-        panel = panel_of_prices(prices).with_market(1, settled=WINDOW + 1)
+    It has none for `gap` days after its first ten, which are filled in: its averages are known before it has so many.
+    """
+    histories = generated_prices(num_tickers=4, num_days=140)
+    every, least = histories["T03"], 30 + WINDOW
+    kept = np.r_[40:50, 50 + gap : 140]
+    late = PriceHistory(every.dates[kept], every.values[kept])
+
+    def market(end):
+        histories["T03"] = PriceHistory(late.dates[:end], late.values[:end])
+        prices, _ = clean_prices(histories, min_days=least)
+        panel = panel_of_prices(prices).with_market(1, settled=least)
         return len(panel.tickers), panel.features[:, 0, -1]
 
-    (without, short), (several, long) = market(40 + rows), market(100)
+    (without, short), (several, long) = market(rows), market(len(late))
     assert (without, several) == (3, 4)
-    np.testing.assert_array_equal(short[: 40 + rows], long[: 40 + rows])
-    assert short[40 + least] != long[40 + least]
+    first = 40 + gap + least - 1  # the day of its row `least`, from which on it counts
+    np.testing.assert_array_equal(short[:first], long[:first])
+    assert short[first] != long[first]
 
 
 def test_forecasting_does_not_look_ahead():
