@@ -139,11 +139,6 @@ class ModelConfig:
                 f"model.local_layers={self.local_layers} leaves none of model.num_encoder_layers="
                 f"{self.num_encoder_layers} that sees whole sequences: lower it, or raise the other"
             )
-        if self.norm_position == "post" and not self.final_norm:
-            raise ValueError(
-                "model.final_norm=false leaves out a norm that model.norm_position=post does not have: its layers end "
-                "normalised; set --config.model.final_norm=true, or --config.model.norm_position=pre"
-            )
         if self.position == "rotary" and (self.d_model // self.num_heads) % 2:
             raise ValueError(
                 "model.position=rotary needs an even head size, "
@@ -176,8 +171,8 @@ class TaskConfig:
       members: networks that are trained side by side, on the same batches, and whose predictions are averaged; each
         costs the memory and time of one. Losses, and what is measured in training, are means over them.
       linear_members: of text_classification: further members without layers, which add up what every word and every
-        pair of neighbours says by itself (Wang and Manning 2012); they cost next to nothing, and differ by the tokens
-        that are hidden from them.
+        pair of neighbours says by itself (Wang and Manning 2012); of few classes they cost next to nothing. They differ
+        by the tokens that `token_dropout` hides from them.
     """
 
     kind: str = "translation"
@@ -196,6 +191,11 @@ class TaskConfig:
         _check_fraction("task", self, "token_dropout")
         _check_positive("task", self, "members")
         _check_not_negative("task", self, "linear_members")
+        if self.linear_members > 1 and not self.token_dropout:
+            raise ValueError(
+                f"task.linear_members={self.linear_members} would all be the same, as nothing but hidden tokens makes "
+                "them differ: set --config.task.token_dropout, or --config.task.linear_members=1"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,6 +45,10 @@ REFUSED = [
     ),
     ({"data.spelling": -1}, "data.spelling must be 0 or greater"),
     ({"task.linear_members": 1}, "task.linear_members=1 is for task.kind=text_classification, got translation: set"),
+    (
+        {"task": {"linear_members": 2, "kind": "text_classification"}, "training.best_metric": "validation/loss"},
+        "task.linear_members=2 would all be the same, as nothing but hidden tokens makes them differ: set --config.ta",
+    ),
     ({"task.linear_members": -1}, "task.linear_members must be 0 or greater, got -1"),
     ({"task.members": 0}, "task.members must be greater than 0, got 0"),
     ({"task.class_weights": "balanced"}, "task.class_weights=balanced is for encoders with heads"),
@@ -52,7 +56,6 @@ REFUSED = [
     ({"model.local_layers": 1}, "model.local_layers=1 is for encoders with heads"),
     ({"task.pooling": "cls"}, "task.pooling=cls is for text_classification and price_movement, and task.kind=transl"),
     ({"model.final_norm": False}, "model.final_norm=false is for encoders with heads, and task.kind=translation"),
-    ({"model.final_norm": False, "model.norm_position": "post"}, "set --config.model.final_norm=true, or --config.mo"),
     ({"data.tokenizer": "word", "data.subword_sampling": 0.1}, "data.subword_sampling=0.1 samples segmentations, of "),
     ({"model.local_layers": 6}, "model.local_layers=6 leaves none of model.num_encoder_layers=6"),
     ({"model.local_window": 0}, "model.local_window must be greater than 0"),

@@ -68,7 +68,7 @@ class WordsAndPairs(nnx.Module):
         speaks = words > _SILENT
         after = lambda x: jnp.pad(x, ((0, 0), (0, 1)))[:, 1:]  # noqa: E731
         together = speaks & after(speaks) & (segments == after(segments))
-        buckets = fold_seed(words, after(words))
+        buckets = fold_seed(words, after(words))  # a hash of two numbers, which saved tables rely on
         assert buckets is not None
         pairs = self.vocabulary_size + (buckets % self.pairs).astype(jnp.int32)
         index, _ = place("length")

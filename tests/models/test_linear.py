@@ -94,6 +94,13 @@ def test_pairs_are_spread_over_all_buckets():
     assert buckets.max() < 4400
 
 
+def test_a_table_that_was_saved_is_read_with_the_same_buckets():
+    encoder = WordsAndPairs(V, 1)
+    words, pairs = encoder._ids(jnp.array([[7, 8, 7]]), jnp.ones((1, 3), jnp.int32))
+    assert words.tolist() == [[7, 8, 7]]
+    assert pairs.tolist() == [[23865, 39131, -1]]
+
+
 def test_numbers_are_refused():
     ones = np.ones((1, 2), np.int32)
     with pytest.raises(ValueError, match=r"words and pairs are of tokens \(Sequences\), got Series"):
