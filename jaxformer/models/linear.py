@@ -66,14 +66,19 @@ class WordsAndPairs(nnx.Module):
         here = tokens.shape[1]
         words, segments = whole_length(tokens), whole_length(segment_ids)
         speaks = words > _SILENT
-        after = lambda x: jnp.pad(x, ((0, 0), (0, 1)))[:, 1:]  # noqa: E731
-        together = speaks & after(speaks) & (segments == after(segments))
-        buckets = fold_seed(words, after(words))  # a hash of two numbers, which saved tables rely on
+        together = speaks & _next(speaks) & (segments == _next(segments))
+        buckets = fold_seed(words, _next(words))  # a hash of two numbers, which saved tables rely on
         assert buckets is not None
         pairs = self.vocabulary_size + (buckets % self.pairs).astype(jnp.int32)
+        whole = jnp.where(speaks, words, -1), jnp.where(together, pairs, -1)
         index, _ = place("length")
-        cut = lambda x: jax.lax.dynamic_slice_in_dim(x, index * here, here, axis=1)  # noqa: E731
-        return cut(jnp.where(speaks, words, -1)), cut(jnp.where(together, pairs, -1))
+        own_words, own_pairs = (jax.lax.dynamic_slice_in_dim(ids, index * here, here, axis=1) for ids in whole)
+        return own_words, own_pairs
+
+
+def _next(x: jax.Array) -> jax.Array:
+    """What stands one position later, [B, S]; 0 after the last."""
+    return jnp.pad(x, ((0, 0), (0, 1)))[:, 1:]
 
 
 class SumHead(nnx.Module):

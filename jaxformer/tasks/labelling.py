@@ -6,7 +6,6 @@ Not for which head a part has: `tagging`, `classification` and `forecasting` say
 from __future__ import annotations
 
 import abc
-import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
@@ -18,24 +17,12 @@ from jaxformer.config import Config, nearest
 from jaxformer.models import Encoder, EncoderWithHeads, Ensemble, WordsAndPairs, linear_parts
 from jaxformer.nn import LearnedWeights
 from jaxformer.ops import fold_seed, weighted_total
-from jaxformer.ops.dropout import keep_mask, row_seeds
 from jaxformer.parallel.layout import Layout
-from jaxformer.parallel.sharding import counted_once, place
+from jaxformer.parallel.sharding import counted_once
+from jaxformer.tasks.hiding import hidden_tokens
 from jaxformer.tasks.objectives import Objective
 from jaxformer.tasks.task import Metrics, ModelTask, abstract_sequences
-from jaxformer.types import (
-    BOS_ID,
-    EOS_ID,
-    PAD_ID,
-    SPELLING_SIZE,
-    UNK_ID,
-    LabelledBatch,
-    Mean,
-    PositionLabels,
-    RowLabels,
-    Sequences,
-    Series,
-)
+from jaxformer.types import SPELLING_SIZE, LabelledBatch, Mean, PositionLabels, RowLabels, Sequences, Series
 
 PartWeights = Mapping[str, float] | Literal["learned"] | None
 
@@ -278,28 +265,3 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
             name: jnp.stack([objective.predict(each[name]) for each in outputs]).mean(axis=0)
             for name, objective in self.objectives.items()
         }
-
-
-_HIDING = 1 << 17
-"""What seeds of hidden tokens are folded with: more than any place in a network has for its number."""
-
-
-def hidden_tokens(inputs: Sequences, rate: float, seed: jax.Array) -> Sequences:
-    """`inputs` with tokens replaced by the unknown one, each with probability `rate` (Iyyer et al. 2015: word dropout).
-
-    How they are spelt stays, as it does of words that no vocabulary has. Padding and the marks of a sequence's
-    beginning and end are never hidden: they say nothing to be learnt without.
-
-    Args:
-      inputs: rows [B, S].
-      rate: in (0, 1).
-      seed: uint32, one or one for each row.
-    """
-    whole = jnp.asarray(inputs.tokens)
-    tokens = whole if whole.ndim == 2 else whole[..., 0]
-    seeds = fold_seed(row_seeds(seed, tokens.shape[0]), _HIDING)
-    assert seeds is not None
-    keep = keep_mask(seeds, tokens.shape, rate, (place("length"),))
-    spared = (tokens == PAD_ID) | (tokens == BOS_ID) | (tokens == EOS_ID)
-    hidden = jnp.where(keep | spared, tokens, UNK_ID)
-    return dataclasses.replace(inputs, tokens=hidden if whole.ndim == 2 else whole.at[..., 0].set(hidden))
