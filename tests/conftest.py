@@ -8,6 +8,8 @@ from pathlib import Path
 import jax
 import pytest
 
+from tests.compiling import OLDER_LOOPS
+
 _LONG = ("parallel", "training")
 """Folders whose files take longest."""
 
@@ -25,9 +27,8 @@ def pytest_configure(config: pytest.Config) -> None:
         jax.config.update("jax_disable_most_optimizations", True)
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for the processes that tests start
         if jax.__version_info__ < (0, 11):
-            # XLA's older way of writing loops for a CPU compiles in less than half the time; newer versions have it no
-            # more, and a flag that XLA does not know ends the process.
-            flags = [os.environ.get("XLA_FLAGS", ""), "--xla_cpu_use_fusion_emitters=false"]
+            # Newer versions do not know it, and a flag that XLA does not know ends the process.
+            flags = [os.environ.get("XLA_FLAGS", ""), OLDER_LOOPS]
             os.environ["XLA_FLAGS"] = " ".join(filter(None, flags))
 
 

@@ -72,16 +72,21 @@ def digest(items: Items, *, copy: bool = False) -> tuple[Any, dict[str, dict[str
     A checksum is the sum of all words, each times an odd number made from its place, modulo 2^32: integer arithmetic,
     so that neither the order of summation nor the number of devices matters. A single changed word always changes it.
     """
-    kept, sums = _digest(items, copy=copy)
-    return kept if copy else items, jax.tree.map(int, jax.device_get(sums))
+    leaves, structure = jax.tree.flatten(items)
+    kept, sums = list(leaves), []
+    # A program for each shape, of which there are few, compiles far sooner than one for all leaves. One at a time:
+    # a CPU's simulated devices wait for each other for ever in several programs at once.
+    for index, leaf in enumerate(leaves):
+        copied, total = _digest(leaf, copy=copy)
+        sums.append(int(total))
+        if copied is not None:
+            kept[index] = copied
+    return jax.tree.unflatten(structure, kept), jax.tree.unflatten(structure, sums)
 
 
 @functools.partial(jax.jit, static_argnames="copy")
-def _digest(items: Items, *, copy: bool) -> tuple[Any, Any]:
-    def checksum(leaf: jax.Array) -> jax.Array:
-        unsigned = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize]
-        words = jax.lax.bitcast_convert_type(leaf, unsigned).astype(jnp.uint32).reshape(-1)
-        places = jax.lax.iota(jnp.uint32, words.size) * jnp.uint32(2654435762) + jnp.uint32(1)
-        return jnp.sum(words * places, dtype=jnp.uint32)
-
-    return jax.tree.map(jnp.copy, items) if copy else None, jax.tree.map(checksum, items)
+def _digest(leaf: jax.Array, *, copy: bool) -> tuple[jax.Array | None, jax.Array]:
+    unsigned = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize]
+    words = jax.lax.bitcast_convert_type(leaf, unsigned).astype(jnp.uint32).reshape(-1)
+    places = jax.lax.iota(jnp.uint32, words.size) * jnp.uint32(2654435762) + jnp.uint32(1)
+    return jnp.copy(leaf) if copy else None, jnp.sum(words * places, dtype=jnp.uint32)

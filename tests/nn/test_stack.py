@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,11 +30,16 @@ def _gradient(remat, scan):
     return jax.jit(jax.value_and_grad(total, (0, 1))), state
 
 
+@functools.cache
+def _value_and_gradient(remat, scan):
+    function, state = _gradient(remat, scan)
+    return jax.tree.leaves(function(state, X))
+
+
 @pytest.mark.parametrize("scan", [False, True])
 @pytest.mark.parametrize("remat", ["dots", "full", "offload"])
 def test_rematerialising_changes_no_value_and_no_gradient(remat, scan):
-    (plain, state), (ours, _) = _gradient("none", scan), _gradient(remat, scan)
-    for a, b in zip(jax.tree.leaves(ours(state, X)), jax.tree.leaves(plain(state, X)), strict=True):
+    for a, b in zip(_value_and_gradient(remat, scan), _value_and_gradient("none", scan), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 

@@ -1,9 +1,11 @@
-"""`kill -9` at a random moment, in a process of its own: the run that continues ends like one that was never killed."""
+"""`kill -9` at a random moment, in a process of its own: the run that continues ends like one that was never killed.
+
+These processes compile as a run does, whatever the tests beside them do.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxformer.training.checkpoint import Checkpoints
+from tests.compiling import as_a_run
 from tests.training import reversal
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +34,7 @@ TIMES = ("time", "memory/", "per_second", "padding_efficiency", "mfu", "data_wai
 
 
 def _start(data: Path, workdir: Path) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = as_a_run() | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", SCRIPT, str(data), str(workdir)]
     with open(f"{workdir}.log", "ab") as log:
         return subprocess.Popen(command, env=environment, stdout=log, stderr=log)

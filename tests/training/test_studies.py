@@ -35,7 +35,10 @@ def registered():
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("parity")
-    config = parity.config(folder, training__num_steps=300, training__log_every=50, training__eval_every=150)
+    config = parity.config(
+        folder, training__num_steps=300, training__log_every=50, training__eval_every=150,
+        training__checkpoint_every=100,
+    )  # fmt: skip
     workdir = Workdir(folder / "run")
     return config, workdir, training.train(config, workdir)
 

@@ -110,7 +110,9 @@ def test_a_person_who_types_is_answered_at_once(trained, capsys):
     assert capsys.readouterr().err == "text> text> \n"
 
 
-@pytest.mark.parametrize("pooling", ["cls", pytest.param("mean", marks=pytest.mark.slow), "convolution"])
+@pytest.mark.parametrize("pooling", [
+    *[pytest.param(pooling, marks=pytest.mark.slow) for pooling in ("cls", "mean")], "convolution",
+])  # fmt: skip
 def test_other_poolings_and_balanced_classes_train(trained, tmp_path, pooling):
     changes = {
         "task.pooling": pooling, "task.class_weights": "balanced", "task.token_dropout": 0.1, "training.num_steps": 4,

@@ -645,8 +645,19 @@ def _check(kind: str, shape: tuple[int, int, int, int, int], *, blocks: Blocks, 
         np.testing.assert_allclose(mine, right, atol=1.5e-2, err_msg=f"gradient of {name}")
 
 
+_EACH_KIND = [
+    pytest.param(
+        kind, late, id=f"{'late' if late else 'early'}-{kind}",
+        marks=pytest.mark.slow if late == bool(number % 2) and kind != "everything" else [],
+    )
+    for number, kind in enumerate(KINDS)
+    for late in (False, True)
+]  # fmt: skip
+"""Masks in both orders of what is asynchronous; one of them by default, in turn."""
+
+
 @pytest.mark.usefixtures("emulated")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "emulated"), _EACH_KIND, indirect=["emulated"])
 def test_emulated_kernels_agree_for_every_mask(kind: str) -> None:
     _check(kind, (150, 203, 2, 1, 32), blocks=SMALL_BLOCKS)
 
@@ -699,7 +710,7 @@ def test_emulated_kernels_agree_for_lengths_and_heads(shape: tuple[int, int, int
 
 
 @pytest.mark.usefixtures("emulated")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "emulated"), _EACH_KIND, indirect=["emulated"])
 @pytest.mark.parametrize(
     "shape", [(50, 37, 2, 2, 32), pytest.param((64, 64, 2, 2, 64), marks=pytest.mark.slow)], ids=["odd", "full"]
 )
