@@ -74,14 +74,16 @@ def digest(items: Items, *, copy: bool = False) -> tuple[Any, dict[str, dict[str
     """
     leaves, structure = jax.tree.flatten(items)
     kept, sums = list(leaves), []
-    # A program for each shape, of which there are few, compiles far sooner than one for all leaves. One at a time:
-    # a CPU's simulated devices wait for each other for ever in several programs at once.
+    # A program for each shape, of which there are few, compiles far sooner than one for all leaves.
     for index, leaf in enumerate(leaves):
         copied, total = _digest(leaf, copy=copy)
-        sums.append(int(total))
+        if jax.default_backend() == "cpu":
+            total.block_until_ready()  # simulated devices wait for each other for ever in several programs at once
+        sums.append(total)
         if copied is not None:
             kept[index] = copied
-    return jax.tree.unflatten(structure, kept), jax.tree.unflatten(structure, sums)
+    found = [int(total) for total in jax.device_get(sums)]
+    return jax.tree.unflatten(structure, kept), jax.tree.unflatten(structure, found)
 
 
 @functools.partial(jax.jit, static_argnames="copy")

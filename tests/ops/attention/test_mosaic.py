@@ -653,7 +653,7 @@ _EACH_KIND = [
     for number, kind in enumerate(KINDS)
     for late in (False, True)
 ]  # fmt: skip
-"""Masks in both orders of what is asynchronous; one of them by default, in turn."""
+"""Masks in both orders of what is asynchronous: one of them by default, in turn, and both for everything together."""
 
 
 @pytest.mark.usefixtures("emulated")
