@@ -1,4 +1,7 @@
-"""Tokens that a text classifier does not get to see while it learns: so that it does not hang on single words."""
+"""Tokens that a text classifier does not get to see while it learns: so that it does not hang on single words.
+
+Not for dropout inside a network: that is `ops.dropout`.
+"""
 
 from __future__ import annotations
 

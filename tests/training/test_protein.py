@@ -36,8 +36,8 @@ def _config(folder, **changes):
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("protein")
     config = _config(
-        folder, model__d_model=48, model__d_ff=96, data__num_examples=1500, data__num_shapes=1, data__batch_tokens=2048,
-        training__num_steps=240,
+        folder, model__d_model=48, model__d_ff=96, model__num_heads=2, data__num_examples=1500, data__num_shapes=1,
+        data__batch_tokens=2048, training__num_steps=240,
     )  # fmt: skip
     workdir = Workdir(folder / "run")
     with optimized():

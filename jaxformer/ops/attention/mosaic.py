@@ -1,7 +1,7 @@
 """Attention on Hopper GPUs by our own fused kernels, written in Mosaic GPU (`jax.experimental.pallas.mosaic_gpu`).
 
 Forward and backward never hold the [B, N, T, S] weights. Masks are worked out inside the kernels, and whole blocks
-that a mask hides are skipped: `mosaic_blocks.py` says which, `mosaic_forward.py` and `mosaic_backward.py` are the
+that a mask hides are skipped: `mosaic_blocks.py` says which, `mosaic_forward.py` and `mosaic_backward_*.py` are the
 kernels, and this file is what surrounds them: refusals, padding, and the gradient rule.
 """
 
@@ -161,7 +161,8 @@ def _forward(
 
 def _backward(call: Call, residuals: tuple[Any, ...], d_out: jax.Array) -> tuple[jax.Array | None, ...]:
     from jaxformer.ops.attention import mosaic_short
-    from jaxformer.ops.attention.mosaic_backward import backward_keys, backward_queries
+    from jaxformer.ops.attention.mosaic_backward_keys import backward_keys
+    from jaxformer.ops.attention.mosaic_backward_queries import backward_queries
 
     q, k, v, mask, seed, out, lse = residuals
     arrays = {"q": _eights(q), "k": _eights(k), "v": _eights(v), "d_out": _eights(d_out.astype(q.dtype))}

@@ -1,7 +1,7 @@
 """Block sizes of the Mosaic GPU attention, what they cost in shared memory, and which blocks matter to which queries.
 
 Plain Python and `jax.numpy`, run outside the kernels: everything that decides how long a kernel's loop is can be
-tested on a CPU. The kernels themselves are in `mosaic_forward.py` and `mosaic_backward.py`.
+tested on a CPU. The kernels themselves are in `mosaic_forward.py` and `mosaic_backward_*.py`.
 """
 
 from __future__ import annotations

@@ -24,6 +24,8 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 from jaxformer.ops.attention import (
     mosaic,
     mosaic_backward,
+    mosaic_backward_keys,
+    mosaic_backward_queries,
     mosaic_blocks,
     mosaic_forward,
     mosaic_order,
@@ -605,7 +607,8 @@ def emulated(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         return np.asarray(keep_at(jnp.asarray(seed), [jnp.asarray(i) for i in indices], *rest))
 
     monkeypatch.setattr(mosaic_tile, "keep_at", keep_at_places)
-    for module in (mosaic_tile, mosaic_order, mosaic_forward, mosaic_backward, mosaic_short):
+    backward = (mosaic_backward, mosaic_backward_keys, mosaic_backward_queries)
+    for module in (mosaic_tile, mosaic_order, mosaic_forward, *backward, mosaic_short):
         monkeypatch.setattr(module, "jnp", np)  # in a kernel; numpy has the same names and compiles nothing
         for name, stand_in in (("plgpu", fake), ("lax", fake_lax), ("pl", fake_pl)):
             monkeypatch.setattr(module, name, stand_in, raising=False)  # not all have all three
