@@ -169,10 +169,11 @@ class TaskConfig:
         occur in the training data).
       token_dropout: share of input tokens that training hides, each time others: they become the unknown token.
       members: networks that are trained side by side, on the same batches, and whose predictions are averaged; each
-        costs the memory and time of one. Losses, and what is measured in training, are means over them.
+        costs the memory and time of one. Losses, and what is measured in training, are means over them. From the first
+        `token_dropout` of the tokens are hidden, from the last nothing, from those between shares at equal distances.
       linear_members: of text_classification: further members without layers, which add up what every word and every
         pair of neighbours says by itself (Wang and Manning 2012); of few classes they cost next to nothing. They differ
-        by the tokens that `token_dropout` hides from them.
+        by what is hidden from them: as of `members`.
     """
 
     kind: str = "translation"

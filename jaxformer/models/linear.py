@@ -18,7 +18,7 @@ from jaxformer.types import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Sequences, Series
 
 PAIRS = 200_000
 """Buckets of pairs of neighbours, by their hash (Joulin et al. 2016, section 2.1); pairs that share one are alike."""
-_PACE = 5.0
+_PACE = 10.0
 """How much faster weights move than those of a network: a sum of a few weights has to say what layers say there."""
 _SILENT = max(PAD_ID, UNK_ID, BOS_ID, EOS_ID)
 _DIMS = ("pairs", "outputs")
@@ -38,7 +38,7 @@ class WordsAndPairs(nnx.Module):
 
     def __init__(self, vocabulary_size: int, num_outputs: int, *, pairs: int = PAIRS) -> None:
         self.vocabulary_size, self.pairs = vocabulary_size, pairs
-        self.table = nnx.Param(jnp.zeros((vocabulary_size + pairs, num_outputs)), dims=_DIMS)
+        self.weights = nnx.Param(jnp.zeros((vocabulary_size + pairs, num_outputs)), dims=_DIMS)
 
     def __call__(
         self, inputs: Sequences | Series, *, seed: jax.Array | None = None, embedded: jax.Array | None = None
@@ -56,7 +56,7 @@ class WordsAndPairs(nnx.Module):
             raise ValueError(f"words and pairs are of tokens (Sequences), got {type(inputs).__name__}")
         tokens = jnp.asarray(inputs.tokens)
         words, pairs = self._ids(tokens if tokens.ndim == 2 else tokens[..., 0], jnp.asarray(inputs.segment_ids))
-        table = gathered(self.table[...], _DIMS)
+        table = gathered(self.weights[...], _DIMS)
         wide = table.astype(jnp.promote_types(table.dtype, jnp.float32))
         said = [jnp.where((ids >= 0)[..., None], wide[ids], 0) for ids in (words, pairs)]
         return _PACE * (said[0] + said[1])

@@ -151,15 +151,16 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
           ValueError: for tokens without the spelling that they should have, or with one.
         """
         self._check_tokens(inputs)
-        rate = self.config.task.token_dropout
-        if rate and seed is not None and isinstance(inputs, Sequences):
-            inputs = hidden_tokens(inputs, rate, seed)
         return model(inputs, num_sequences=num_sequences, seed=seed)
 
     def loss(
         self, model: EncoderWithHeads | Ensemble, batch: LabelledBatch, seed: jax.Array | None
     ) -> tuple[Mean, Metrics]:
         """The loss of all parts of `batch`, undivided; the mean of all members, each with dropout of its own.
+
+        From the first network `task.token_dropout` of the tokens are hidden, from the last of several nothing, and from
+        those between them shares at equal distances; likewise from classifiers without layers. What has read whole
+        texts and what has to do without half of them are wrong about different ones.
 
         Args:
           model: the network.
@@ -171,18 +172,24 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
           loss of all as `loss` and, where they are learned, weights such as `movement/weight`.
         """
         self._check(batch)
-        members = model.members
+        task, members = self.config.task, model.members
         if len(members) == 1:
-            return self._loss_of(members[0], batch, seed)
-        found = [self._loss_of(member, batch, fold_seed(seed, number)) for number, member in enumerate(members)]
+            return self._loss_of(members[0], batch, seed, task.token_dropout)
+        hidden = [*_shares(task.token_dropout, task.members), *_shares(task.token_dropout, task.linear_members)]
+        found = [
+            self._loss_of(member, batch, fold_seed(seed, number), share)
+            for number, (member, share) in enumerate(zip(members, hidden, strict=True))
+        ]
         mean: tuple[Mean, Metrics] = jax.tree.map(lambda *each: sum(each) / len(each), *found)
         return mean
 
     def _loss_of(
-        self, model: EncoderWithHeads, batch: LabelledBatch, seed: jax.Array | None
+        self, model: EncoderWithHeads, batch: LabelledBatch, seed: jax.Array | None, hidden: float
     ) -> tuple[Mean, Metrics]:
-        number = self.num_sequences(next(iter(batch.labels.values())))
-        outputs = self.outputs(model, batch.inputs, number, seed)
+        number, inputs = self.num_sequences(next(iter(batch.labels.values()))), batch.inputs
+        if hidden and seed is not None and isinstance(inputs, Sequences):
+            inputs = hidden_tokens(inputs, hidden, seed)
+        outputs = self.outputs(model, inputs, number, seed)
         found = {}
         for name, objective in self.objectives.items():
             labels = batch.labels[name]
@@ -265,3 +272,8 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
             name: jnp.stack([objective.predict(each[name]) for each in outputs]).mean(axis=0)
             for name, objective in self.objectives.items()
         }
+
+
+def _shares(most: float, members: int) -> list[float]:
+    """What is hidden from each of several members: from `most` down to nothing; of one alone, `most`."""
+    return [most * (1 - number / max(1, members - 1)) for number in range(members)]

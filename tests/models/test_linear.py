@@ -25,8 +25,8 @@ def _rows(tokens, segments=None):
 
 def _filled(encoder):
     """Weights that are all different."""
-    table = encoder.table
-    table[...] = jnp.asarray(np.random.default_rng(0).normal(size=table.shape), jnp.float32)
+    weights = encoder.weights
+    weights[...] = jnp.asarray(np.random.default_rng(0).normal(size=weights.shape), jnp.float32)
     return encoder
 
 
@@ -68,7 +68,7 @@ def test_heads_add_up_their_own_outputs_of_their_own_sequences():
     encoder, heads = linear_parts(V, {"a": 2, "b": 3})
     model = EncoderWithHeads(_filled(encoder), heads)
     heads["b"].bias[...] = jnp.array([1.0, 2.0, 3.0])
-    assert encoder.table.shape == (V + PAIRS, 5)
+    assert encoder.weights.shape == (V + PAIRS, 5)
     packed = _rows([[7, 8, 9, 10, 0]], [[1, 1, 2, 2, 0]])
     found = model(packed, num_sequences=3)
     each = [_said(encoder, 7, 8), _said(encoder, 9, 10), np.zeros(5)]
@@ -82,11 +82,11 @@ def test_heads_add_up_their_own_outputs_of_their_own_sequences():
 def test_pairs_are_spread_over_all_buckets():
     """Of n pairs in m buckets, m (1 - exp(-n/m)) buckets are used where a hash is as good as chance."""
     encoder = WordsAndPairs(400, 1, pairs=4000)
-    encoder.table[...] = jnp.arange(4400.0)[:, None]
+    encoder.weights[...] = jnp.arange(4400.0)[:, None]
     first, second = np.meshgrid(np.arange(4, 104), np.arange(204, 304))
     rows = _rows(np.stack([first.ravel(), second.ravel()], axis=1))
     words = encoder.embed(_rows(rows.tokens[:, :1]))[:, 0]
-    buckets = np.round(np.asarray(encoder.embed(rows)[:, 0] - words)[:, 0] / 5.0).astype(int)
+    buckets = np.round(np.asarray(encoder.embed(rows)[:, 0] - words)[:, 0] / 10.0).astype(int)
     used = len(np.unique(buckets))
     expected = 4000 * (1 - np.exp(-10_000 / 4000))
     assert abs(used - expected) < 5 * np.sqrt(4000 * np.exp(-2.5) * (1 - np.exp(-2.5) * 3.5))

@@ -12,6 +12,7 @@ from jaxformer.config import replace
 from jaxformer.ops import fold_seed
 from jaxformer.tasks.attribution import gradient_times_input
 from jaxformer.tasks.classification import ClassificationTask
+from jaxformer.tasks.hiding import hidden_tokens
 from jaxformer.tasks.objectives import Classes, Numbers
 from jaxformer.tasks.tagging import TaggingTask
 from jaxformer.training import create_state, make_optimizer, make_train_step
@@ -124,6 +125,33 @@ def test_a_member_without_layers_tells_by_the_order_of_two_words_what_no_sum_of_
     assert alone(state.params) > 0.95
     both = task.predict(state.params, batch(0).inputs)["first"]
     np.testing.assert_allclose(both.sum(axis=-1), 1.0, rtol=1e-5)
+
+
+def test_from_members_of_each_kind_ever_less_is_hidden_down_to_nothing():
+    own = {
+        "task": {"kind": "text_classification", "members": 3, "linear_members": 3, "token_dropout": 0.5},
+        "training.best_metric": "validation/loss",
+    }
+    task = ClassificationTask(replace(small(), own), {"first": Classes(4)}, vocabulary_size=V, pooling="attention")
+    params, batch, seed = task.init_params(0), _batch(0), jnp.uint32(7)
+    for number, one in enumerate(params["members"].values()):
+        if number >= 3:  # these begin with nothing to say
+            weights = one["encoder"]["weights"]
+            weights[...] = jax.random.normal(jax.random.key(number), weights[...].shape)
+
+    def loss_of(number: int, share: float) -> float:
+        own = fold_seed(seed, number)
+        seen = hidden_tokens(batch.inputs, share, own) if share else batch.inputs
+        outputs = task.outputs(task.model(params).members[number], seen, 1, own)
+        labels = batch.labels["first"]
+        mean = task.objectives["first"].sums(outputs["first"], labels.values, labels.weights)["loss"]
+        return float(mean.sum / mean.weight)
+
+    batch = LabelledBatch(batch.inputs, {"first": batch.labels["first"]})
+    mean, _ = task.loss_function(params, batch, seed)
+    apart = [loss_of(number, share) for number, share in enumerate((0.5, 0.25, 0.0) * 2)]
+    np.testing.assert_allclose(float(mean.sum / mean.weight), np.mean(apart), rtol=1e-5)
+    assert loss_of(5, 0.0) != pytest.approx(loss_of(5, 0.25), rel=1e-3)
 
 
 def test_members_without_layers_add_up_words_alone():
