@@ -97,7 +97,7 @@ def run(values: flags.FlagValues, overrides: dict[str, Any]) -> None:
     process = processes.start_processes(values.join, alone=values.mode != "train" or sweep is not None)
     log_to_stderr(quiet=process > 0)
     if sweep:
-        training.run_sweep(sweep, lambda look: experiments.select(values.experiment, "", look), __file__)
+        training.run_sweep(sweep, lambda held, look: experiments.select(values.experiment, held, look), __file__)
         return
     config, workdir, reason = select(values, overrides)
     if values.mode in ("train", "plan") and not process:

@@ -81,7 +81,7 @@ def select(spec: str, held: str, assess: Callable[[], Machine]) -> tuple[Config,
 
     Args:
       spec: `NAME` or `NAME:VARIANT`.
-      held: the experiment and variant of the run that the workdir holds, which agrees with `spec`; empty for none.
+      held: the experiment and variant of the run or sweep that the workdir holds; empty for none.
       assess: looks at the machine; called only when the choice of the variant depends on it.
 
     Raises:
@@ -93,8 +93,8 @@ def select(spec: str, held: str, assess: Callable[[], Machine]) -> tuple[Config,
     experiment = find(name)
     if variant:
         return experiment.config(variant), "named on the command line"
-    if held:
-        return experiment.config(held.partition(":")[2]), "the variant of the run in the workdir"
+    if held.partition(":")[0] == name:
+        return experiment.config(held.partition(":")[2]), "the variant that the workdir holds"
     if experiment.choose is None:
         return experiment.config(next(iter(experiment.variants))), "the default variant of this experiment"
     machine = assess()

@@ -23,7 +23,7 @@ from jaxformer.monitoring.machine import Machine, assess
 from jaxformer.paths import expanded
 from jaxformer.training.sweep import picture, table
 from jaxformer.training.sweep.children import Children, share_machine, whole_machine
-from jaxformer.training.sweep.folder import FINAL, SweepFolder, Trial
+from jaxformer.training.sweep.folder import FINAL, SweepFolder, Trial, held_experiment
 from jaxformer.training.sweep.grid import Fields, as_text
 from jaxformer.training.sweep.options import Sweep
 from jaxformer.training.sweep.outcomes import Results, collect
@@ -37,7 +37,7 @@ _PICTURE_SECONDS = 60.0
 
 def run_sweep(
     sweep: Sweep,
-    choose: Callable[[Callable[[], Machine]], tuple[Config, str]],
+    choose: Callable[[str, Callable[[], Machine]], tuple[Config, str]],
     program: str | os.PathLike[str] | Sequence[str],
 ) -> None:
     """Runs the trials of `sweep` that are this process's and not finished; prints the table of all there are.
@@ -46,7 +46,8 @@ def run_sweep(
 
     Args:
       sweep: from the command line.
-      choose: (a look at the machine) -> the configuration that is swept, and why that one.
+      choose: (the experiment that `sweep.workdir` holds a sweep of, or nothing; a look at the machine) -> the
+        configuration that is swept, and why that one.
       program: `run.py`, or a command that takes its flags.
 
     Raises:
@@ -55,7 +56,8 @@ def run_sweep(
       SystemExit: when a signal asked to stop, after the running trials have saved; 128 + the signal.
     """
     place = sweep.workdir or "runs"
-    config, reason = choose(lambda: assess_apart(place))
+    held = held_experiment(expanded(sweep.workdir)) if sweep.workdir else ""
+    config, reason = choose(held, lambda: assess_apart(place))
     path = expanded(sweep.workdir or f"runs/{config.experiment.replace(':', '-')}-sweep")
     grid = sweep.trials()
     base = flat(to_dict(config)) | dict(sweep.overrides)

@@ -170,6 +170,12 @@ class SweepFolder:
             yield
 
 
+def held_experiment(path: Path) -> str:
+    """The experiment and variant that the sweep in `path` is of; empty if there is none, or its record says nothing."""
+    base = (_read(path / "sweep.json") or {}).get("base")
+    return str(base.get("experiment", "")) if isinstance(base, dict) else ""
+
+
 def short_names(fields: Sequence[str]) -> dict[str, str]:
     """Dotted field -> its last part (`optimizer` for `optimizer.name`), or the whole where two fields share that."""
     last = {name: name.removesuffix(".name").rpartition(".")[2] for name in fields}

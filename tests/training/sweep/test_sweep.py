@@ -52,7 +52,7 @@ def sweep(*arguments, program=CHILD, environment=None):
     found = read_sweep(
         values.flag_values_dict(), overrides, lambda flag: run.parse(["run.py", flag])[1], environment or {}
     )
-    entry.run_sweep(found, lambda look: experiments.select(values.experiment, "", look), program)
+    entry.run_sweep(found, lambda held, look: experiments.select(values.experiment, held, look), program)
 
 
 def rows():
@@ -95,6 +95,13 @@ def test_every_trial_is_run_in_a_folder_of_its_own_and_ranked_by_validation(caps
     picture = Path("S/sweep.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
     assert len(picture) > 10_000
+
+
+def test_a_bare_name_goes_on_with_the_variant_that_the_folder_has_whatever_the_machine(capsys):
+    sweep("--experiment=wmt:tiny", "--sweep=training.seed=0")
+    sweep("--experiment=wmt", "--sweep=training.seed=0,1")
+    assert "sweep of wmt:tiny in S: 2 trials, 2 finished" in capsys.readouterr().out
+    assert [starts(f"seed={seed}") for seed in (0, 1)] == [1, 1]
 
 
 def test_means_over_seeds_have_their_standard_error(capsys):
