@@ -93,8 +93,9 @@ def select(spec: str, held: str, assess: Callable[[], Machine]) -> tuple[Config,
     experiment = find(name)
     if variant:
         return experiment.config(variant), "named on the command line"
-    if held.partition(":")[0] == name:
-        return experiment.config(held.partition(":")[2]), "the variant that the workdir holds"
+    held_name, _, held_variant = held.partition(":")
+    if held_name == name and held_variant in experiment.variants:
+        return experiment.config(held_variant), "the variant that the workdir holds"
     if experiment.choose is None:
         return experiment.config(next(iter(experiment.variants))), "the default variant of this experiment"
     machine = assess()

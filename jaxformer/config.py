@@ -168,12 +168,14 @@ class TaskConfig:
       class_weights: of the classes in a loss: `none`, or `balanced` (rare ones count more: inversely to how often they
         occur in the training data).
       token_dropout: share of input tokens that training hides, each time others: they become the unknown token.
+      vary_token_dropout: of several `members` hide ever less, `token_dropout` from the first, nothing from the last,
+        and from those between shares at equal distances; of `linear_members` likewise. Who has read whole texts and who
+        has to do without half of them are wrong about different ones. It changes nothing for one of a kind.
       members: networks that are trained side by side, on the same batches, and whose predictions are averaged; each
-        costs the memory and time of one. Losses, and what is measured in training, are means over them. From the first
-        `token_dropout` of the tokens are hidden, from the last nothing, from those between shares at equal distances.
+        costs the memory and time of one. Losses, and what is measured in training, are means over them.
       linear_members: of text_classification: further members without layers, which add up what every word and every
         pair of neighbours says by itself (Wang and Manning 2012); of few classes they cost next to nothing. They differ
-        by what is hidden from them: as of `members`.
+        by the tokens that are hidden from them.
     """
 
     kind: str = "translation"
@@ -181,6 +183,7 @@ class TaskConfig:
     part_weights: str = "equal"
     class_weights: str = "none"
     token_dropout: float = 0.0
+    vary_token_dropout: bool = False
     members: int = 1
     linear_members: int = 0
 
@@ -661,7 +664,7 @@ class Config:
             )
         of_encoders: list[tuple[str, Any, tuple[str, ...]]] = [
             ("model", self.model, ("neighbourhood", "local_layers", "scale_embedding", "final_norm")),
-            ("task", self.task, ("part_weights", "class_weights", "token_dropout", "members")),
+            ("task", self.task, ("part_weights", "class_weights", "token_dropout", "vary_token_dropout", "members")),
         ]
         for section, fields, names in of_encoders:
             for name in names if self.task.kind == "translation" else ():

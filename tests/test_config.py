@@ -34,6 +34,7 @@ REFUSED = [
     ({"model.neighbourhood": -1}, "model.neighbourhood must be 0 or greater"),
     ({"model.neighbourhood": 1}, "model.neighbourhood=1 is for encoders with heads, and task.kind=translation: set"),
     ({"task.token_dropout": 0.1}, "task.token_dropout=0.1 is for encoders with heads, and task.kind=translation"),
+    ({"task.vary_token_dropout": True}, "task.vary_token_dropout=true is for encoders with heads, and task.kind=tran"),
     ({"task.members": 2}, "task.members=2 is for encoders with heads, and task.kind=translation"),
     ({"data.spelling": 9}, "data.spelling=9 is for task.kind=text_classification with data.tokenizer=word, got transl"),
     (
@@ -54,7 +55,7 @@ REFUSED = [
     ({"task.class_weights": "balanced"}, "task.class_weights=balanced is for encoders with heads"),
     ({"task.part_weights": "learned"}, "set --config.task.part_weights=equal"),
     ({"model.local_layers": 1}, "model.local_layers=1 is for encoders with heads"),
-    ({"task.pooling": "cls"}, "task.pooling=cls is for text_classification and price_movement, and task.kind=transl"),
+    ({"task.pooling": "cls"}, "task.pooling=cls is for text_classification and price_movement, and task.kind=tran"),
     ({"model.final_norm": False}, "model.final_norm=false is for encoders with heads, and task.kind=translation"),
     ({"data.tokenizer": "word", "data.subword_sampling": 0.1}, "data.subword_sampling=0.1 samples segmentations, of "),
     ({"model.local_layers": 6}, "model.local_layers=6 leaves none of model.num_encoder_layers=6"),

@@ -87,7 +87,8 @@ def test_an_explicit_variant_never_falls_back_and_asks_no_machine():
 
 def test_a_bare_name_means_the_variant_that_the_workdir_holds():
     assert experiments.select("wmt", "wmt:tiny", _never)[0].experiment == "wmt:tiny"
-    assert experiments.select("multi30k", "wmt:tiny", _never)[0].experiment == "multi30k:tiny"
+    for held in ("wmt:tiny", "multi30k:gone", "multi30k"):
+        assert experiments.select("multi30k", held, _never)[0].experiment == "multi30k:tiny"
 
 
 def test_a_bare_name_without_a_choice_means_the_first_variant():

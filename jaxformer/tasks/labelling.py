@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxformer.config import Config, nearest
+from jaxformer.config import Config, TaskConfig, nearest
 from jaxformer.models import Encoder, EncoderWithHeads, Ensemble, WordsAndPairs, linear_parts
 from jaxformer.nn import LearnedWeights
 from jaxformer.ops import fold_seed, weighted_total
@@ -31,8 +31,8 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
     """An encoder, or an ensemble of them, that predicts one thing or several; see `ModelTask`.
 
     Args:
-      config: of the run; `model`, `precision`, `memory.remat` and, of `task`, `token_dropout`, `members` and
-        `linear_members` are read.
+      config: of the run; `model`, `precision`, `memory.remat` and, of `task`, `token_dropout`, `vary_token_dropout`,
+        `members` and `linear_members` are read.
       objectives: what is predicted, by name: that of its labels in a batch.
       vocabulary_size, num_channels: what the encoder reads; see `models.Encoder`.
       spelling: buckets of n-grams, where tokens come with their spelling (`types.Sequences`); 0 for none.
@@ -158,10 +158,6 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
     ) -> tuple[Mean, Metrics]:
         """The loss of all parts of `batch`, undivided; the mean of all members, each with dropout of its own.
 
-        From the first network `task.token_dropout` of the tokens are hidden, from the last of several nothing, and from
-        those between them shares at equal distances; likewise from classifiers without layers. What has read whole
-        texts and what has to do without half of them are wrong about different ones.
-
         Args:
           model: the network.
           batch: inputs, and labels for each part.
@@ -172,13 +168,13 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
           loss of all as `loss` and, where they are learned, weights such as `movement/weight`.
         """
         self._check(batch)
-        task, members = self.config.task, model.members
+        members = model.members
+        shares = _hidden_shares(self.config.task) or [self.config.task.token_dropout] * len(members)
         if len(members) == 1:
-            return self._loss_of(members[0], batch, seed, task.token_dropout)
-        hidden = [*_shares(task.token_dropout, task.members), *_shares(task.token_dropout, task.linear_members)]
+            return self._loss_of(members[0], batch, seed, shares[0])
         found = [
             self._loss_of(member, batch, fold_seed(seed, number), share)
-            for number, (member, share) in enumerate(zip(members, hidden, strict=True))
+            for number, (member, share) in enumerate(zip(members, shares, strict=True))
         ]
         mean: tuple[Mean, Metrics] = jax.tree.map(lambda *each: sum(each) / len(each), *found)
         return mean
@@ -239,6 +235,7 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
             )
 
     def _check(self, batch: LabelledBatch) -> None:
+        self._check_tokens(batch.inputs)
         if set(batch.labels) != set(self.objectives):
             raise ValueError(
                 f"the batch has labels for {', '.join(sorted(batch.labels)) or 'nothing'}, but "
@@ -274,6 +271,9 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
         }
 
 
-def _shares(most: float, members: int) -> list[float]:
-    """What is hidden from each of several members: from `most` down to nothing; of one alone, `most`."""
-    return [most * (1 - number / max(1, members - 1)) for number in range(members)]
+def _hidden_shares(task: TaskConfig) -> list[float]:
+    """The share of tokens that training hides from each network and each linear member, where it varies; else empty."""
+    if not task.vary_token_dropout:
+        return []
+    kinds = (task.members, task.linear_members)
+    return [task.token_dropout * (1 - number / max(1, of - 1)) for of in kinds for number in range(of)]

@@ -127,15 +127,22 @@ def test_a_member_without_layers_tells_by_the_order_of_two_words_what_no_sum_of_
     np.testing.assert_allclose(both.sum(axis=-1), 1.0, rtol=1e-5)
 
 
-def test_from_members_of_each_kind_ever_less_is_hidden_down_to_nothing():
+@pytest.mark.parametrize(
+    ("members", "linear_members", "shares"),
+    [(2, 3, (0.5, 0.0, 0.5, 0.25, 0.0)), pytest.param(1, 2, (0.5, 0.5, 0.0), marks=pytest.mark.slow)],
+)
+def test_from_members_of_each_kind_ever_less_is_hidden_down_to_nothing(members, linear_members, shares):
     own = {
-        "task": {"kind": "text_classification", "members": 3, "linear_members": 3, "token_dropout": 0.5},
+        "task": {
+            "kind": "text_classification", "token_dropout": 0.5, "vary_token_dropout": True,
+            "members": members, "linear_members": linear_members,
+        },
         "training.best_metric": "validation/loss",
-    }
+    }  # fmt: skip
     task = ClassificationTask(replace(small(), own), {"first": Classes(4)}, vocabulary_size=V, pooling="attention")
     params, batch, seed = task.init_params(0), _batch(0), jnp.uint32(7)
     for number, one in enumerate(params["members"].values()):
-        if number >= 3:  # these begin with nothing to say
+        if number >= members:  # these begin with nothing to say
             weights = one["encoder"]["weights"]
             weights[...] = jax.random.normal(jax.random.key(number), weights[...].shape)
 
@@ -149,9 +156,10 @@ def test_from_members_of_each_kind_ever_less_is_hidden_down_to_nothing():
 
     batch = LabelledBatch(batch.inputs, {"first": batch.labels["first"]})
     mean, _ = task.loss_function(params, batch, seed)
-    apart = [loss_of(number, share) for number, share in enumerate((0.5, 0.25, 0.0) * 2)]
+    apart = [loss_of(number, share) for number, share in enumerate(shares)]
     np.testing.assert_allclose(float(mean.sum / mean.weight), np.mean(apart), rtol=1e-5)
-    assert loss_of(5, 0.0) != pytest.approx(loss_of(5, 0.25), rel=1e-3)
+    last = len(shares) - 1
+    assert loss_of(last, 0.0) != pytest.approx(loss_of(last, 0.25), rel=1e-3)
 
 
 def test_members_without_layers_add_up_words_alone():
