@@ -55,7 +55,7 @@ REFUSED = [
     ({"task.class_weights": "balanced"}, "task.class_weights=balanced is for encoders with heads"),
     ({"task.part_weights": "learned"}, "set --config.task.part_weights=equal"),
     ({"model.local_layers": 1}, "model.local_layers=1 is for encoders with heads"),
-    ({"task.pooling": "cls"}, "task.pooling=cls is for text_classification and price_movement, and task.kind=tran"),
+    ({"task.pooling": "cls"}, "task.pooling=cls is for text_classification and price_movement, and task.kind=transl"),
     ({"model.final_norm": False}, "model.final_norm=false is for encoders with heads, and task.kind=translation"),
     ({"data.tokenizer": "word", "data.subword_sampling": 0.1}, "data.subword_sampling=0.1 samples segmentations, of "),
     ({"model.local_layers": 6}, "model.local_layers=6 leaves none of model.num_encoder_layers=6"),

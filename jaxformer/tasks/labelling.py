@@ -169,7 +169,7 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
         """
         self._check(batch)
         members = model.members
-        shares = _hidden_shares(self.config.task) or [self.config.task.token_dropout] * len(members)
+        shares = _hidden_shares(self.config.task, len(members))
         if len(members) == 1:
             return self._loss_of(members[0], batch, seed, shares[0])
         found = [
@@ -271,9 +271,9 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
         }
 
 
-def _hidden_shares(task: TaskConfig) -> list[float]:
-    """The share of tokens that training hides from each network and each linear member, where it varies; else empty."""
+def _hidden_shares(task: TaskConfig, number_of_all: int) -> list[float]:
+    """The share of tokens that training hides from each of all members, networks before linear ones."""
     if not task.vary_token_dropout:
-        return []
+        return [task.token_dropout] * number_of_all
     kinds = (task.members, task.linear_members)
     return [task.token_dropout * (1 - number / max(1, of - 1)) for of in kinds for number in range(of)]
