@@ -68,6 +68,8 @@ def learning_curves(
             color = _STAR if name == next(iter(scores)) else color
             right.plot(steps[-1:], [final], marker="*", markersize=12, color=color, linestyle="none",
                        label=f"{label} {final:.1f}")
+    if right.has_data():
+        _widen(right)
     for axes in (left, right):
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False)
@@ -81,6 +83,15 @@ def learning_curves(
     with explain_disk_errors(path):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(os.fspath(path), format="png")
+
+
+def _widen(axes: Any) -> None:
+    """Shows 2 % below and above at least, in plain numbers: scores that are all but equal are not to look far apart."""
+    low, high = axes.get_ylim()
+    middle = (low + high) / 2
+    half = max((high - low) / 2, 0.02 * abs(middle))
+    axes.set_ylim(middle - half, middle + half)
+    axes.ticklabel_format(axis="y", useOffset=False)
 
 
 def _panel(

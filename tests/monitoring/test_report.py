@@ -65,6 +65,21 @@ def test_an_unwritable_place_is_explained(tmp_path):
         report.learning_curves(RECORDS, tmp_path / "report" / "learning_curves.png", curves=CURVES)
 
 
+def test_scores_that_are_all_but_equal_do_not_look_far_apart(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **options: drawn.append(self))
+    records = [{"step": 900, "validation/accuracy": 0.83028, "validation/macro_f1": 0.83023}]
+    names = {"validation/accuracy": "validation accuracy", "validation/macro_f1": "validation F1"}
+    report.learning_curves(records, tmp_path / "curve.png", curves=Curves("nats per text", names, 100.0))
+    drawn[0].canvas.draw()
+    right = drawn[0].axes[1]
+    low, high = right.get_ylim()
+    assert low < 81.5 < 84.5 < high
+    assert right.yaxis.get_offset_text().get_text() == ""
+
+
 def test_shares_are_shown_in_per_cent(tmp_path, monkeypatch):
     from matplotlib.figure import Figure
 
