@@ -41,7 +41,7 @@ def set_gpu_flags(environment: MutableMapping[str, str] | None = None) -> list[s
       what was added: nothing on a CPU, or with a version of jaxlib that has not been tried.
     """
     environment = os.environ if environment is None else environment
-    if not (_expects_gpus(environment) and _KNOWN_TO[0] <= _version("jaxlib") < _KNOWN_TO[1]):
+    if not (_expects_gpus(environment) and jaxlib_was_tried()):
         return []
     present = environment.get("XLA_FLAGS", "")
     named = set(re.findall(r"--(\w+)", present))
@@ -49,6 +49,11 @@ def set_gpu_flags(environment: MutableMapping[str, str] | None = None) -> list[s
     if added:
         environment["XLA_FLAGS"] = " ".join(filter(None, [present, *added]))
     return added
+
+
+def jaxlib_was_tried() -> bool:
+    """Whether the jaxlib here is known to know the flags that stand here and in `cpu_options`."""
+    return _KNOWN_TO[0] <= _version("jaxlib") < _KNOWN_TO[1]
 
 
 def _expects_gpus(environment: MutableMapping[str, str]) -> bool:

@@ -20,6 +20,7 @@ from jaxformer.config import DecodingConfig
 from jaxformer.decoding import BeamSearch, GreedySearch, Hypotheses, Sampling, advance, take_rows
 from jaxformer.models import EncoderDecoder
 from jaxformer.models.encoder_decoder import DecodingContext
+from jaxformer.parallel.cpu_options import options_for_few_rows
 from jaxformer.tasks.rows import as_sequences
 from jaxformer.types import BOS_ID, EOS_ID, PAD_ID
 
@@ -66,10 +67,20 @@ class BatchSearch:
         self._graph, self._rest, self._config = graph, rest, config
         self._transpose: Any = jax.jit(self._transposed)
         self._start: Any = jax.jit(self._started, static_argnames=("longest", "places"))
-        self._advance: Any = jax.jit(self._advanced, static_argnames="longest", donate_argnames="rows")
+        # A lone output reads its past as a vector does a matrix; those of a beam together make a product of matrices.
+        options = options_for_few_rows() if self._width == 1 else {}
+        self._advance: Any = jax.jit(
+            self._advanced, static_argnames="longest", donate_argnames="rows", compiler_options=options
+        )
         self._move: Any = jax.jit(_moved, static_argnames="places")
         self._compiled: set[Hashable] = set()
         self._compiling = threading.Lock()
+
+    @property
+    def _width(self) -> int:
+        """Outputs that are searched for at a time, of each row."""
+        config = self._config
+        return {"beam": config.beam_size, "greedy": 1, "sample": config.n_best}[config.method]
 
     @property
     def num_compilations(self) -> int:
@@ -175,12 +186,11 @@ class BatchSearch:
         config, search = self._config, self._search(longest)
         model = nnx.merge(self._graph, params, rest)
         source = as_sequences(tokens)
-        width = {"beam": config.beam_size, "greedy": 1, "sample": config.n_best}[config.method]
-        cache, context = model.start_decoding(model.encode(source), source, beam_size=width, max_length=places)
+        cache, context = model.start_decoding(model.encode(source), source, beam_size=self._width, max_length=places)
         given: dict[str, Any] = {"prefix": prefix, "max_lengths": limits}
         if isinstance(search, Sampling):
             given |= {
-                "width": width,
+                "width": self._width,
                 "keys": jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(config.seed), lines),
             }
         return _Rows(search.start(cache, len(tokens), **given), context)

@@ -87,6 +87,29 @@ def test_the_result_is_that_of_a_search_in_one_piece(config, forced, moves):
     assert {places for _, places in moves} == {17, LONGEST}, "rows did not leave both before and after the cache grew"
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="of XLA's CPU backend")
+@pytest.mark.parametrize(
+    ("config", "given"),
+    [
+        (DecodingConfig(method="greedy"), True),
+        (DecodingConfig(method="sample", n_best=1), True),
+        (DecodingConfig(method="sample", n_best=2), False),
+        (DecodingConfig(beam_size=4), False),
+    ],
+    ids=["greedy", "one sample", "two samples", "beam"],
+)
+def test_lone_outputs_are_compiled_for_few_rows(config, given, monkeypatch):
+    options = {"xla_cpu_experimental_ynn_fusion_type": ""}  # nothing of YNNPACK, so that they show in the program
+    monkeypatch.setattr(batch_search, "options_for_few_rows", lambda: options)
+    graph, params, rest = nnx.split(make_model(), nnx.Param, ...)
+    search = BatchSearch(graph, rest, config)
+    weights = search.weights(params)
+    tokens, limits = rows()
+    start = search._start(weights.params, rest, tokens, limits, limits, None, longest=LONGEST, places=LONGEST)
+    program = search._advance.lower(weights, rest, start, LONGEST, 0, longest=LONGEST).compile().as_text()
+    assert ("__ynn_fusion" not in program) == given
+
+
 def test_more_rows_of_the_same_shape_compile_nothing_new():
     graph, params, rest = nnx.split(make_model(), nnx.Param, ...)
     search = BatchSearch(graph, rest, DecodingConfig(beam_size=2))
