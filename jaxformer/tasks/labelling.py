@@ -6,7 +6,7 @@ Not for which head a part has: `tagging`, `classification` and `forecasting` say
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import jax
@@ -165,27 +165,33 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
 
         Returns:
           The loss, and the objective's metrics; of several parts under names such as `movement/accuracy`, with the
-          loss of all as `loss` and, where they are learned, weights such as `movement/weight`.
+          loss of all as `loss` and, where they are learned, weights such as `movement/weight`. Without dropout,
+          metrics other than losses are of what all members believe together, see `predict`.
         """
         self._check(batch)
         members = model.members
-        shares = _hidden_shares(self.config.task, len(members))
         if len(members) == 1:
-            return self._loss_of(members[0], batch, seed, shares[0])
-        found = [
-            self._loss_of(member, batch, fold_seed(seed, number), share)
+            outputs = self._outputs_of(members[0], batch, seed, self.config.task.token_dropout)
+            return self._loss_of(members[0], self._sums(outputs, batch))
+        shares = _hidden_shares(self.config.task, len(members))
+        each = [
+            self._outputs_of(member, batch, fold_seed(seed, number), share)
             for number, (member, share) in enumerate(zip(members, shares, strict=True))
         ]
-        mean: tuple[Mean, Metrics] = jax.tree.map(lambda *each: sum(each) / len(each), *found)
-        return mean
+        found = [self._loss_of(member, self._sums(one, batch)) for member, one in zip(members, each, strict=True)]
+        loss, metrics = jax.tree.map(lambda *values: sum(values) / len(values), *found)
+        return loss, metrics if seed is not None else metrics | self._metrics_together(each, batch)
 
-    def _loss_of(
+    def _outputs_of(
         self, model: EncoderWithHeads, batch: LabelledBatch, seed: jax.Array | None, hidden: float
-    ) -> tuple[Mean, Metrics]:
+    ) -> dict[str, jax.Array]:
         number, inputs = self.num_sequences(next(iter(batch.labels.values()))), batch.inputs
         if hidden and seed is not None and isinstance(inputs, Sequences):
             inputs = hidden_tokens(inputs, hidden, seed)
-        outputs = self.outputs(model, inputs, number, seed)
+        return self.outputs(model, inputs, number, seed)
+
+    def _sums(self, outputs: Mapping[str, jax.Array], batch: LabelledBatch) -> dict[str, Metrics]:
+        """What the objective of each part makes of the outputs for it."""
         found = {}
         for name, objective in self.objectives.items():
             labels = batch.labels[name]
@@ -193,14 +199,20 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
             if isinstance(labels, RowLabels):
                 weights = counted_once(weights, "length")
             found[name] = objective.sums(outputs[name], jnp.asarray(labels.values), weights)
-        if len(found) == 1 and not self._learned:
-            (metrics,) = found.values()
-            return metrics["loss"], metrics
-        return self._together(model, found)
+        return found
 
-    def _together(self, model: EncoderWithHeads, found: Mapping[str, Metrics]) -> tuple[Mean, Metrics]:
-        losses = {name: metrics["loss"] for name, metrics in found.items()}
-        metrics = {f"{name}/{metric}": mean for name, part in found.items() for metric, mean in part.items()}
+    def _named(self, found: Mapping[str, Metrics]) -> Metrics:
+        """The metrics of all parts in one: of several under the names of their parts."""
+        if len(found) == 1 and not self._learned:
+            (alone,) = found.values()
+            return alone
+        return {f"{name}/{metric}": mean for name, part in found.items() for metric, mean in part.items()}
+
+    def _loss_of(self, model: EncoderWithHeads, found: Mapping[str, Metrics]) -> tuple[Mean, Metrics]:
+        metrics = self._named(found)
+        if "loss" in metrics:  # of one part
+            return metrics["loss"], metrics
+        losses = {name: part["loss"] for name, part in found.items()}
         if model.part_weights is None:
             total = weighted_total(losses, self._given)
         else:
@@ -208,6 +220,13 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
             one = jnp.ones(())
             metrics |= {f"{name}/weight": Mean(weight, one) for name, weight in model.part_weights.weights().items()}
         return total, metrics | {"loss": total}
+
+    def _metrics_together(self, each: Sequence[Mapping[str, jax.Array]], batch: LabelledBatch) -> Metrics:
+        """Of what members with these outputs believe together; without losses, since each member has its own."""
+        believed = self._believed(each)
+        outputs = {name: objective.outputs_for(believed[name]) for name, objective in self.objectives.items()}
+        metrics = self._named(self._sums(outputs, batch))
+        return {name: mean for name, mean in metrics.items() if name.rpartition("/")[2] != "loss"}
 
     def _check_spelling(self, config: Config) -> None:
         if self.spelling < 0:
@@ -264,9 +283,12 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
         self, params: nnx.State, inputs: Sequences | Series, num_sequences: int
     ) -> dict[str, jax.Array]:
         members = self.model(params).members
-        outputs = [self.outputs(member, inputs, num_sequences, None) for member in members]
+        return self._believed([self.outputs(member, inputs, num_sequences, None) for member in members])
+
+    def _believed(self, each: Sequence[Mapping[str, jax.Array]]) -> dict[str, jax.Array]:
+        """The mean over members of what is believed of each part, from the outputs of each."""
         return {
-            name: jnp.stack([objective.predict(each[name]) for each in outputs]).mean(axis=0)
+            name: jnp.stack([objective.predict(one[name]) for one in each]).mean(axis=0)
             for name, objective in self.objectives.items()
         }
 

@@ -37,6 +37,9 @@ class Objective(Protocol):
     def predict(self, outputs: jax.Array) -> jax.Array:
         """What is believed, from outputs [*, E]."""
 
+    def outputs_for(self, believed: jax.Array) -> jax.Array:
+        """Outputs from which just this would be believed, so that `sums` can tell how good several are together."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Classes:
@@ -92,6 +95,10 @@ class Classes:
         """float32 [*, E], the probability of each class."""
         return jax.nn.softmax(_wide(outputs), axis=-1)
 
+    def outputs_for(self, believed: jax.Array) -> jax.Array:
+        """Logarithms of probabilities [*, E]."""
+        return jnp.log(_above_zero(believed))
+
 
 @dataclasses.dataclass(frozen=True)
 class YesNo:
@@ -138,6 +145,10 @@ class YesNo:
     def predict(self, outputs: jax.Array) -> jax.Array:
         """float32 [*, E], the probability of each label."""
         return jax.nn.sigmoid(_wide(outputs))
+
+    def outputs_for(self, believed: jax.Array) -> jax.Array:
+        """Log-odds of probabilities [*, E]."""
+        return jnp.log(_above_zero(believed)) - jnp.log(_above_zero(1.0 - believed))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,6 +204,10 @@ class Numbers:
         """float32 [*, E], the numbers."""
         return _wide(outputs)
 
+    def outputs_for(self, believed: jax.Array) -> jax.Array:
+        """The numbers themselves."""
+        return believed
+
 
 @dataclasses.dataclass(frozen=True)
 class Quantiles:
@@ -236,9 +251,17 @@ class Quantiles:
         """float32 [*, E], ascending (Chernozhukov et al. 2010: sorting crossed quantiles makes them no worse)."""
         return jnp.sort(_wide(outputs), axis=-1)
 
+    def outputs_for(self, believed: jax.Array) -> jax.Array:
+        """The quantiles themselves."""
+        return believed
+
 
 def _wide(outputs: jax.Array) -> jax.Array:
     return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
+
+
+def _above_zero(probabilities: jax.Array) -> jax.Array:
+    return jnp.maximum(probabilities, jnp.finfo(probabilities.dtype).tiny)
 
 
 def _beside(labels: jax.Array, outputs: jax.Array) -> jax.Array:

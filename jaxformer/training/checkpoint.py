@@ -29,6 +29,12 @@ _LOGGER = logging.getLogger(__name__)
 _FORMAT = 2
 """Of what parameters mean: raise it when equal shapes come to mean something else, as when columns change places."""
 
+_REMEDY = (
+    "give the model settings it was trained with, use the version of jaxformer that wrote it, or choose another "
+    "--workdir"
+)
+"""For a checkpoint whose arrays are others."""
+
 _REPLACED = "replaced-"
 """Before the step of a checkpoint that another one of the same step is about to replace."""
 
@@ -304,16 +310,11 @@ class Checkpoints:
             here, there = tuple(leaf.shape), tuple(saved[name]) if name in saved else None
             if here != there:
                 has = "is not in it" if there is None else f"has shape {there} there"
-                raise _OtherShape(
-                    f"{where}: {item}.{name} {has} and shape {here} here; give the model settings it was trained with "
-                    "or choose another --workdir"
-                )
+                raise _OtherShape(f"{where}: {item}.{name} {has} and shape {here} here; {_REMEDY}")
         extra = next((name for name in saved if name not in tree), None)
         if extra is not None:
-            raise _OtherShape(
-                f"{where}: {item}.{extra} of shape {tuple(saved[extra])} is there and not here; give the model "
-                "settings it was trained with or choose another --workdir"
-            )
+            shape = tuple(saved[extra])
+            raise _OtherShape(f"{where}: {item}.{extra} of shape {shape} is there and not here; {_REMEDY}")
 
     def _put_aside(self, step: int) -> Path:
         kept, number = f"damaged-{step}", 1

@@ -71,6 +71,27 @@ def test_loss_and_gradient_are_those_of_each_by_itself_with_dropout_of_its_own(p
             np.testing.assert_allclose(a * MEMBERS, b, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("learned", [None, pytest.param("learned", marks=pytest.mark.slow)])
+def test_metrics_are_of_what_all_believe_together_and_losses_the_mean(learned):
+    task, alone = _task(MEMBERS, learned), _task(1, learned)
+    params, batch = task.init_params(0), _batch(0)
+    believed = task.predict(params, batch.inputs)
+    _, found = task.loss_function(params, batch, None)
+    metrics = {name: float(mean.sum / mean.weight) for name, mean in found.items()}
+    labels = {name: np.asarray(one.values)[:, 0] for name, one in batch.labels.items()}
+    given = np.take_along_axis(np.asarray(believed["first"])[:, 0], labels["first"][:, None], axis=1)
+    errors = np.asarray(believed["size"])[:, 0, 0] - labels["size"]
+    right = np.asarray(believed["first"])[:, 0].argmax(axis=1) == labels["first"]
+    assert metrics["first/nll"] == pytest.approx(-np.log(given).mean(), rel=1e-5)
+    assert metrics["first/accuracy"] == pytest.approx(right.mean(), rel=1e-6)
+    assert metrics["size/mse"] == pytest.approx((errors**2).mean(), rel=1e-5)
+    assert metrics["size/mae"] == pytest.approx(np.abs(errors).mean(), rel=1e-5)
+    apart = [alone.loss_function(one, batch, None)[1] for one in _each(params)]
+    for name in ("loss", "first/loss", "size/loss"):
+        assert metrics[name] == pytest.approx(np.mean([one[name].sum / one[name].weight for one in apart]), rel=1e-5)
+    assert metrics["first/nll"] < metrics["first/loss"], "together they are no better than each by itself"
+
+
 def test_the_prediction_is_the_mean_of_all():
     task, alone = _task(MEMBERS), _task(1)
     params, inputs = task.init_params(0), _batch(0).inputs

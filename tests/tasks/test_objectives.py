@@ -40,6 +40,23 @@ def test_predictions_by_hand():
 
 
 @pytest.mark.parametrize(
+    ("objective", "outputs"),
+    [
+        (Classes(3), [[0.5, -1.0, 2.0], [0.0, 0.0, -200.0]]),
+        (YesNo(2), [[3.0, -0.5], [0.0, 200.0]]),
+        (Numbers(num_numbers=2), [[3.0, -1.0]]),
+        (Quantiles((0.2, 0.8)), [[1.0, 3.0]]),
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_outputs_for_what_is_believed_are_finite_and_believed(objective, outputs):
+    believed = objective.predict(jnp.asarray(outputs))
+    again = objective.outputs_for(believed)
+    assert np.isfinite(again).all()
+    np.testing.assert_allclose(objective.predict(again), believed, rtol=1e-5, atol=1e-30)
+
+
+@pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: Classes(1), "num_classes must be 2 or more, got 1"),
