@@ -1,8 +1,8 @@
-"""What XLA's CPU backend is told about a program whose products have few rows, and which one core computes.
+"""What XLA's CPU backend is told about programs whose products have few rows, where one core computes them.
 
-It gives products to YNNPACK, which was measured to be the faster way for many rows, several cores, and the products of
-a beam's attention. For 32 rows times [128, 8000] on one core without AVX-512, with other data read in between, it takes
-1.5 ms, where XLA's own way, Eigen, takes 0.9; for 256 rows 6.4 and 5.9 (`docs/performance.md`). Not for GPUs.
+It gives products to YNNPACK: the faster way for a training step, and for the attention of a beam. But for 32 rows times
+[128, 8000], on one core without AVX-512 and with other data read in between, YNNPACK takes 1.5 ms and Eigen, which has
+the products otherwise, 0.9 (256 rows: 6.4 and 5.9; benchmarks/results.md). Not for GPUs.
 """
 
 from __future__ import annotations
