@@ -172,7 +172,8 @@ class TaskConfig:
         and from those between shares at equal distances; of `linear_members` likewise. Who has read whole texts and who
         has to do without half of them are wrong about different ones. It changes nothing for one of a kind.
       members: networks that are trained side by side, on the same batches, and whose predictions are averaged; each
-        costs the memory and time of one. Losses, and what is measured in training, are means over them.
+        costs the memory and time of one. Losses, and what is measured in training, are means over them; other metrics
+        of validation are of what they believe together.
       linear_members: of text_classification: further members without layers, which add up what every word and every
         pair of neighbours says by itself (Wang and Manning 2012); of few classes they cost next to nothing. They differ
         by the tokens that are hidden from them.

@@ -20,7 +20,7 @@ from jaxformer.config import DecodingConfig
 from jaxformer.decoding import BeamSearch, GreedySearch, Hypotheses, Sampling, advance, take_rows
 from jaxformer.models import EncoderDecoder
 from jaxformer.models.encoder_decoder import DecodingContext
-from jaxformer.parallel.cpu_options import options_for_few_rows
+from jaxformer.parallel.cpu_options import FEWEST_ROWS, options_for_few_rows
 from jaxformer.tasks.rows import as_sequences
 from jaxformer.types import BOS_ID, EOS_ID, PAD_ID
 
@@ -61,20 +61,25 @@ class BatchSearch:
     Args:
       graph, rest: of the model, from `nnx.split(model, nnx.Param, ...)`.
       config: how to search.
+      grouped: several query heads of the model share keys and values.
     """
 
-    def __init__(self, graph: nnx.GraphDef[EncoderDecoder], rest: Any, config: DecodingConfig) -> None:
+    def __init__(
+        self, graph: nnx.GraphDef[EncoderDecoder], rest: Any, config: DecodingConfig, *, grouped: bool = False
+    ) -> None:
         self._graph, self._rest, self._config = graph, rest, config
         self._transpose: Any = jax.jit(self._transposed)
         self._start: Any = jax.jit(self._started, static_argnames=("longest", "places"))
-        # A lone output reads its past as a vector does a matrix; those of a beam together make a product of matrices.
-        options = options_for_few_rows() if self._width == 1 else {}
-        self._advance: Any = jax.jit(
-            self._advanced, static_argnames="longest", donate_argnames="rows", compiler_options=options
-        )
+        # Attention multiplies vectors for a lone output, and matrices for a beam or where heads share keys.
+        options = options_for_few_rows() if self._width == 1 and not grouped else {}
+        self._advance: Any = self._jitted_advance(options)
+        self._advance_fewest: Any = self._jitted_advance({}) if options else self._advance
         self._move: Any = jax.jit(_moved, static_argnames="places")
         self._compiled: set[Hashable] = set()
         self._compiling = threading.Lock()
+
+    def _jitted_advance(self, options: dict[str, str]) -> Any:
+        return jax.jit(self._advanced, static_argnames="longest", donate_argnames="rows", compiler_options=options)
 
     @property
     def _width(self) -> int:
@@ -85,7 +90,7 @@ class BatchSearch:
     @property
     def num_compilations(self) -> int:
         """How many shapes the search itself was compiled for so far."""
-        return self._advance._cache_size()
+        return sum(advance._cache_size() for advance in {self._advance, self._advance_fewest})
 
     def weights(self, params: nnx.State) -> SearchWeights:
         """`params`, from `nnx.split(model, nnx.Param, ...)`, made ready once for all searches with them."""
@@ -123,7 +128,8 @@ class BatchSearch:
             fewest = num_rows // _SHRINK if num_rows // _SHRINK >= _FEWEST else 0
             stop = jax.device_put((np.int32(places), np.int32(fewest)))
             key = ("advance", num_rows, places, kind)
-            rows, seen = self._once(key, self._advance, weights, self._rest, rows, *stop, longest=longest)
+            advance = self._advance if num_rows >= FEWEST_ROWS else self._advance_fewest
+            rows, seen = self._once(key, advance, weights, self._rest, rows, *stop, longest=longest)
             hypotheses, unfinished, position = jax.device_get(seen)
             if found is None:
                 found = jax.tree.map(np.array, hypotheses)  # copies, which can be written to

@@ -165,8 +165,8 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
 
         Returns:
           The loss, and the objective's metrics; of several parts under names such as `movement/accuracy`, with the
-          loss of all as `loss` and, where they are learned, weights such as `movement/weight`. Without dropout,
-          metrics other than losses are of what all members believe together, see `predict`.
+          loss of all as `loss` and, where they are learned, weights such as `movement/weight`. With `seed` None,
+          as in validation, metrics other than losses are of what all members believe together, see `predict`.
         """
         self._check(batch)
         members = model.members

@@ -119,7 +119,8 @@ class Translator:
         self._cleaner = Cleaner(DataConfig(normalization=normalization))
         split: Any = nnx.split(model, nnx.Param, ...)
         self._graph, self._params, self._rest = split
-        self._search = BatchSearch(self._graph, self._rest, config)
+        grouped = model.config.num_kv_heads not in (0, model.config.num_heads)
+        self._search = BatchSearch(self._graph, self._rest, config, grouped=grouped)
         self._weights: SearchWeights | None = None
         self._score: Any = jax.jit(self._score_rows)
 

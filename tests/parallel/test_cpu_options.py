@@ -20,6 +20,7 @@ YNNPACK = "__ynn_fusion"
 @pytest.fixture
 def cpuinfo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """One core of a processor where they were measured."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3}, raising=False)
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     file = tmp_path / "cpuinfo"
@@ -46,9 +47,17 @@ def test_several_cores_have_none(cpuinfo: Path, monkeypatch: pytest.MonkeyPatch)
     assert options_for_few_rows(cpuinfo) == {}
 
 
-def test_what_a_person_has_set_stays(cpuinfo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type=-dot")
+def test_a_gpu_has_none(cpuinfo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert options_for_few_rows(cpuinfo) == {}
+
+
+@pytest.mark.parametrize("flags", ["--xla_cpu_experimental_ynn_fusion_type=-individual_dot", "/path/to/flags"])
+def test_what_a_person_has_set_stays(cpuinfo: Path, monkeypatch: pytest.MonkeyPatch, flags: str) -> None:
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    assert options_for_few_rows(cpuinfo) == {}
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/tmp/x")
+    assert options_for_few_rows(cpuinfo) == OPTIONS
 
 
 def test_a_version_that_was_not_tried_has_none(cpuinfo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +65,10 @@ def test_a_version_that_was_not_tried_has_none(cpuinfo: Path, monkeypatch: pytes
     assert options_for_few_rows(cpuinfo) == {}
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="of XLA's CPU backend")
+@pytest.mark.skipif(
+    jax.default_backend() != "cpu" or next(iter(OPTIONS)) in os.environ.get("XLA_FLAGS", ""),
+    reason="of XLA's CPU backend as it chooses by itself",
+)
 def test_the_jaxlib_here_multiplies_without_ynnpack() -> None:
     x, w = (np.asarray(jax.random.normal(jax.random.key(i), shape)) for i, shape in enumerate([(32, 128), (128, 512)]))
     plain, with_options = jax.jit(jnp.dot), jax.jit(jnp.dot, compiler_options=OPTIONS)  # type: ignore[arg-type]

@@ -87,27 +87,34 @@ def test_the_result_is_that_of_a_search_in_one_piece(config, forced, moves):
     assert {places for _, places in moves} == {17, LONGEST}, "rows did not leave both before and after the cache grew"
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="of XLA's CPU backend")
 @pytest.mark.parametrize(
-    ("config", "given"),
+    ("config", "grouped", "given"),
     [
-        (DecodingConfig(method="greedy"), True),
-        (DecodingConfig(method="sample", n_best=1), True),
-        (DecodingConfig(method="sample", n_best=2), False),
-        (DecodingConfig(beam_size=4), False),
+        (DecodingConfig(method="greedy"), False, True),
+        (DecodingConfig(method="sample", n_best=1), False, True),
+        (DecodingConfig(method="greedy"), True, False),
+        (DecodingConfig(method="sample", n_best=2), False, False),
+        (DecodingConfig(beam_size=4), False, False),
     ],
-    ids=["greedy", "one sample", "two samples", "beam"],
+    ids=["greedy", "one sample", "grouped", "two samples", "beam"],
 )
-def test_lone_outputs_are_compiled_for_few_rows(config, given, monkeypatch):
-    options = {"xla_cpu_experimental_ynn_fusion_type": ""}  # nothing of YNNPACK, so that they show in the program
-    monkeypatch.setattr(batch_search, "options_for_few_rows", lambda: options)
+def test_lone_outputs_of_some_rows_are_compiled_with_options_of_their_own(config, grouped, given, monkeypatch):
+    asked, jit = [], jax.jit
+
+    def recorded(function, **kwargs):
+        asked.append(kwargs.get("compiler_options"))
+        return jit(function, **{name: value for name, value in kwargs.items() if name != "compiler_options"})
+
+    monkeypatch.setattr(jax, "jit", recorded)
+    monkeypatch.setattr(batch_search, "options_for_few_rows", lambda: {"xla_some": "thing"})
     graph, params, rest = nnx.split(make_model(), nnx.Param, ...)
-    search = BatchSearch(graph, rest, config)
-    weights = search.weights(params)
+    search = BatchSearch(graph, rest, config, grouped=grouped)
+    assert ({"xla_some": "thing"} in asked) == given
     tokens, limits = rows()
-    start = search._start(weights.params, rest, tokens, limits, limits, None, longest=LONGEST, places=LONGEST)
-    program = search._advance.lower(weights, rest, start, LONGEST, 0, longest=LONGEST).compile().as_text()
-    assert ("__ynn_fusion" not in program) == given
+    few = batch_search.FEWEST_ROWS - 1
+    search(search.weights(params), tokens[:few], limits[:few], np.arange(few, dtype=np.int32), longest=LONGEST)
+    assert search.num_compilations == search._advance_fewest._cache_size() > 0
+    assert (search._advance._cache_size() == 0) == given, "fewer rows are not compiled as they always are"
 
 
 def test_more_rows_of_the_same_shape_compile_nothing_new():

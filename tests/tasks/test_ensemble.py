@@ -57,15 +57,18 @@ def test_loss_and_gradient_are_those_of_each_by_itself_with_dropout_of_its_own(p
     def gradient_of(task):
         def loss(params, seed):
             mean, metrics = task.loss_function(params, batch, seed)
-            return mean.sum / mean.weight, (mean, metrics["loss"])
+            return mean.sum / mean.weight, (mean, metrics)
 
         return jax.jit(jax.value_and_grad(loss, has_aux=True))
 
-    (found, (mean, told)), gradient = gradient_of(task)(params, seed)
-    assert mean == told
+    (found, (mean, metrics)), gradient = gradient_of(task)(params, seed)
+    assert mean == metrics["loss"]
     of_one = gradient_of(alone)
     apart = [of_one(one, fold_seed(seed, n)) for n, one in enumerate(each)]
     np.testing.assert_allclose(found, np.mean([value for (value, _), _ in apart]), rtol=1e-6)
+    for name, told in metrics.items():
+        each_told = [of_it[name].sum / of_it[name].weight for (_, (_, of_it)), _ in apart]
+        np.testing.assert_allclose(told.sum / told.weight, np.mean(each_told), rtol=1e-5, err_msg=name)
     for number, (_, expected) in enumerate(apart):
         for a, b in zip(jax.tree.leaves(gradient["members"][number]), jax.tree.leaves(expected), strict=True):
             np.testing.assert_allclose(a * MEMBERS, b, rtol=1e-4, atol=1e-6)
