@@ -10,6 +10,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxformer.config import TaskConfig
 from jaxformer.ops import fold_seed
 from jaxformer.ops.dropout import keep_mask, row_seeds
 from jaxformer.parallel.sharding import place
@@ -38,3 +39,11 @@ def hidden_tokens(inputs: Sequences, rate: float, seed: jax.Array) -> Sequences:
     spared = (tokens == PAD_ID) | (tokens == BOS_ID) | (tokens == EOS_ID)
     hidden = jnp.where(keep | spared, tokens, UNK_ID)
     return dataclasses.replace(inputs, tokens=hidden if whole.ndim == 2 else whole.at[..., 0].set(hidden))
+
+
+def hidden_shares(task: TaskConfig, number_of_all: int) -> list[float]:
+    """The share of tokens that training hides from each of all members, networks before linear ones."""
+    if not task.vary_token_dropout:
+        return [task.token_dropout] * number_of_all
+    kinds = (task.members, task.linear_members)
+    return [task.token_dropout * (1 - number / max(1, of - 1)) for of in kinds for number in range(of)]

@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxformer.config import Config, TaskConfig, nearest
+from jaxformer.config import Config, nearest
 from jaxformer.models import Encoder, EncoderWithHeads, Ensemble, WordsAndPairs, linear_parts
 from jaxformer.nn import LearnedWeights
 from jaxformer.ops import fold_seed, weighted_total
 from jaxformer.parallel.layout import Layout
 from jaxformer.parallel.sharding import counted_once
-from jaxformer.tasks.hiding import hidden_tokens
+from jaxformer.tasks.hiding import hidden_shares, hidden_tokens
 from jaxformer.tasks.objectives import Objective
 from jaxformer.tasks.task import Metrics, ModelTask, abstract_sequences
 from jaxformer.types import SPELLING_SIZE, LabelledBatch, Mean, PositionLabels, RowLabels, Sequences, Series
@@ -173,7 +173,7 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
         if len(members) == 1:
             outputs = self._outputs_of(members[0], batch, seed, self.config.task.token_dropout)
             return self._loss_of(members[0], self._sums(outputs, batch))
-        shares = _hidden_shares(self.config.task, len(members))
+        shares = hidden_shares(self.config.task, len(members))
         each = [
             self._outputs_of(member, batch, fold_seed(seed, number), share)
             for number, (member, share) in enumerate(zip(members, shares, strict=True))
@@ -291,11 +291,3 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
             name: jnp.stack([objective.predict(one[name]) for one in each]).mean(axis=0)
             for name, objective in self.objectives.items()
         }
-
-
-def _hidden_shares(task: TaskConfig, number_of_all: int) -> list[float]:
-    """The share of tokens that training hides from each of all members, networks before linear ones."""
-    if not task.vary_token_dropout:
-        return [task.token_dropout] * number_of_all
-    kinds = (task.members, task.linear_members)
-    return [task.token_dropout * (1 - number / max(1, of - 1)) for of in kinds for number in range(of)]

@@ -110,7 +110,7 @@ class TextClassificationStudy(LabelledStudy):
         return TextClassifier(task, params, facts, self.config)
 
     def measure(self, split: Any, predicted: Predicted) -> dict[str, float]:
-        """`nll` and those of `classification_scores`, of an ensemble too: its loss is the mean of its members'."""
+        """`nll`, and those of `classification_scores`."""
         believed = predicted[LABEL][:, 0]
         scores = classification.classification_scores(believed, split.classes, split.names)
         return {"nll": classification.negative_log_likelihood(believed, split.classes), **scores}
