@@ -158,6 +158,7 @@ def encoder_exchanges(
     tokens: bool = True,
     pooled: int = 0,
     forecast: int = 0,
+    members: int = 1,
 ) -> list[Exchange]:
     """Every exchange of a training step of an encoder with heads.
 
@@ -168,16 +169,18 @@ def encoder_exchanges(
       pooled: numbers that heads pool of a row: D for each head and each sequence that a row may hold, and the C of an
         input where a head maps these as well.
       forecast: numbers that heads forecast of a row, from all of its positions together.
+      members: encoders of an ensemble.
     """
     (rows, slots), model = shape, step.model
-    count = tokens + model.num_encoder_layers * step.sums(2)
-    positions = rows * model.num_encoder_layers * slots
+    layers = members * model.num_encoder_layers
+    count = members * tokens + layers * step.sums(2)
+    positions = rows * layers * slots
     over = layout.axes("length")
     sums = 2 * step.accumulate  # there, and back for their gradients
     return _worth_counting(
         *_of_parameters(layout, parts, step),
         _sums(layout.axes_in_use("heads"), step, rows * model.d_model * count * slots, count),
-        *_between_positions(layout, step, (positions, positions), model.num_encoder_layers),
+        *_between_positions(layout, step, (positions, positions), layers),
         Exchange("pooled rows", "all-reduce", over, sums * rows * pooled, _FLOAT32, sums),
         Exchange("forecasts", "all-reduce", over, sums * rows * forecast, step.itemsize, sums),
     )  # fmt: skip

@@ -40,6 +40,9 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
         1 each.
       layout: over which devices a loss is evaluated; None for one.
 
+    Attributes:
+      abstract_members: the networks, with shapes in place of numbers.
+
     Raises:
       ValueError: for no objectives, weights of others, spellings that cannot be, or linear members of something else
         than labels of whole sequences of tokens.
@@ -77,7 +80,7 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
             raise ValueError(f"part_weights {part_weights!r} is not known: give numbers by name, or 'learned'")
         self._given = {name: given.get(name, 1.0) for name in self.objectives}
         super().__init__(config, layout)
-        self._abstract_members = nnx.merge(self._graph, self._abstract).members
+        self.abstract_members = nnx.merge(self._graph, self._abstract).members
         self._predict = jax.jit(self._predictions, static_argnums=2)
 
     @abc.abstractmethod
@@ -126,7 +129,7 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
 
         A head without `forward_flops` counts for nothing.
         """
-        heads = (head for member in self._abstract_members for head in member.heads.values())
+        heads = (head for member in self.abstract_members for head in member.heads.values())
         counts = (getattr(head, "forward_flops", None) for head in heads)
         return float(sum(count(rows, length) for count in counts if count is not None))
 

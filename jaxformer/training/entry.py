@@ -204,11 +204,11 @@ def tune(config: Config, output: str = "") -> None:
 def plan(config: Config, workdir: Workdir | str | os.PathLike[str]) -> None:
     """Prints what `train` would do and need, and which layouts of the devices there are; writes nothing."""
     from jaxformer.ops.attention import load_measurements
-    from jaxformer.training.study import open_study
+    from jaxformer.training.planner.describe import describe_plan
 
     if config.model.attention_table:
         load_measurements(expanded(config.model.attention_table))
-    print(open_study(config).describe_plan(_as_workdir(workdir)), flush=True)
+    print(describe_plan(config, _as_workdir(workdir)), flush=True)
 
 
 def _prepared(study: Study, workdir: Workdir) -> Prepared:
@@ -227,11 +227,15 @@ def _prepared(study: Study, workdir: Workdir) -> Prepared:
 def _planned(study: Study, prepared: Prepared, checkpoints: Checkpoints | None = None) -> Config:
     """The configuration with what the planner chooses, which is said; a run with `checkpoints` keeps its batches."""
     from jaxformer.training.planner.record import shapes_before
+    from jaxformer.training.planner.resolve import resolve
+    from jaxformer.training.study import task_maker
 
     if not study.config.left_open:
         return study.config
     shapes = shapes_before(checkpoints) if checkpoints is not None else []
-    config, said = study.resolve(prepared, shapes)
+    config, said = resolve(
+        study.config, task_maker(prepared.facts), slots=study.slots(prepared), shapes=shapes
+    )
     _LOGGER.info("%s", said)
     return config
 

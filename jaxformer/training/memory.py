@@ -23,8 +23,8 @@ from jaxformer.training.optimizer import make_optimizer
 from jaxformer.training.state import create_state
 from jaxformer.training.step import make_train_step
 
-MakeTask = Callable[[Config, Layout], Task[Any]]
-"""The task of a configuration on some devices."""
+MakeTask = Callable[[Config, Layout | None], Task[Any]]
+"""The task of a configuration on some devices, or on one."""
 
 
 class OutOfMemory(ValueError):

@@ -22,9 +22,7 @@ from jaxformer.monitoring.progress import Progress as ProgressBar
 from jaxformer.monitoring.throughput import PhaseClock, Throughput, process_start
 from jaxformer.monitoring.trackers import JsonlTracker, TensorBoardTracker, Tracker, Trackers
 from jaxformer.monitoring.utilisation import watch
-from jaxformer.parallel.layout import Layout
 from jaxformer.parallel.mesh import host_share, make_layout, place_batch
-from jaxformer.tasks.task import Task
 from jaxformer.training import hooks
 from jaxformer.training.breakdown import describe_parts, time_parts
 from jaxformer.training.checkpoint import Checkpoints
@@ -37,7 +35,7 @@ from jaxformer.training.optimizer import make_optimizer, make_schedule
 from jaxformer.training.profile import ProfileWindow
 from jaxformer.training.state import TrainState, create_state
 from jaxformer.training.step import LossFunction, Stage, make_train_step
-from jaxformer.training.study import Prepared, Study, open_study
+from jaxformer.training.study import Prepared, Study, task_maker
 from jaxformer.training.workdir import Workdir
 
 _LOGGER = logging.getLogger(__name__)
@@ -257,11 +255,7 @@ class Session:
 
     def _memory_advice(self) -> str:
         rows, source, target = max(self.pipeline.shapes, key=lambda shape: shape.source_length + shape.target_length)
-
-        def make_task(config: Config, layout: Layout) -> Task[Any]:
-            return open_study(config).make_task(self.prepared.facts, layout)
-
-        return training_advice(self.config, make_task, self.layout, (rows, source, target))
+        return training_advice(self.config, task_maker(self.prepared.facts), self.layout, (rows, source, target))
 
     def _time_step(self, state: TrainState, step: int) -> dict[str, float]:
         """Times the parts of the step that follows `step` others on the first batch, and says so."""

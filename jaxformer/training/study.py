@@ -27,6 +27,7 @@ from jaxformer.data.bucketing import Shape
 from jaxformer.parallel.layout import Layout
 from jaxformer.parallel.processes import every_ones
 from jaxformer.tasks.task import Task
+from jaxformer.training.memory import MakeTask
 from jaxformer.training.scored import Curves, Scored
 from jaxformer.training.workdir import Workdir
 
@@ -152,16 +153,11 @@ class Study(Protocol):
           OSError: if there are none, saying that the folder holds no trained run.
         """
 
-    def resolve(self, prepared: Any, shapes: Sequence[tuple[int, int, int]] = ()) -> tuple[Config, str]:
-        """The configuration with what it leaves to the planner, and what to say about that; `""` for nothing.
+    def assumed_facts(self) -> Any:
+        """Facts of the right sizes for `make_task`, in place of data that `--mode=plan` does not read."""
 
-        Args:
-          prepared: the data.
-          shapes: of the batches that a run began with, which it keeps.
-
-        Raises:
-          ValueError: if the planner cannot choose for this kind of problem.
-        """
+    def slots(self, prepared: Any) -> int:
+        """Tokens or positions of an epoch, of the longer side; batches that fill memory are a part of them."""
 
     def make_task(self, facts: Any, layout: Layout | None = None) -> Task[Any]:
         """The network and the loss."""
@@ -246,9 +242,6 @@ class Study(Protocol):
     def next_commands(self, command: str, flags: str) -> list[str]:
         """The next useful commands, from `python run.py --experiment=NAME` and `--workdir=DIR`."""
 
-    def describe_plan(self, workdir: Workdir) -> str:
-        """What `--mode=plan` prints."""
-
 
 def open_study(config: Config) -> Study:
     """The study of `config.task.kind`.
@@ -262,6 +255,11 @@ def open_study(config: Config) -> Study:
     module, _, name = STUDIES[kind].partition(":")
     study: Study = getattr(importlib.import_module(module), name)(config)
     return study
+
+
+def task_maker(facts: Any) -> MakeTask:
+    """What makes the task of a configuration, whose study has `facts`."""
+    return lambda config, layout: open_study(config).make_task(facts, layout)
 
 
 def check_same_everywhere(prepared: Prepared) -> None:

@@ -109,8 +109,10 @@ def test_prepare_plan_and_tune_say_what_they_found(trained, tmp_path, capsys):
     assert "600 training numbers, made again by every run" in capsys.readouterr().out
     training.plan(config, tmp_path / "new")
     plan = capsys.readouterr().out
-    assert "MiB during a step (compiled, not guessed)" in plan
-    assert "by validation/accuracy" in plan
+    assert "MiB during a step (compiled, not guessed; the formula says" in plan
+    assert "the best by validation/accuracy stay" in plan
+    assert "GFLOP for" in plan
+    assert "layouts of 1 x cpu were considered" in plan
     assert not (tmp_path / "new").exists()
     training.tune(config, str(tmp_path / "table.json"))
     assert json.loads((tmp_path / "table.json").read_text())["measurements"]
@@ -185,8 +187,6 @@ def test_changed_data_is_refused(trained, tmp_path):
         ({"training.best_metric": "validation/acuracy"}, "choose one of .* Did you mean 'validation/accuracy'"),
         ({"training.best_metric": "validation/bleu"}, "is not measured where task.kind=parity"),
         ({"training.r_drop": 1.0}, "r_drop=1.0 is for translation"),
-        ({"mesh.auto": True}, "give --config.mesh.auto=false"),
-        ({"data.batch_tokens": 0}, "such as --config.data.batch_tokens=4096"),
         ({"data.subword_sampling": 0.1}, "task.token_dropout hides tokens"),
     ],
 )
@@ -194,6 +194,20 @@ def test_what_is_for_translation_is_refused_before_anything_is_prepared(tmp_path
     with pytest.raises(ValueError, match=message):
         training.train(parity.config(tmp_path, **{name.replace(".", "__"): v for name, v in changes.items()}), tmp_path)
     assert not (tmp_path / "config.json").exists()
+
+
+def test_the_planner_finds_the_batch_and_the_layout_of_a_study(tmp_path, caplog):
+    config = parity.config(
+        tmp_path, data__batch_tokens=0, mesh__auto=True, plan__measure=False, plan__memory=0.02, training__num_steps=3,
+    )  # fmt: skip
+    workdir = Workdir(tmp_path / "run")
+    with caplog.at_level(logging.INFO):
+        assert training.train(config, workdir)["step"] == 3
+    kept = workdir.load_config()
+    assert not kept.left_open
+    assert 64 < kept.data.batch_tokens <= 600 * 12 / 16
+    assert f"the plan: data=1, 1 micro-batch, {kept.data.batch_tokens:,} slots; " in caplog.text
+    assert training.train(config, workdir)["step"] == 3  # the same command again finds it finished
 
 
 def test_tagged_records_pack(tmp_path):

@@ -52,8 +52,8 @@ class Option:
 
     @property
     def slots_per_second(self) -> float:
-        """Target slots of the whole batch over the time of a step."""
-        return self.share.batch[0] * self.share.batch[2] / self.time.total
+        """Slots of the whole batch, of the target where there is one, over the time of a step."""
+        return self.share.slots / self.time.total
 
     @property
     def complexity(self) -> tuple[int, int, int]:
@@ -257,7 +257,7 @@ def _share(
     if not config.data.batch_tokens:
         return _largest_share(model, candidate, place, hardware, limit)
     share = share_of(model, candidate, *place)
-    wanted = rows_within(config.data.batch_tokens // share.batch[2], config.data.batch_rows, 1)
+    wanted = rows_within(config.data.batch_tokens // share.batch[1], config.data.batch_rows, 1)
     if share.batch[0] < (1 - _ROWS_LOST) * wanted:
         raise ValueError(
             f"rows must be a multiple of {candidate.data * candidate.fsdp * candidate.accumulate}, which makes "
@@ -282,7 +282,7 @@ def _largest_share(
     length += -length % parts
 
     def share(times: int) -> Share:
-        one = share_on(model, candidate, *place, (times * step, length, length))
+        one = share_on(model, candidate, *place, (times * step, length, model.network.target_slots(length)))
         return dataclasses.replace(one, device=hardware.kind)
 
     def fits(times: int) -> bool:

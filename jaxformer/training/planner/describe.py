@@ -12,45 +12,43 @@ import dataclasses
 import jax
 
 from jaxformer.config import Config, replace
+from jaxformer.data.bucketing import Shape
 from jaxformer.monitoring.progress import duration
 from jaxformer.parallel.mesh import make_layout
-from jaxformer.tasks.translation import TranslationTask
-from jaxformer.training.memory import describe_size, step_memory
+from jaxformer.training.memory import MakeTask, describe_size, step_memory
 from jaxformer.training.planner.choice import Option, Plan, make_plan
 from jaxformer.training.planner.hardware import hardware_for
 from jaxformer.training.planner.record import adopted, shapes_before
 from jaxformer.training.planner.resolve import Resolved, Shapes, plan_for
 from jaxformer.training.planner.share import Model
 from jaxformer.training.planner.table import describe_arithmetic, describe_layouts
+from jaxformer.training.study import Study, open_study, task_maker
 from jaxformer.training.workdir import Workdir
-
-
-class _Sizes:
-    """The vocabulary that the configuration asks for, in place of a tokenizer that does not exist yet."""
-
-    def __init__(self, config: Config) -> None:
-        self.source_vocabulary_size = self.target_vocabulary_size = config.data.vocabulary_size
 
 
 def describe_plan(config: Config, workdir: Workdir) -> str:
     """The plan as tables for a person.
 
     Raises:
-      ValueError: for devices or batch sizes that do not fit together, or a layout to be chosen where none fits.
+      ValueError: for settings that do not go together, devices or batch sizes that do not fit, or a layout to be chosen
+        where none fits.
     """
+    study = open_study(config)
+    study.check()
     asked, (config, notes, shapes) = config, _continued(config, workdir)
     refused = any(note.startswith(_REFUSED) for note in notes)
-    found = plan_for(config, TranslationTask(config, _Sizes(config)), shapes=shapes)  # type: ignore[arg-type]
+    make_task = task_maker(study.assumed_facts())
+    found = plan_for(config, make_task, shapes=shapes)
     by = "as the run began" if asked.mesh.auto and not config.mesh.auto else _BY[found.automatic]
     config, chosen, plan = found.config, found.chosen, found.plan
     by = f"{by}; {jax.process_count()} process(es) here"
     lines = [
         ("run", "new, in another workdir" if refused else run_state(workdir)),
         ("mesh", f"{chosen.candidate.describe()} of {plan.hardware.describe()}, {by}"),
-        *_work(config, chosen, found.model),
-        ("memory", _memory(found)),
+        *_work(study, config, chosen, found.model),
+        ("memory", _memory(found, make_task)),
         ("time", _time(config, chosen)),
-        ("evaluation", f"every {config.training.eval_every:,} steps, greedy; at the end {_search(config)}"),
+        ("evaluation", _evaluation(study, config)),
         (
             "checkpoints",
             f"every {config.training.checkpoint_every:,} steps or {config.training.checkpoint_minutes:g} minutes; the "
@@ -59,7 +57,7 @@ def describe_plan(config: Config, workdir: Workdir) -> str:
         ("workdir", str(workdir.path)),
     ]
     table = "\n".join(f"{name:<12} {text}" for name, text in lines)
-    return "\n\n".join([*notes, table, *_layouts(plan, found, asked.mesh.auto), *_precisions(found)])
+    return "\n\n".join([*notes, table, *_layouts(plan, found, asked.mesh.auto), *_precisions(found, make_task)])
 
 
 _REFUSED = "--mode=train would refuse this workdir"
@@ -96,26 +94,31 @@ def run_state(workdir: Workdir) -> str:
     return f"continues after step {max(steps):,}" if steps else "new"
 
 
-def _search(config: Config) -> str:
-    decoding = config.decoding
-    return f"beam {decoding.beam_size}" if decoding.method == "beam" else decoding.method
+def _evaluation(study: Study, config: Config) -> str:
+    every, decoding = f"every {config.training.eval_every:,} steps", config.decoding
+    if not study.searching():
+        return f"{every}, and at the end"
+    search = f"beam {decoding.beam_size}" if decoding.method == "beam" else decoding.method
+    return f"{every}, greedy; at the end {search}"
 
 
-def _work(config: Config, chosen: Option, model: Model) -> list[tuple[str, str]]:
-    rows, _, length = chosen.share.batch
+def _work(study: Study, config: Config, chosen: Option, model: Model) -> list[tuple[str, str]]:
+    rows, length, target = chosen.share.batch
     data, steps = config.data, config.training.num_steps
+    pieces = f", {model.network.vocabulary:,} pieces" if model.network.vocabulary else ""
     return [
-        ("model", f"{model.task.num_parameters:,} parameters, {data.vocabulary_size:,} pieces, {config.precision}"),
+        ("model", f"{model.task.num_parameters:,} parameters{pieces}, {config.precision}"),
         (
             "batch",
-            f"{data.batch_tokens:,} slots a side, {data.batching}; the longest rows: {rows} of {length} tokens, in "
-            f"{config.memory.accumulate} micro-batch(es), remat {config.memory.remat}",
+            f"{data.batch_tokens:,} slots{' a side' if target else ''}, {data.batching}; the longest rows: {rows} of "
+            f"{length}, in {config.memory.accumulate} micro-batch(es), remat {config.memory.remat}",
         ),
-        ("steps", f"{steps:,}, about {steps * rows * length:,} target slots"),
+        ("FLOPs", study.describe_flops(model.task, Shape(rows, length, target))),
+        ("steps", f"{steps:,}, about {steps * chosen.share.slots:,} {'target ' if target else ''}slots"),
     ]
 
 
-def _memory(found: Resolved) -> str:
+def _memory(found: Resolved, make_task: MakeTask) -> str:
     config, option, hardware = found.config, found.chosen, found.plan.hardware
     formula = option.memory
     fits = "" if formula.total <= hardware.memory else f", MORE than the {describe_size(hardware.memory)} there are"
@@ -124,8 +127,7 @@ def _memory(found: Resolved) -> str:
     if config.plan.devices:
         return said
     layout = make_layout(config.mesh)
-    compiled = step_memory(config, TranslationTask(config, found.model.task.tokenizer, layout), layout,
-                           option.share.batch)  # fmt: skip
+    compiled = step_memory(config, make_task(config, layout), layout, option.share.batch)
     if compiled.temporary is None:
         return f"{said}; the backend does not tell more"
     return (
@@ -139,9 +141,10 @@ def _memory(found: Resolved) -> str:
 def _time(config: Config, option: Option) -> str:
     training = config.training
     seconds = training.num_steps * option.time.total * training.mean_passes / training.passes
+    bound = "at most " if config.data.batch_rows else ""  # shorter rows are as many
     return (
-        f"about {duration(seconds)} of training, {1e3 * option.time.total:,.1f} ms a step of the longest rows, by the "
-        f"rates below"
+        f"{bound}about {duration(seconds)} of training, {1e3 * option.time.total:,.1f} ms a step of the longest rows, "
+        "by the rates below"
     )
 
 
@@ -159,7 +162,7 @@ def _layouts(plan: Plan, found: Resolved, automatic: bool) -> list[str]:
     ]
 
 
-def _precisions(found: Resolved) -> list[str]:
+def _precisions(found: Resolved, make_task: MakeTask) -> list[str]:
     """How fast the best layout in another precision would be, for information: a plan does not change numbers."""
     if found.plan.hardware.cpu or not found.plan.options:
         return []
@@ -167,9 +170,8 @@ def _precisions(found: Resolved) -> list[str]:
     for precision in ("fp32", "bf16"):
         if precision != found.config.precision:
             config = replace(found.config, {"precision": precision})
-            task = TranslationTask(config, found.model.task.tokenizer)
             rates = hardware_for(dataclasses.replace(config.plan, measure=False), precision)
-            other = make_plan(Model(config, task), rates, shapes=found.plan.shapes)
+            other = make_plan(Model(config, make_task(config, None)), rates, shapes=found.plan.shapes)
             if other.options:
                 factor = other.best.slots_per_second / found.plan.best.slots_per_second
                 lines.append(f"In {precision} the best layout, {other.best.candidate.describe()}, would run at "

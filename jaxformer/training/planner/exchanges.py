@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from jaxformer.parallel.mesh import AXES
-from jaxformer.parallel.traffic import Exchange, Step, exchanges
+from jaxformer.parallel.traffic import Exchange, Step
 from jaxformer.training.planner.hardware import Hardware
 from jaxformer.training.planner.share import Share
 
@@ -17,7 +17,8 @@ def exchanges_of(share: Share) -> list[Exchange]:
     """All of a step that are worth counting."""
     candidate = share.candidate
     step = Step(share.config.model, share.bytes, candidate.accumulate, candidate.remat)
-    return exchanges(candidate.layout(), share.parameters, step, (share.rows, share.source, share.target))
+    shape = (share.rows, share.source, share.target)
+    return share.network.exchanges(candidate.layout(), share.parameters, step, shape)
 
 
 def starts(one: Exchange) -> int:

@@ -15,15 +15,18 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxformer.config import ModelConfig
 from jaxformer.ops.attention.choice import prefer
 from jaxformer.ops.linear_cross_entropy import suitable_chunk
+from jaxformer.training.planner.network import Network
 from jaxformer.training.planner.share import Share
 
 _WORKING, _WORKING_WEIGHTS, _AGAIN = 1.3, 0.6, 1.5
 """Memory for the work on a layer, in multiples of what its backward pass reads, by activations and by attention
 weights: gradients of the same shapes that live for a moment. Where all of a layer is made again, so are its
 activations, at 1.5 times their size together."""
+
+_UNROLLED = 1.5
+"""By how much more XLA's CPU backend works on at once where layers are not scanned: and of all members together."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +68,9 @@ class Activations(NamedTuple):
     encoder_weights: float = 0.0
     decoder_weights: float = 0.0
 
-    def of(self, model: ModelConfig) -> float:
+    def of(self, network: Network) -> float:
         """Of all layers."""
-        return model.num_encoder_layers * self.encoder + model.num_decoder_layers * self.decoder
+        return network.encoder_layers * self.encoder + network.decoder_layers * self.decoder
 
     def working(self, remat: str) -> float:
         """Bytes while the larger layer is worked on."""
@@ -87,9 +90,11 @@ def footprint(share: Share, *, cpu: bool = False) -> Footprint:
     config, remat = share.config, share.candidate.remat
     width = 4 if cpu else share.bytes
     every = layer_activations(share, width)
-    activations = (every if remat == "none" else _kept(share, width)).of(config.model)
-    layer, (logits, kernel_gradient) = every.working(remat), _logits(share, width, cpu)
+    activations = (every if remat == "none" else _kept(share, width)).of(share.network)
+    at_once = _UNROLLED * share.network.members if cpu and not config.model.scan_layers else 1.0
+    layer, (logits, kernel_gradient) = at_once * every.working(remat), _logits(share, width, cpu)
     fresh, summed = _gradients(share)
+    ends = ends_activations(share, width)
     if not config.model.scan_layers:
         # Layers compiled one by one free their activations while the gradients of parameters come into being.
         fresh = max(fresh - activations, 0.0)
@@ -98,7 +103,7 @@ def footprint(share: Share, *, cpu: bool = False) -> Footprint:
     host = activations if remat == "offload" else 0.0
     return Footprint(
         state=share.held.total,
-        kept=round(activations - host),
+        kept=round(activations + ends - host),
         working=round(working),
         gradients=round(gradients + summed),
         copies=round(_copies(share, width, cpu)),
@@ -129,7 +134,14 @@ def layer_activations(share: Share, width: int) -> Activations:
     over_source = _attention(share, share.source, share.source, width)
     over_both = _attention(share, share.target, share.target, width)
     over_both += _attention(share, share.target, share.source, width)
+    if not share.network.decoder_layers:
+        return Activations(encoder + over_source, 0.0, over_source)
     return Activations(encoder + over_source, decoder + over_both, over_source, over_both)
+
+
+def ends_activations(share: Share, width: int) -> float:
+    """Bytes that the backward pass reads outside of layers."""
+    return float(share.rows * share.network.kept_at_ends(share.source) * width)
 
 
 def _kept(share: Share, width: int) -> Activations:
@@ -177,6 +189,8 @@ def holds_weights(share: Share, queries: int, keys: int) -> bool:
 
 def _logits(share: Share, width: int, cpu: bool) -> tuple[float, float]:
     """Of the fused cross-entropy: a chunk's logits and their exponentials, and the gradient of the output's kernel."""
+    if not share.vocabulary:
+        return 0.0, 0.0
     tokens = min(suitable_chunk(share.vocabulary, cpu=cpu), share.rows * share.target)
     short = share.bytes < 4
     each = 2 * 4 + (width if short else 0)  # the exponentials once more, rounded for the products
@@ -199,10 +213,5 @@ def _copies(share: Share, width: int, cpu: bool) -> float:
         return rounded
     layers = share.used - share.tables
     # A CPU's compiler puts a layer together once for both passes, unless layers are scanned.
-    at_once = 1.0 if cpu and not share.config.model.scan_layers else 1.0 / depth(share.config.model)
+    at_once = 1.0 if cpu and not share.config.model.scan_layers else 1.0 / share.network.depth
     return rounded + width * (share.tables + layers * at_once)
-
-
-def depth(model: ModelConfig) -> int:
-    """Layers of both stacks."""
-    return model.num_encoder_layers + model.num_decoder_layers

@@ -99,7 +99,7 @@ def adopted(config: Config, workdir: Workdir) -> tuple[Config, str]:
         layout = Candidate.asked_for(replace(config, changes), devices).in_words
         words.append(f"the layout of the run before: {layout}, on {devices} x {kind}")
     if "data.batch_tokens" in changes:
-        words.append(f"the batch of the run before: {changes['data.batch_tokens']:,} slots a side")
+        words.append(f"the batch of the run before: {changes['data.batch_tokens']:,} slots")
     if words and not workdir.began:
         words.append("it left no record: if its memory ran out, raise --config.plan.reserve, and it is planned again")
     return replace(config, changes), "; ".join(words) + f" ({workdir.plan})" if words else ""

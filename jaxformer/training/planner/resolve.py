@@ -9,13 +9,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 from jaxformer.config import Config, replace
 from jaxformer.parallel.mesh import make_layout
 from jaxformer.parallel.processes import every_ones
-from jaxformer.tasks.translation import TranslationTask
-from jaxformer.training.memory import describe_size, step_memory
+from jaxformer.training.memory import MakeTask, describe_size, step_memory
 from jaxformer.training.planner.choice import Option, Plan, describe_option, make_plan, remedy
 from jaxformer.training.planner.hardware import Hardware, agreed, hardware_for
 from jaxformer.training.planner.record import adopted
@@ -26,6 +24,10 @@ from jaxformer.training.workdir import Workdir
 _LOGGER = logging.getLogger(__name__)
 
 _ATTEMPTS = 4
+
+_BATCHES = 16
+"""Into how many batches an epoch is cut at least where the plan finds the batch: one of most of an epoch would be
+mostly padding, and a step or two of training."""
 
 _MARGIN = 0.98
 """Of the memory that a corrected formula may fill: its error changes with the size of a batch."""
@@ -53,13 +55,13 @@ class Resolved:
 
 
 def plan_for(
-    config: Config, task: TranslationTask, *, limit: int = 0, hardware: Hardware | None = None, shapes: Shapes = ()
+    config: Config, make_task: MakeTask, *, limit: int = 0, hardware: Hardware | None = None, shapes: Shapes = ()
 ) -> Resolved:
     """The plan for a configuration, here or on the hardware that it names.
 
     Args:
       config: of the run.
-      task: of the run, for its parameters.
+      make_task: the task of a configuration, for its network and its parameters.
       limit: most slots of a batch that is to be found; 0 for none.
       hardware: in place of what `config.plan` says.
       shapes: of the batches that the run began with; see `make_plan`.
@@ -67,7 +69,7 @@ def plan_for(
     Raises:
       ValueError: where nothing fits or divides.
     """
-    model, hardware = Model(config, task), hardware or hardware_of(config)
+    model, hardware = Model(config, make_task(config, None)), hardware or hardware_of(config)
     if config.mesh.auto:
         plan = make_plan(model, hardware, limit=limit, shapes=shapes)
         chosen = plan.best
@@ -76,9 +78,9 @@ def plan_for(
         used = dataclasses.replace(hardware, count=own.devices, per_host=min(hardware.per_host, own.devices))
         chosen = make_plan(model, used, only=own, limit=limit, shapes=shapes).best
     if not config.data.batch_tokens:
-        rows, _, length = chosen.share.batch
+        rows, length, _ = chosen.share.batch
         config = replace(config, {"data.batch_tokens": rows * length})
-        model = Model(config, task)
+        model = Model(config, make_task(config, None))
     if not config.mesh.auto:
         plan = make_plan(model, hardware, shapes=shapes)
     automatic = config.mesh.auto
@@ -117,13 +119,13 @@ def adopt(config: Config, workdir: Workdir) -> Config:
     return config
 
 
-def resolve(config: Config, tokenizer: Any, *, limit: int = 0, shapes: Shapes = ()) -> tuple[Config, str]:
+def resolve(config: Config, make_task: MakeTask, *, slots: int = 0, shapes: Shapes = ()) -> tuple[Config, str]:
     """What is left open, chosen; the same in every process.
 
     Args:
       config: of the run.
-      tokenizer: of the run.
-      limit: most slots of a batch that is to be found, such as those of the whole training split.
+      make_task: the task of a configuration.
+      slots: of an epoch, of which a batch that is to be found is a part; 0 for any batch.
       shapes: of the batches that the run began with; see `make_plan`.
 
     Returns:
@@ -134,15 +136,17 @@ def resolve(config: Config, tokenizer: Any, *, limit: int = 0, shapes: Shapes = 
     """
     if not config.left_open:
         return config, ""
-    found, needed = _confirmed(config, tokenizer, limit, shapes)
-    said = f"the plan: {describe_option(found.chosen)}, {found.config.data.batch_tokens:,} slots a side"
+    limit = max(slots // _BATCHES, config.data.pack_length or config.data.max_length) if slots else 0
+    found, needed = _confirmed(config, make_task, limit, shapes)
+    side = " a side" if found.chosen.share.target else ""
+    said = f"the plan: {describe_option(found.chosen)}, {found.config.data.batch_tokens:,} slots{side}"
     time = f"{1e3 * found.chosen.time.total:,.1f} ms a step"
     needs = f"{describe_size(needed)} a device, {describe_size(found.chosen.memory.total)} by formula"
     lines = [f"{said}; {needs}; {time}", *([describe_layouts(found.plan)] if found.automatic else [])]
     return found.config, "\n".join(lines)
 
 
-def _confirmed(config: Config, tokenizer: Any, limit: int, shapes: Shapes) -> tuple[Resolved, int]:
+def _confirmed(config: Config, make_task: MakeTask, limit: int, shapes: Shapes) -> tuple[Resolved, int]:
     """A plan whose step fits when it is compiled, and the bytes that it needs.
 
     Where it does not fit, the formula is asked again with as much less memory as it was wrong by. Every plan that is
@@ -151,17 +155,17 @@ def _confirmed(config: Config, tokenizer: Any, limit: int, shapes: Shapes) -> tu
     Raises:
       ValueError: if none is found after some attempts, with what the last of them needs and what there is.
     """
-    task, hardware = TranslationTask(config, tokenizer), hardware_of(config)
+    hardware = hardware_of(config)
     usable, refused = hardware, ""
     for _ in range(_ATTEMPTS):
         try:
-            found = plan_for(config, task, limit=limit, hardware=usable, shapes=shapes)
+            found = plan_for(config, make_task, limit=limit, hardware=usable, shapes=shapes)
         except ValueError:
             if not refused:
                 raise
             break
         chosen = found.chosen
-        needed = _needed(found, tokenizer)
+        needed = _needed(found, make_task)
         if needed <= hardware.memory:
             return found, needed
         sizes = f"{describe_size(needed)} on each device when compiled, {describe_size(chosen.memory.total)} by formula"
@@ -179,10 +183,9 @@ def _confirmed(config: Config, tokenizer: Any, limit: int, shapes: Shapes) -> tu
     )
 
 
-def _needed(found: Resolved, tokenizer: Any) -> int:
+def _needed(found: Resolved, make_task: MakeTask) -> int:
     """Bytes on each device, as process 0 has compiled the step."""
     layout = make_layout(found.config.mesh)
-    task = TranslationTask(found.config, tokenizer, layout)
-    compiled = step_memory(found.config, task, layout, found.chosen.share.batch)
+    compiled = step_memory(found.config, make_task(found.config, layout), layout, found.chosen.share.batch)
     temporary = found.chosen.memory.temporary if compiled.temporary is None else compiled.temporary
     return int(every_ones(compiled.state + temporary)[0])

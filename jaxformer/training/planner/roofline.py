@@ -9,11 +9,10 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from jaxformer.monitoring.flops import forward_flops
 from jaxformer.ops.linear_cross_entropy import suitable_chunk
 from jaxformer.parallel.traffic import Exchange
 from jaxformer.training.planner.exchanges import exchanges_of, seconds, starts
-from jaxformer.training.planner.footprint import footprint, layer_activations
+from jaxformer.training.planner.footprint import ends_activations, footprint, layer_activations
 from jaxformer.training.planner.hardware import Hardware
 from jaxformer.training.planner.share import Share
 
@@ -65,8 +64,8 @@ def step_time(share: Share, hardware: Hardware) -> StepTime:
     for one in exchanges_of(share):
         name = f"{one.kind} of {one.what}"
         sent[name] = sent.get(name, 0.0) + seconds(one, candidate.sizes, hardware)
-    model = share.config.model
-    kernels = _KERNELS["encoder"] * model.num_encoder_layers + _KERNELS["decoder"] * model.num_decoder_layers
+    network = share.network
+    kernels = _KERNELS["encoder"] * network.encoder_layers + _KERNELS["decoder"] * network.decoder_layers
     again = 4 / 3 if candidate.remat != "none" else 1.0
     return StepTime(
         products=products(share) / rates.products,
@@ -78,32 +77,36 @@ def step_time(share: Share, hardware: Hardware) -> StepTime:
 
 def products(share: Share) -> float:
     """FLOPs of the matrix products of a device in a step, those of recomputation and of hidden scores among them."""
-    model, candidate = share.config.model, share.candidate
+    candidate = share.candidate
     source, target = (length * candidate.context for length in (share.source, share.target))
     # What the rows of a micro-batch cost, split over the devices that have them together.
-    parts = forward_flops(model, share.vocabulary * candidate.tensor, share.rows, source, target)
-    # Plain attention computes the scores that a causal mask hides, which `forward_flops` leaves out.
-    hidden = 4.0 * share.rows * model.d_model * model.num_decoder_layers * target * target / 2
-    layers, attention = parts["encoder"] + parts["decoder"], parts["attention"] + hidden
-    layers *= 4 if candidate.remat == "full" else 3
-    attention *= 4 if candidate.remat != "none" else 3
-    return candidate.accumulate * (layers + attention + 3 * parts["output"]) / (candidate.tensor * candidate.context)
+    of_rows = share.network.products(share.rows, source, target)
+    layers = of_rows.layers * (4 if candidate.remat == "full" else 3)
+    attention = of_rows.attention * (4 if candidate.remat != "none" else 3)
+    split = (layers + attention + 3 * of_rows.output) / candidate.tensor
+    return candidate.accumulate * (split + 3 * of_rows.ends) / candidate.context
 
 
 def traffic(share: Share, *, cpu: bool = False) -> float:
     """Bytes that cross the memory of a device in a step, but for what products of matrices read twice."""
-    candidate, model = share.candidate, share.config.model
-    activations = layer_activations(share, share.bytes).of(model)
+    candidate = share.candidate
     passes = _PASSES + (2 if candidate.remat == "full" else 1 if candidate.remat != "none" else 0)
-    slots = share.rows * share.target
-    kernel = share.vocabulary * model.d_model
-    # A chunk reads the kernel twice, and reads and writes its gradient in float32.
-    chunks = math.ceil(slots / suitable_chunk(share.vocabulary, cpu=cpu))
-    logits = chunks * kernel * (2 * share.bytes + 8) + slots * share.vocabulary * 4.0 * _LOGITS_PASSES
+    activations = passes * layer_activations(share, share.bytes).of(share.network)
+    activations += _PASSES * ends_activations(share, share.bytes)
     # Parameters are read forward and backward, and their gradients written, and added to those of the micro-batches.
     parameters = share.used * (2 * share.bytes + 4) + (12 * share.stored if candidate.accumulate > 1 else 0)
     # The update reads the gradients, and reads and writes the state.
-    return candidate.accumulate * (passes * activations + logits + parameters) + 2 * share.held.total + 8 * share.stored
+    of_micro_batch = activations + _logits_traffic(share, cpu) + parameters
+    return candidate.accumulate * of_micro_batch + 2 * share.held.total + 8 * share.stored
+
+
+def _logits_traffic(share: Share, cpu: bool) -> float:
+    if not share.vocabulary:
+        return 0.0
+    slots, kernel = share.rows * share.target, share.vocabulary * share.config.model.d_model
+    # A chunk reads the kernel twice, and reads and writes its gradient in float32.
+    chunks = math.ceil(slots / suitable_chunk(share.vocabulary, cpu=cpu))
+    return chunks * kernel * (2 * share.bytes + 8) + slots * share.vocabulary * 4.0 * _LOGITS_PASSES
 
 
 def _offloaded(share: Share) -> float:

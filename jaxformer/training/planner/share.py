@@ -19,9 +19,9 @@ from jaxformer.data.packing import packed_rows
 from jaxformer.parallel.layout import Layout
 from jaxformer.parallel.mesh import AXES, mesh_sizes
 from jaxformer.parallel.traffic import Part, parts_of
-from jaxformer.tasks.task import check_divides
-from jaxformer.tasks.translation import TranslationTask
+from jaxformer.tasks.task import Task, check_divides
 from jaxformer.training.optimizer import make_optimizer
+from jaxformer.training.planner.network import Network, network_of
 from jaxformer.training.state import create_state
 
 _BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
@@ -105,9 +105,9 @@ class Model:
       task: with its parameters.
     """
 
-    def __init__(self, config: Config, task: TranslationTask) -> None:
+    def __init__(self, config: Config, task: Task[Any]) -> None:
         self.config, self.task = config, task
-        self.target_vocabulary = task.tokenizer.target_vocabulary_size
+        self.network = network_of(task)
         optimizer = make_optimizer(config.optimizer, config.training.num_steps)
         ema, scaled = config.training.ema_decay > 0, config.precision == "fp16"
         self._params = task.abstract_params()
@@ -116,9 +116,10 @@ class Model:
         )
 
     def check(self, layout: Layout) -> None:
-        """Refuses a layout over which heads or parameters do not divide, as training would: `ValueError`."""
+        """Refuses a layout over which heads, parameters or sequences do not divide, as training would: `ValueError`."""
         check_divides(self.config.model, layout)
         layout.check(self._params)
+        self.network.check(layout)
 
     def held(self, layout: Layout) -> Held:
         """The state on each device."""
@@ -145,14 +146,15 @@ class Share:
 
     Attributes:
       config: of the run, with the candidate's settings.
+      network: that is trained.
       candidate: the layout.
-      batch: rows, source and target slots of the whole batch.
+      batch: rows, source and target slots of the whole batch; an encoder has no target slots.
       rows: of a micro-batch on the device, those of a second pass included.
       source, target: slots of a row on the device.
       heads: that it attends with.
       gathers_keys: whether it attends from its own positions to keys and values that it gathers, rather than from all
         positions with a part of the heads; see `Layout.exchanges_heads`.
-      vocabulary: target pieces whose logits it makes.
+      vocabulary: target pieces whose logits it makes; 0 for none.
       held: bytes of state.
       parameters: on the device.
       bytes: of an activation.
@@ -160,6 +162,7 @@ class Share:
     """
 
     config: Config
+    network: Network
     candidate: Candidate
     batch: tuple[int, int, int]
     rows: int
@@ -172,6 +175,11 @@ class Share:
     parameters: tuple[Part, ...]
     bytes: int
     device: str = ""
+
+    @property
+    def slots(self) -> int:
+        """Of the whole batch: target slots, or those of the only side."""
+        return self.network.slots(self.batch)
 
     @property
     def used(self) -> int:
@@ -197,7 +205,7 @@ def share_of(model: Model, candidate: Candidate, layout: Layout, held: Held, par
     """
     config = model.config
     rows, length = batch_shape(config, layout.parts("rows") * candidate.accumulate, layout.parts("length"))
-    return share_on(model, candidate, layout, held, parameters, (rows, length, length))
+    return share_on(model, candidate, layout, held, parameters, (rows, length, model.network.target_slots(length)))
 
 
 def share_on(
@@ -214,6 +222,7 @@ def share_on(
     gathers = not layout.exchanges_heads(config.model.num_kv_heads or num_heads)
     return Share(
         config=config,
+        network=model.network,
         candidate=candidate,
         batch=batch,
         rows=batch[0] // (layout.parts("rows") * candidate.accumulate) * config.training.passes,
@@ -221,7 +230,7 @@ def share_on(
         target=batch[2] // parts,
         heads=num_heads // (layout.parts("heads") * (1 if gathers else parts)),
         gathers_keys=gathers,
-        vocabulary=model.target_vocabulary // layout.parts("vocabulary"),
+        vocabulary=model.network.vocabulary // layout.parts("vocabulary"),
         held=held,
         parameters=parameters,
         bytes=_BYTES[config.precision],

@@ -58,8 +58,8 @@ def _row(number: int, option: Option, why: str) -> tuple[str, ...]:
 
 
 def _costs(option: Option) -> dict[str, float]:
-    """Seconds for a million target slots, by what takes them: batches may differ in size."""
-    time, slots = option.time, option.share.batch[0] * option.share.batch[2]
+    """Seconds for a million slots, by what takes them: batches may differ in size."""
+    time, slots = option.time, option.share.slots
     parts = {"products": time.products, "memory traffic": time.memory, "starts of kernels": time.starts}
     return {name: 1e6 * seconds / slots for name, seconds in (parts | time.exchanges).items()}
 
@@ -101,8 +101,9 @@ def describe_arithmetic(option: Option, hardware: Hardware) -> str:
     held, rates = share.held, hardware.rates
     average = f", average {describe_size(held.average)}" if held.average else ""
     host = f"; {describe_size(memory.host)} wait in host memory" if memory.host else ""
+    sides = f"{share.source} + {share.target}" if share.target else f"{share.source}"
     lines = [
-        f"a device has {share.rows} rows of {share.source} + {share.target} slots at a time, in "
+        f"a device has {share.rows} rows of {sides} slots at a time, in "
         f"{share.candidate.accumulate} micro-batch(es), and {share.stored:,} of the parameters",
         f"memory {describe_size(memory.total)} = state {describe_size(memory.state)} (parameters "
         f"{describe_size(held.parameters)}, optimizer {describe_size(held.optimizer)}{average}) + activations kept "

@@ -20,9 +20,8 @@ from jaxformer.data.bucketing import Shape
 from jaxformer.data.pipeline import BatchPipeline
 from jaxformer.monitoring.flops import describe_encoder_flops, encoder_flops
 from jaxformer.parallel.layout import Layout
-from jaxformer.parallel.mesh import make_layout
 from jaxformer.tasks.labelling import LabellingTask
-from jaxformer.training.memory import describe_size, predicting_advice, step_memory
+from jaxformer.training.memory import predicting_advice
 from jaxformer.training.studies.measuring import LabelledEvaluation, score_table
 from jaxformer.training.studies.records import LabelledData, LabelledFacts, LabelPredictor, Split
 from jaxformer.training.study import Curves, Scored
@@ -116,11 +115,6 @@ class LabelledStudy(abc.ABC):
             raise ValueError(
                 f"training.r_drop={config.training.r_drop} is for translation, not for task.kind={kind}: set it to 0"
             )
-        if config.mesh.auto or not config.data.batch_tokens:
-            raise ValueError(
-                f"the planner chooses meshes and batches of translation alone, and task.kind={kind}: give "
-                "--config.mesh.auto=false and a number of slots, such as --config.data.batch_tokens=4096"
-            )
         if config.data.subword_sampling:
             raise ValueError(
                 f"data.subword_sampling={config.data.subword_sampling} is for translation, not for task.kind={kind}: "
@@ -156,10 +150,9 @@ class LabelledStudy(abc.ABC):
         if not prepared.splits:
             _LOGGER.warning("there is neither a validation nor a test split: nothing will be scored")
 
-    def resolve(self, prepared: LabelledData, shapes: Sequence[tuple[int, int, int]] = ()) -> tuple[Config, str]:
-        """Nothing may be left open."""
-        self.check()
-        return self.config, ""
+    def slots(self, prepared: LabelledData) -> int:
+        """Of an epoch, without padding."""
+        return int(prepared.train.source_lengths.sum())
 
     def make_pipeline(
         self,
@@ -271,35 +264,3 @@ class LabelledStudy(abc.ABC):
     def memory_advice(self) -> str:
         """Smaller batches."""
         return predicting_advice(self.config.decoding)
-
-    def describe_plan(self, workdir: Workdir) -> str:
-        """Memory of the largest step, compiled; the planner's tables of layouts are for translation."""
-        from jaxformer.training.planner.describe import run_state
-        from jaxformer.training.planner.share import batch_shape
-
-        self.check()
-        config, layout = self.config, make_layout(self.config.mesh)
-        task = self.make_task(self.assumed_facts(), layout)
-        rows, length = batch_shape(config, layout.parts("rows") * config.memory.accumulate, layout.parts("length"))
-        memory = step_memory(config, task, layout, (rows, length, 0))
-        temporary = "not told" if memory.temporary is None else describe_size(memory.temporary)
-        training = config.training
-        table = [
-            ("run", run_state(workdir)),
-            ("mesh", f"{layout.describe()}, as the configuration says"),
-            ("model", f"{task.num_parameters:,} parameters, {config.precision}"),
-            (
-                "batch",
-                f"{config.data.batch_tokens:,} slots, {config.data.batching}; the longest rows: {rows} of {length}, in "
-                f"{config.memory.accumulate} micro-batch(es), remat {config.memory.remat}",
-            ),
-            ("steps", f"{training.num_steps:,}, about {training.num_steps * rows * length:,} slots"),
-            (
-                "memory",
-                f"{describe_size(memory.state)} of state and {temporary} during a step (compiled, not guessed) on each",
-            ),
-            ("FLOPs", self.describe_flops(task, Shape(rows, length, 0))),
-            ("evaluation", f"every {training.eval_every:,} steps, by {training.best_metric}"),
-            ("workdir", str(workdir.path)),
-        ]
-        return "\n".join(f"{name:<12} {text}" for name, text in table)

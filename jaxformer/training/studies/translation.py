@@ -34,8 +34,12 @@ from jaxformer.training.validation import Evaluation
 from jaxformer.training.workdir import Workdir
 from jaxformer.types import Pair
 
-_BATCHES = 16
-"""Into how many batches an epoch is cut at least where the plan finds the batch."""
+
+class _Sizes:
+    """The vocabulary that a configuration asks for, in place of a tokenizer that does not exist yet."""
+
+    def __init__(self, config: Config) -> None:
+        self.source_vocabulary_size = self.target_vocabulary_size = config.data.vocabulary_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,11 +102,11 @@ class TranslationStudy:
         self.config = config
 
     def check(self) -> None:
-        """Refuses references that are not there."""
-        scoring.reference_lines(self.config.data)
+        """Everything that a configuration takes goes together."""
 
     def prepare(self, *, download: bool = False) -> PreparedTranslation:
-        """Cleaned, tokenised and cached pairs."""
+        """Cleaned, tokenised and cached pairs; references that are not there are refused first."""
+        scoring.reference_lines(self.config.data)
         if download and self.config.data.source == "tfds":
             from jaxformer.data.tfds import download_and_prepare
 
@@ -122,16 +126,14 @@ class TranslationStudy:
         workdir.check_trained(workdir.tokenizer)
         return TranslationFacts(Tokenizer.load(workdir.tokenizer))
 
-    def resolve(
-        self, prepared: PreparedTranslation, shapes: Sequence[tuple[int, int, int]] = ()
-    ) -> tuple[Config, str]:
-        """What the planner chooses; a batch of most of an epoch would be mostly padding, a step or two of training."""
-        from jaxformer.training.planner.resolve import resolve
+    def assumed_facts(self) -> TranslationFacts:
+        """A vocabulary of the size that is asked for."""
+        return TranslationFacts(_Sizes(self.config))  # type: ignore[arg-type]
 
-        data, train = self.config.data, prepared.data.train
-        slots = max(int(lengths.sum()) for lengths in (train.source_lengths, train.target_lengths))
-        limit = max(slots // _BATCHES, data.pack_length or data.max_length)
-        return resolve(self.config, prepared.data.tokenizer, limit=limit, shapes=shapes)
+    def slots(self, prepared: PreparedTranslation) -> int:
+        """Tokens of the longer side."""
+        train = prepared.data.train
+        return max(int(lengths.sum()) for lengths in (train.source_lengths, train.target_lengths))
 
     def make_task(self, facts: TranslationFacts, layout: Layout | None = None) -> TranslationTask:
         """The encoder-decoder and its loss."""
@@ -241,12 +243,6 @@ class TranslationStudy:
             f"{command} --mode=predict {flags} < text.{self._language}",
             f"{command} --mode=evaluate {flags} --config.decoding.beam_size=8",
         ]
-
-    def describe_plan(self, workdir: Workdir) -> str:
-        """The planner's tables."""
-        from jaxformer.training.planner.describe import describe_plan
-
-        return describe_plan(self.config, workdir)
 
 
 def _written(translation: Translation, number: int, *, n_best: bool) -> str:

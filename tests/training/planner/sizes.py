@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jaxformer.config import Config, replace
+from jaxformer.parallel.layout import Layout
 from jaxformer.tasks.translation import TranslationTask
 from jaxformer.training.planner.share import Candidate, Model, Share, share_on
 
@@ -25,10 +26,15 @@ CONFIG = replace(Config(), {
 })  # fmt: skip
 
 
+def make_task(config: Config, layout: Layout | None = None) -> TranslationTask:
+    """Of the small vocabularies."""
+    return TranslationTask(config, Sizes(), layout)  # type: ignore[arg-type]
+
+
 def model_of(changes: dict[str, Any] | None = None) -> Model:
     """The small model."""
     config = replace(CONFIG, changes or {})
-    return Model(config, TranslationTask(config, Sizes()))  # type: ignore[arg-type]
+    return Model(config, make_task(config))
 
 
 def share(candidate: Candidate, changes: dict[str, Any] | None = None, rows: int = ROWS, slots: int = SLOTS) -> Share:

@@ -17,7 +17,7 @@ from jaxformer.training.planner.resolve import adopt, plan_for, resolve
 from jaxformer.training.workdir import Workdir
 from tests.devices import run_on_eight_devices
 from tests.training import reversal
-from tests.training.planner.sizes import CONFIG, SLOTS, Sizes, model_of
+from tests.training.planner.sizes import CONFIG, SLOTS, make_task
 
 HERE = {"plan.devices": "", "plan.measure": False}
 
@@ -26,7 +26,7 @@ def test_what_is_left_open_is_known():
     assert not CONFIG.left_open
     assert replace(CONFIG, {"mesh.auto": True}).left_open
     assert replace(CONFIG, {"data.batch_tokens": 0}).left_open
-    assert resolve(CONFIG, Sizes()) == (CONFIG, "")
+    assert resolve(CONFIG, make_task) == (CONFIG, "")
 
 
 def test_training_for_devices_that_are_not_here_is_refused(tmp_path):
@@ -40,7 +40,7 @@ def _compiled(monkeypatch, factor: float, *, told: bool = True) -> list[tuple[in
 
     def step_memory(config, task, layout, shape):
         rows = {"data.batch_tokens": shape[0] * shape[2]}
-        formula = plan_for(replace(config, rows), task).chosen.memory
+        formula = plan_for(replace(config, rows), make_task).chosen.memory
         found.append((shape[0], round(factor * formula.total)))
         return StepMemory(formula.state, found[-1][1] - formula.state if told else None)
 
@@ -53,7 +53,7 @@ FILLED = replace(CONFIG, {**HERE, "data.batch_tokens": 0, "plan.memory": 0.02})
 
 def test_a_step_that_compiles_to_more_than_the_formula_said_is_planned_again(monkeypatch, caplog):
     compiled = _compiled(monkeypatch, 2.0)
-    found, said = resolve(FILLED, Sizes())
+    found, said = resolve(FILLED, make_task)
     assert len(compiled) == 2
     assert 0.3 < compiled[1][0] / compiled[0][0] < 0.7
     assert found.data.batch_tokens == compiled[1][0] * SLOTS
@@ -73,7 +73,7 @@ def test_every_plan_is_compiled_and_the_last_that_does_not_fit_is_refused_with_w
 
     monkeypatch.setattr(resolving, "step_memory", step_memory)
     with pytest.raises(ValueError, match=r"the last that was compiled, data=1, 1 micro-batch, needs") as refused:
-        resolve(FILLED, Sizes())
+        resolve(FILLED, make_task)
     assert 1 < len(compiled) <= resolving._ATTEMPTS
     text = str(refused.value)
     assert f"needs {describe_size(compiled[-1])} on each device when compiled, " in text
@@ -82,14 +82,14 @@ def test_every_plan_is_compiled_and_the_last_that_does_not_fit_is_refused_with_w
 
 def test_where_the_backend_does_not_tell_the_formula_stands_for_it(monkeypatch):
     compiled = _compiled(monkeypatch, 1.0, told=False)
-    said = resolve(FILLED, Sizes())[1]
+    said = resolve(FILLED, make_task)[1]
     assert len(compiled) == 1
     assert f"{describe_size(compiled[0][1])} a device, {describe_size(compiled[0][1])} by formula" in said
 
 
 def test_where_no_plan_fits_at_all_the_plan_s_own_reasons_are_said():
     with pytest.raises(ValueError, match=r"no layout of 1 x cpu fits: the nearest, .* a step may use 0 MiB"):
-        resolve(replace(FILLED, {"plan.memory": 0.1 / 1024}), Sizes())
+        resolve(replace(FILLED, {"plan.memory": 0.1 / 1024}), make_task)
 
 
 def test_a_batch_that_fills_memory_is_trained_with_and_kept(tmp_path, caplog):
@@ -153,4 +153,4 @@ def test_the_plan_here_compares_its_formula_with_the_compiled_step(tmp_path):
 
 def test_more_devices_than_named_are_refused():
     with pytest.raises(ValueError, match=r"mesh.data=16 is more than the 8 devices there are"):
-        plan_for(replace(CONFIG, {"mesh.data": 16}), model_of().task)
+        plan_for(replace(CONFIG, {"mesh.data": 16}), make_task)
