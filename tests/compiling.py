@@ -10,6 +10,8 @@ import jax
 
 OLDER_LOOPS = "--xla_cpu_use_fusion_emitters=false"
 """XLA's older way of writing loops for a CPU, which compiles in less than half the time; not known to every version."""
+ONE_MODULE = "--xla_cpu_parallel_codegen_split_count=1"
+"""A program is not cut up to be compiled by several threads: every core has a process of tests already."""
 
 
 @contextlib.contextmanager
@@ -27,4 +29,4 @@ def as_a_run() -> dict[str, str]:
     """The environment of a process that compiles like a person's, whatever this one does to save time."""
     environment = {name: value for name, value in os.environ.items() if name != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
     flags = environment.pop("XLA_FLAGS", "").split()
-    return environment | {"XLA_FLAGS": " ".join(flag for flag in flags if flag != OLDER_LOOPS)}
+    return environment | {"XLA_FLAGS": " ".join(flag for flag in flags if flag not in (OLDER_LOOPS, ONE_MODULE))}

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from tests.compiling import OLDER_LOOPS
+from tests.compiling import OLDER_LOOPS, ONE_MODULE
 
 _LONG = ("parallel", "training")
 """Folders whose files take longest."""
@@ -28,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for the processes that tests start
         if jax.__version_info__ < (0, 11):
             # Newer versions do not know it, and a flag that XLA does not know ends the process.
-            flags = [os.environ.get("XLA_FLAGS", ""), OLDER_LOOPS]
+            flags = [os.environ.get("XLA_FLAGS", ""), OLDER_LOOPS, ONE_MODULE]
             os.environ["XLA_FLAGS"] = " ".join(filter(None, flags))
 
 

@@ -57,6 +57,10 @@ def _plain():
     )
 
 
+_logits = jax.jit(lambda model, batch, seed=None: model(batch, seed=seed))
+_decode_step = jax.jit(lambda model, *state: model.decode_step(*state))
+
+
 @pytest.fixture(params=VARIETIES, scope="module")
 def model(request):
     return _model(**VARIETIES[request.param])
@@ -64,7 +68,7 @@ def model(request):
 
 def test_packed_equals_unpacked(model):
     packed = Batch(_rows([p[0] for p in PAIRS], width=12), _rows([p[1] for p in PAIRS], width=11))
-    alone, together = model(_plain()), model(packed)
+    alone, together = _logits(model, _plain()), _logits(model, packed)
     start = 0
     for row, (_, target) in enumerate(PAIRS):
         np.testing.assert_allclose(
@@ -75,15 +79,15 @@ def test_packed_equals_unpacked(model):
 
 def test_padding_and_future_change_nothing(model):
     batch = _plain()
-    before = np.asarray(model(batch))
+    before = np.asarray(_logits(model, batch))
     poisoned = jax.tree.map(np.array, batch)
     for side in (poisoned.source, poisoned.target):
         side.tokens[side.segment_ids == 0] = 21
     real = np.asarray(batch.target.segment_ids) > 0
-    np.testing.assert_array_equal(before[real], np.asarray(model(poisoned))[real])
+    np.testing.assert_array_equal(before[real], np.asarray(_logits(model, poisoned))[real])
     future = jax.tree.map(np.array, batch)
     future.target.tokens[1, 2:5] = 4  # labels 2.. of row 1 reach the decoder as inputs 3..
-    after = np.asarray(model(future))
+    after = np.asarray(_logits(model, future))
     np.testing.assert_array_equal(before[1, :3], after[1, :3])
     assert np.abs(before[1, 3:5] - after[1, 3:5]).min(axis=0).max() > 1e-3
     np.testing.assert_array_equal(before[[0, 2]], after[[0, 2]])
@@ -91,7 +95,7 @@ def test_padding_and_future_change_nothing(model):
 
 def test_decoding_step_by_step_equals_the_whole(model):
     batch = _plain()
-    expected = np.asarray(model(batch))
+    expected = np.asarray(_logits(model, batch))
     encoded = model.encode(batch.source)
     cache, context = model.start_decoding(encoded, batch.source, beam_size=2, max_length=7)
     assert cache.ancestors.shape == (3, 2, 7)
@@ -111,8 +115,8 @@ def test_beams_of_a_sentence_do_not_see_each_other():
     cache, context = model.start_decoding(model.encode(batch.source), batch.source, beam_size=2, max_length=3)
     same = other = cache
     for i in range(3):
-        one, same = model.decode_step(jnp.full((3, 2), 5 + i), jnp.int32(i), same, context)
-        two, other = model.decode_step(jnp.tile(jnp.array([5 + i, 17]), (3, 1)), jnp.int32(i), other, context)
+        one, same = _decode_step(model, jnp.full((3, 2), 5 + i), jnp.int32(i), same, context)
+        two, other = _decode_step(model, jnp.tile(jnp.array([5 + i, 17]), (3, 1)), jnp.int32(i), other, context)
     np.testing.assert_allclose(one[:, 0], two[:, 0], atol=1e-6)
     assert np.abs(one[:, 1] - two[:, 1]).max() > 1e-3
 
@@ -126,10 +130,10 @@ def test_a_reordered_cache_continues_the_parents():
     for i in range(5):
         tokens = random.integers(4, 20, (3, 3))
         history = np.concatenate([history, tokens[:, :, None]], axis=2)
-        logits, cache = model.decode_step(jnp.asarray(tokens), jnp.int32(i), cache, context)
+        logits, cache = _decode_step(model, jnp.asarray(tokens), jnp.int32(i), cache, context)
         plain = start
         for j in range(i + 1):
-            expected, plain = model.decode_step(jnp.asarray(history[:, :, j]), jnp.int32(j), plain, context)
+            expected, plain = _decode_step(model, jnp.asarray(history[:, :, j]), jnp.int32(j), plain, context)
         np.testing.assert_allclose(logits, expected, atol=2e-5)
         parents = random.integers(0, 3, (3, 3))
         cache = cache.reordered(jnp.asarray(parents))
@@ -138,17 +142,17 @@ def test_a_reordered_cache_continues_the_parents():
 
 def test_dropout_is_a_function_of_the_seed():
     model, batch = _model(dropout=0.3, attention_dropout=0.1, activation_dropout=0.1), _plain()
-    one = model(batch, seed=jnp.uint32(1))
-    np.testing.assert_array_equal(one, model(batch, seed=jnp.uint32(1)))
-    assert not np.allclose(one, model(batch, seed=jnp.uint32(2)))
-    np.testing.assert_array_equal(model(batch), model(batch))
+    one = _logits(model, batch, jnp.uint32(1))
+    np.testing.assert_array_equal(one, _logits(model, batch, jnp.uint32(1)))
+    assert not np.allclose(one, _logits(model, batch, jnp.uint32(2)))
+    np.testing.assert_array_equal(_logits(model, batch), _logits(model, batch))
 
 
 def test_first_logits_have_unit_spread():
     model = _model(d_model=64, tie_output=False)
     tokens = np.random.default_rng(0).integers(4, V, (8, 16)).astype(np.int32)
     side = Sequences(tokens, np.tile(np.arange(16), (8, 1)), np.ones_like(tokens), np.ones(tokens.shape, np.float32))
-    logits = np.asarray(model(Batch(side, side)))
+    logits = np.asarray(_logits(model, Batch(side, side)))
     np.testing.assert_allclose(logits.std(), 1.0, rtol=0.2)  # normalised outputs times rows from N(0, 1/D)
 
 
@@ -181,7 +185,7 @@ def test_a_target_of_the_first_pieces_has_their_logits_alone(tied):
     batch = _plain()  # its target has ids below 19; some of its source are then made larger
     batch = dataclasses.replace(batch, source=dataclasses.replace(batch.source, tokens=batch.source.tokens + 4))
     assert batch.source.tokens.max() > 19
-    np.testing.assert_allclose(part(batch), whole(batch)[..., :19], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(_logits(part, batch), _logits(whole, batch)[..., :19], rtol=1e-5, atol=1e-5)
 
 
 def test_a_block_is_overridden_by_passing_another():
@@ -201,4 +205,4 @@ def test_bfloat16_parameters_give_bfloat16_activations_and_float32_logits():
     half = nnx.merge(graph, jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), state))
     assert half.hidden(batch).dtype == jnp.bfloat16
     assert half(batch).dtype == jnp.float32
-    assert np.abs(half(batch) - model(batch)).max() < 0.15
+    assert np.abs(_logits(half, batch) - _logits(model, batch)).max() < 0.15

@@ -36,8 +36,16 @@ def _value_and_gradient(remat, scan):
     return jax.tree.leaves(function(state, X))
 
 
-@pytest.mark.parametrize("scan", [False, True])
-@pytest.mark.parametrize("remat", ["dots", "full", "offload"])
+@pytest.mark.parametrize(
+    ("remat", "scan"),
+    [
+        ("dots", True),
+        ("full", True),
+        ("offload", True),
+        ("full", False),
+        *[pytest.param(remat, False, marks=pytest.mark.slow) for remat in ("dots", "offload")],
+    ],
+)
 def test_rematerialising_changes_no_value_and_no_gradient(remat, scan):
     for a, b in zip(_value_and_gradient(remat, scan), _value_and_gradient("none", scan), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)

@@ -29,7 +29,7 @@ from jaxformer.types import Batch
 VOCABULARY, PAIRS, LENGTH = 40, 16, 12
 CONFIG = replace(Config(), {
     "model": {
-        "d_model": 32, "d_ff": 64, "num_heads": 4, "num_encoder_layers": 2, "num_decoder_layers": 2, "max_length": 32,
+        "d_model": 32, "d_ff": 64, "num_heads": 4, "num_encoder_layers": 1, "num_decoder_layers": 2, "max_length": 32,
         "dropout": 0.1, "attention_dropout": 0.1, "activation_dropout": 0.1,
     },
     "data": {"max_length": 32},
@@ -133,7 +133,7 @@ def test_scanned_layers():
     _assert_same(_trained(replace(CONFIG, {"model.scan_layers": True}), _batch()), (loss, expected), 1e-5)
 
 
-@pytest.mark.parametrize("accumulate", [2, 4])
+@pytest.mark.parametrize("accumulate", [pytest.param(2, marks=pytest.mark.slow), 4])
 def test_accumulation(accumulate):
     batch = _batch()  # a row drops the same in a micro-batch as in the whole
     _assert_same(_trained(CONFIG, batch, accumulate=accumulate), _plain(CONFIG), 1e-5)
@@ -152,7 +152,7 @@ def test_r_drop_of_equal_passes_is_the_plain_path(monkeypatch):
     _assert_same(_trained(replace(CONFIG, {"training.r_drop": 5.0}), _batch()), _plain(CONFIG), 1e-5)
 
 
-@pytest.mark.parametrize("pairs_a_row", [2, 4])
+@pytest.mark.parametrize("pairs_a_row", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_packing(pairs_a_row):
     config = replace(_without_dropout(CONFIG), {"model.max_length": 64})
     packed = _batch(pairs_a_row)

@@ -19,7 +19,8 @@ from jaxformer.training.workdir import Workdir
 from tests.training import reversal
 
 CONFIG = replace(Config(), {
-    "model": {"d_model": 32, "d_ff": 64, "num_heads": 4, "num_kv_heads": 2, "attention_dropout": 0.1},
+    "model": {"d_model": 32, "d_ff": 64, "num_heads": 4, "num_kv_heads": 2, "attention_dropout": 0.1,
+              "num_encoder_layers": 1, "num_decoder_layers": 1},
     "data": {"vocabulary_size": 50},
 })  # fmt: skip
 
