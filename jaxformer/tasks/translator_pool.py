@@ -35,6 +35,8 @@ _SETTINGS = (
 class TranslatorPool:
     """Translates as `Translator` does, several parts of a text at a time; to be used in a `with`.
 
+    What ends the `with` too early, such as Ctrl-C, ends the processes at once, whatever they are doing.
+
         with jf.TranslatorPool(jf.load_translator("runs/wmt-bundled"), processes=8) as translator:
             for translation in translator.translate_stream(open("text.en")):
                 print(translation.text)
@@ -60,7 +62,8 @@ class TranslatorPool:
             places.put(cores)
         settings = {name: getattr(jax.config, name) for name in _SETTINGS} | thread_settings()
         settings.pop("jax_default_device")  # an object of this process
-        told = (places, pickle.dumps(translator), settings, loaded_measurements(), begin)
+        self._until, self._open = context.Pipe(duplex=False)  # while the second is open, processes go on
+        told = (self._until, places, pickle.dumps(translator), settings, loaded_measurements(), begin)
         self._executor = concurrent.futures.ProcessPoolExecutor(
             processes, mp_context=context, initializer=_begin, initargs=told
         )
@@ -68,12 +71,16 @@ class TranslatorPool:
     def __enter__(self) -> TranslatorPool:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._open.close()
         self.close()
 
     def close(self) -> None:
         """Ends the processes; what nobody waits for any more is not begun."""
         self._executor.shutdown(cancel_futures=True)
+        for end in (self._open, self._until):
+            end.close()
 
     def translate(self, texts: Sequence[str], *, first_line: int = 1) -> list[Translation]:
         """The translation of every line, in the same order; see `Translator.translate`.
@@ -150,10 +157,15 @@ _OWN: list[Translator] = []
 
 
 def _begin(
-    places: Any, translator: bytes, settings: dict[str, Any], measurements: Any, begin: Callable[[], object] | None
+    until: Any,
+    places: Any,
+    translator: bytes,
+    settings: dict[str, Any],
+    measurements: Any,
+    begin: Callable[[], object] | None,
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is told by the process that a person started
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(until,), daemon=True).start()
     if begin is not None:
         begin()
     if cores := places.get():
@@ -165,10 +177,11 @@ def _begin(
     _OWN.append(pickle.loads(translator))
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(until: Any) -> None:
+    """Waits until the parent is gone, or does not want to wait any more."""
     parent = multiprocessing.parent_process()
     assert parent is not None
-    multiprocessing.connection.wait([parent.sentinel])
+    multiprocessing.connection.wait([parent.sentinel, until])
     os._exit(1)
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 import signal
+import time
 
 import jax
 import pytest
@@ -77,6 +78,23 @@ def test_a_process_that_ends_is_told(translator):
         os.kill(process, signal.SIGKILL)
         with pytest.raises(OSError, match="has ended, as for lack of memory: ask for fewer with --"):
             pool.translate(lines(3))
+
+
+def test_what_ends_it_too_early_ends_the_processes_at_once(translator):
+    processes = {}
+
+    def interrupted():
+        with TranslatorPool(translator, 1) as pool:
+            pool.translate(["w5"])
+            processes.update(pool._executor._processes)
+            busy = pool._executor.submit(time.sleep, 600)
+            while not busy.running():
+                time.sleep(0.01)
+            raise SystemExit(143)
+
+    with pytest.raises(SystemExit):
+        interrupted()
+    assert [process.exitcode for process in processes.values()] == [1]
 
 
 def test_refuses_other_devices_and_no_process(translator, monkeypatch):

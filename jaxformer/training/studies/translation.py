@@ -28,6 +28,7 @@ from jaxformer.tasks.translation import TranslationTask
 from jaxformer.tasks.translator import Translation, Translator
 from jaxformer.tasks.translator_pool import TranslatorPool
 from jaxformer.training import scoring
+from jaxformer.training.interruption import ended_in_order
 from jaxformer.training.memory import decoding_advice
 from jaxformer.training.study import Curves, Scored
 from jaxformer.training.validation import Evaluation
@@ -208,6 +209,7 @@ class TranslationStudy:
                 stream = predictor.translate_stream(lines, chunk=1)
             elif (processes := self.config.decoding.processes) > 1:
                 begin = functools.partial(log_to_stderr, quiet=True)
+                stack.enter_context(ended_in_order())
                 pool = stack.enter_context(TranslatorPool(predictor, processes, begin=begin))
                 stream = pool.translate_stream(lines)
             else:
