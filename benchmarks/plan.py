@@ -1,6 +1,6 @@
 """How good the planner's choice is: predicted and measured times of training steps, layout by layout.
 
-    python -m benchmarks.plan [--devices=8] [--layouts=14] [--rounds=7] [--json=FILE]
+    python -m benchmarks.plan [--network=translation|tagging] [--devices=8] [--layouts=14] [--rounds=7] [--json=FILE]
 
 On a CPU the devices are simulated, and share its cores; elsewhere those that are there are used. The layouts that are
 measured are the best ones of the plan and others spread over the rest of it. All are compiled first; then each takes
@@ -19,16 +19,19 @@ from typing import Any
 from benchmarks import report
 
 PACKAGES = ("jax", "flax", "optax")
-SHAPE = (64, 32)
-"""Rows, and slots of either side."""
-
-SETTINGS: dict[str, Any] = {
-    "model": {
-        "d_model": 128, "d_ff": 512, "num_heads": 8, "num_encoder_layers": 2, "num_decoder_layers": 2,
-        "scan_layers": True,
+SIZES = {"d_model": 128, "d_ff": 512, "num_heads": 8, "scan_layers": True}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "translation": {
+        "model": {**SIZES, "num_encoder_layers": 2, "num_decoder_layers": 2},
+        "data": {"vocabulary_size": 2048, "max_length": 32, "batch_tokens": 64 * 32},
     },
-    "data": {"vocabulary_size": 2048, "max_length": SHAPE[1], "batch_tokens": SHAPE[0] * SHAPE[1]},
+    "tagging": {
+        "model": {**SIZES, "num_encoder_layers": 4},
+        "data": {"vocabulary_size": 26, "max_length": 64, "batch_tokens": 64 * 64},
+        "task.kind": "protein", "training.best_metric": "validation/q3",
+    },
 }  # fmt: skip
+"""A network of four layers, and 64 of the longest rows, by name."""
 
 
 def chosen_for_measurement(options: list[Any], count: int) -> list[Any]:
@@ -38,30 +41,52 @@ def chosen_for_measurement(options: list[Any], count: int) -> list[Any]:
     return best + [rest[(2 * number + 1) * len(rest) // (2 * spread)] for number in range(spread)]
 
 
-def prepared(config: Any, sizes: Any, option: Any) -> Callable[[], float]:
-    """A function that takes one compiled step of a layout, and returns the seconds it took."""
-    import jax
+def make_task(config: Any, layout: Any = None) -> Any:
+    """Translation, or a class of three for every position."""
+    from jaxformer.tasks.objectives import Classes
+    from jaxformer.tasks.tagging import TaggingTask
+    from jaxformer.tasks.translation import TranslationTask
+
+    class Sizes:
+        source_vocabulary_size = target_vocabulary_size = config.data.vocabulary_size
+
+    if config.task.kind == "translation":
+        return TranslationTask(config, Sizes(), layout)  # type: ignore[arg-type]
+    return TaggingTask(config, {"class": Classes(3)}, vocabulary_size=config.data.vocabulary_size, layout=layout)
+
+
+def random_batch(config: Any, shape: tuple[int, int, int]) -> Any:
+    """A batch for `make_task`, of full rows."""
     import numpy as np
 
-    from jaxformer.config import replace
-    from jaxformer.parallel.mesh import make_layout, place_batch
-    from jaxformer.tasks.translation import TranslationTask
-    from jaxformer.training import create_state, make_optimizer, make_train_step
-    from jaxformer.types import Batch, Sequences
+    from jaxformer.types import Batch, LabelledBatch, PositionLabels, Sequences
 
-    config = replace(config, option.candidate.changes())
-    layout = make_layout(config.mesh)
-    task, optimizer = TranslationTask(config, sizes, layout), make_optimizer(config.optimizer, 100)
-
-    def side(seed: int) -> Sequences:
-        slots = option.share.batch[::2]
+    def side(seed: int, *slots: int) -> Sequences:
         tokens = np.random.default_rng(seed).integers(4, config.data.vocabulary_size, slots, np.int32)
         positions = np.broadcast_to(np.arange(slots[1], dtype=np.int32), slots)
         return Sequences(tokens, positions, np.ones(slots, np.int32), np.ones(slots, np.float32))
 
+    rows, length, target = shape
+    source = side(0, rows, length)
+    if target:
+        return Batch(source, side(1, rows, target))
+    return LabelledBatch(source, {"class": PositionLabels(source.tokens % 3, source.weights)})
+
+
+def prepared(config: Any, option: Any) -> Callable[[], float]:
+    """A function that takes one compiled step of a layout, and returns the seconds it took."""
+    import jax
+
+    from jaxformer.config import replace
+    from jaxformer.parallel.mesh import make_layout, place_batch
+    from jaxformer.training import create_state, make_optimizer, make_train_step
+
+    config = replace(config, option.candidate.changes())
+    layout = make_layout(config.mesh)
+    task, optimizer = make_task(config, layout), make_optimizer(config.optimizer, 100)
     state = create_state(lambda: task.new_params(0), optimizer, seed=1, ema=False, layout=layout)
     step = make_train_step(task.loss_function, optimizer, accumulate=config.memory.accumulate, layout=layout)
-    batch = place_batch(Batch(side(0), side(1)), layout)
+    batch = place_batch(random_batch(config, option.share.batch), layout)
     held = [state]
 
     def run() -> float:
@@ -74,26 +99,22 @@ def prepared(config: Any, sizes: Any, option: Any) -> Callable[[], float]:
     return run
 
 
-def compare(devices: int, layouts: int, rounds: int) -> list[tuple[Any, float]]:
+def compare(network: str, devices: int, layouts: int, rounds: int) -> list[tuple[Any, float]]:
     """(option, measured seconds) of every measured layout, the chosen one first."""
     import jax
 
     jax.config.update("jax_num_cpu_devices", devices)
     from jaxformer.config import Config, replace
-    from jaxformer.tasks.translation import TranslationTask
     from jaxformer.training.planner.choice import make_plan
     from jaxformer.training.planner.resolve import hardware_of
     from jaxformer.training.planner.share import Model
 
-    class Sizes:
-        source_vocabulary_size = target_vocabulary_size = SETTINGS["data"]["vocabulary_size"]
-
-    config: Any = replace(Config(), SETTINGS)
+    config: Any = replace(Config(), SETTINGS[network])
     hardware = hardware_of(config)
-    plan = make_plan(Model(config, TranslationTask(config, Sizes())), hardware)  # type: ignore[arg-type]
+    plan = make_plan(Model(config, make_task(config)), hardware)
     print(f"{hardware.describe()}: {hardware.rates.source}\n", flush=True)
     options = chosen_for_measurement(plan.options, layouts)
-    steps = [prepared(config, Sizes(), option) for option in options]
+    steps = [prepared(config, option) for option in options]
     shortest, order = [float("inf")] * len(steps), random.Random(0)
     for _ in range(rounds):
         for number in order.sample(range(len(steps)), len(steps)):  # none always follows the same one
@@ -104,12 +125,13 @@ def compare(devices: int, layouts: int, rounds: int) -> list[tuple[Any, float]]:
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", choices=SETTINGS, default="translation", help="what is trained")
     parser.add_argument("--devices", type=int, default=8, help="simulated on a CPU")
     parser.add_argument("--layouts", type=int, default=14, help="that are measured")
     parser.add_argument("--rounds", type=int, default=7, help="steps of each")
     report.add_json_flag(parser)
     options = parser.parse_args()
-    found = compare(options.devices, options.layouts, options.rounds)
+    found = compare(options.network, options.devices, options.layouts, options.rounds)
     from jaxformer.training.planner.choice import describe_option
 
     best = min(seconds for _, seconds in found)

@@ -17,7 +17,7 @@ from jaxformer.parallel.layout import Layout, map_variables
 
 _FLOAT32 = 4  # bytes; gradients are summed in it whatever the precision
 
-_OUTSIDE_LAYERS = frozenset({"vocabulary", "position", "channels", "outputs"})
+_OUTSIDE_LAYERS = frozenset({"vocabulary", "neighbours", "position", "channels", "outputs"})
 """Dimensions of matrices that are used once in a pass, and kept from then on: of embeddings, outputs and heads."""
 
 

@@ -190,11 +190,12 @@ def tune(config: Config, output: str = "") -> None:
     """
     from jaxformer.monitoring.streams import open_output
     from jaxformer.training import tuning
-    from jaxformer.training.study import open_study
+    from jaxformer.training.study import check_settings, open_study
 
     _use_compilation_cache(config)
     with open_output(output) as file:  # first: what cannot be written is refused before anything is measured
         study = open_study(config)
+        check_settings(study)
         prepared = study.prepare()
         file.write(tuning.tune(open_study(_planned(study, prepared)), prepared))
     if output:

@@ -14,6 +14,7 @@ and, of a run that is there: load_facts -> make_task -> make_predictor -> evalua
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -255,6 +256,12 @@ def open_study(config: Config) -> Study:
     module, _, name = STUDIES[kind].partition(":")
     study: Study = getattr(importlib.import_module(module), name)(config)
     return study
+
+
+def check_settings(study: Study) -> None:
+    """Refuses fields that do not go together, where files need not be there: `ValueError`."""
+    with contextlib.suppress(OSError):
+        study.check()
 
 
 def task_maker(facts: Any) -> MakeTask:

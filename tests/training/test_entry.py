@@ -194,6 +194,14 @@ def test_changed_training_text_is_refused(trained, tmp_path):
         training.train(changed, other)
 
 
+def test_a_plan_needs_no_references(trained, tmp_path, capsys):
+    config = replace(trained[0], {"data.references": str(tmp_path / "none.de")})
+    training.plan(config, tmp_path / "run")
+    assert "layouts of 1 x cpu were considered" in capsys.readouterr().out
+    with pytest.raises(FileNotFoundError, match=r"data.references=.* is not a file"):
+        training.train(config, tmp_path / "run")
+
+
 def test_references_must_fit_the_test_split(tmp_path):
     path = tmp_path / "tokenised.de"
     path.write_text("ein haus .\nein hund .\n")

@@ -210,6 +210,11 @@ def test_the_planner_finds_the_batch_and_the_layout_of_a_study(tmp_path, caplog)
     assert training.train(config, workdir)["step"] == 3  # the same command again finds it finished
 
 
+def test_tuning_refuses_what_training_would(tmp_path):
+    with pytest.raises(ValueError, match=r"r_drop=1.0 is for translation"):
+        training.tune(parity.config(tmp_path, training__r_drop=1.0))
+
+
 def test_tagged_records_pack(tmp_path):
     config = parity.config(tmp_path, data__batching="pack", data__pack_length=32, model__max_length=32,
                            data__batch_tokens=512, training__num_steps=12)  # fmt: skip

@@ -147,8 +147,9 @@ def test_several_networks_that_know_words_by_their_spelling_train_and_classify(t
 
 def test_packing_is_refused_for_labels_of_whole_texts(trained, tmp_path):
     config = replace(trained[0], {"data.batching": "pack"})
-    with pytest.raises(ValueError, match=r"labels of whole records do not allow: set --config.data.batching=bucket"):
-        training.train(config, tmp_path / "run")
+    for call in (training.train, training.plan):
+        with pytest.raises(ValueError, match=r"whole records do not allow: set --config.data.batching=bucket"):
+            call(config, tmp_path / "run")
     assert not (tmp_path / "run" / "config.json").exists()
 
 

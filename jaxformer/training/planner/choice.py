@@ -253,7 +253,7 @@ def _share(
     if shapes:
         if reason := indivisible(shapes, layout.parts("rows") * candidate.accumulate, layout.parts("length")):
             raise ValueError(reason)
-        return share_on(model, candidate, *place, max(shapes, key=lambda shape: shape[0] * (shape[1] + shape[2])))
+        return share_on(model, candidate, *place, max(shapes, key=lambda shape: (shape[1] + shape[2], shape[0])))
     if not config.data.batch_tokens:
         return _largest_share(model, candidate, place, hardware, limit)
     share = share_of(model, candidate, *place)

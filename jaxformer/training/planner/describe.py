@@ -22,7 +22,7 @@ from jaxformer.training.planner.record import adopted, shapes_before
 from jaxformer.training.planner.resolve import Resolved, Shapes, plan_for
 from jaxformer.training.planner.share import Model
 from jaxformer.training.planner.table import describe_arithmetic, describe_layouts
-from jaxformer.training.study import Study, open_study, task_maker
+from jaxformer.training.study import Study, check_settings, open_study, task_maker
 from jaxformer.training.workdir import Workdir
 
 
@@ -34,10 +34,10 @@ def describe_plan(config: Config, workdir: Workdir) -> str:
         where none fits.
     """
     study = open_study(config)
-    study.check()
+    check_settings(study)
     asked, (config, notes, shapes) = config, _continued(config, workdir)
     refused = any(note.startswith(_REFUSED) for note in notes)
-    make_task = task_maker(study.assumed_facts())
+    make_task, filled = task_maker(study.assumed_facts()), not config.data.batch_tokens
     found = plan_for(config, make_task, shapes=shapes)
     by = "as the run began" if asked.mesh.auto and not config.mesh.auto else _BY[found.automatic]
     config, chosen, plan = found.config, found.chosen, found.plan
@@ -45,9 +45,9 @@ def describe_plan(config: Config, workdir: Workdir) -> str:
     lines = [
         ("run", "new, in another workdir" if refused else run_state(workdir)),
         ("mesh", f"{chosen.candidate.describe()} of {plan.hardware.describe()}, {by}"),
-        *_work(study, config, chosen, found.model),
+        *_work(study, config, found, filled),
         ("memory", _memory(found, make_task)),
-        ("time", _time(config, chosen)),
+        ("time", _time(config, chosen, filled)),
         ("evaluation", _evaluation(study, config)),
         (
             "checkpoints",
@@ -61,6 +61,8 @@ def describe_plan(config: Config, workdir: Workdir) -> str:
 
 
 _REFUSED = "--mode=train would refuse this workdir"
+
+_LARGEST = "; as large as fits, of which training takes at most a sixteenth of its data"
 
 _BY = {True: "chosen by the plan", False: "as the configuration says"}
 
@@ -95,26 +97,31 @@ def run_state(workdir: Workdir) -> str:
 
 
 def _evaluation(study: Study, config: Config) -> str:
-    every, decoding = f"every {config.training.eval_every:,} steps", config.decoding
+    decoding, every = config.decoding, f"every {config.training.eval_every:,} steps"
+    if not config.training.eval_every:
+        every = "none on the way"
     if not study.searching():
         return f"{every}, and at the end"
     search = f"beam {decoding.beam_size}" if decoding.method == "beam" else decoding.method
     return f"{every}, greedy; at the end {search}"
 
 
-def _work(study: Study, config: Config, chosen: Option, model: Model) -> list[tuple[str, str]]:
+def _work(study: Study, config: Config, found: Resolved, filled: bool) -> list[tuple[str, str]]:
+    chosen, model = found.chosen, found.model
     rows, length, target = chosen.share.batch
     data, steps = config.data, config.training.num_steps
+    largest, at_most = (_LARGEST, "at most ") if filled else ("", "")
+    slots = f"{at_most}about {steps * chosen.share.slots:,}"
     pieces = f", {model.network.vocabulary:,} pieces" if model.network.vocabulary else ""
     return [
         ("model", f"{model.task.num_parameters:,} parameters{pieces}, {config.precision}"),
         (
             "batch",
             f"{data.batch_tokens:,} slots{' a side' if target else ''}, {data.batching}; the longest rows: {rows} of "
-            f"{length}, in {config.memory.accumulate} micro-batch(es), remat {config.memory.remat}",
+            f"{length}, in {config.memory.accumulate} micro-batch(es), remat {config.memory.remat}{largest}",
         ),
         ("FLOPs", study.describe_flops(model.task, Shape(rows, length, target))),
-        ("steps", f"{steps:,}, about {steps * chosen.share.slots:,} {'target ' if target else ''}slots"),
+        ("steps", f"{steps:,}, {slots} {'target ' if target else ''}slots"),
     ]
 
 
@@ -138,10 +145,11 @@ def _memory(found: Resolved, make_task: MakeTask) -> str:
     )
 
 
-def _time(config: Config, option: Option) -> str:
+def _time(config: Config, option: Option, filled: bool) -> str:
     training = config.training
     seconds = training.num_steps * option.time.total * training.mean_passes / training.passes
-    bound = "at most " if config.data.batch_rows else ""  # shorter rows are as many
+    # With given rows, shorter ones are as many; where the batch fills memory, the data may allow no such batch.
+    bound = "at most " if config.data.batch_rows or filled else ""
     return (
         f"{bound}about {duration(seconds)} of training, {1e3 * option.time.total:,.1f} ms a step of the longest rows, "
         "by the rates below"

@@ -26,7 +26,7 @@ weights: gradients of the same shapes that live for a moment. Where all of a lay
 activations, at 1.5 times their size together."""
 
 _UNROLLED = 1.5
-"""By how much more XLA's CPU backend works on at once where layers are not scanned: and of all members together."""
+"""How much more XLA's CPU backend works on at once where several layers are not scanned; all members together, too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,9 @@ def footprint(share: Share, *, cpu: bool = False) -> Footprint:
     width = 4 if cpu else share.bytes
     every = layer_activations(share, width)
     activations = (every if remat == "none" else _kept(share, width)).of(share.network)
-    at_once = _UNROLLED * share.network.members if cpu and not config.model.scan_layers else 1.0
+    network, at_once = share.network, 1.0
+    if cpu and not config.model.scan_layers:
+        at_once = network.members * (_UNROLLED if network.depth > network.members else 1.0)
     layer, (logits, kernel_gradient) = at_once * every.working(remat), _logits(share, width, cpu)
     fresh, summed = _gradients(share)
     ends = ends_activations(share, width)

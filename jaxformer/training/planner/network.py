@@ -83,7 +83,7 @@ class Network(abc.ABC):
         """See `parallel.traffic`; `shape` is that of a device's part of a micro-batch."""
 
 
-class EncoderDecoder(Network):
+class TranslationNetwork(Network):
     """A translation's network.
 
     Args:
@@ -120,11 +120,11 @@ class EncoderDecoder(Network):
         return exchanges(layout, parts, step, shape)
 
 
-class EncoderWithHeads(Network):
+class LabellingNetwork(Network):
     """A labelling task's network, or its ensemble.
 
-    Members without layers count for their parameters alone, and heads of other kinds than those of `nn` for the FLOPs
-    that they say they have.
+    Members without layers count for their parameters and what their heads sum, and heads of other kinds than those of
+    `nn` for the FLOPs that they say they have.
 
     Args:
       task: with its parameters.
@@ -143,9 +143,15 @@ class EncoderWithHeads(Network):
         parts = layout.parts("length")
         for head in self._heads:
             if parts > 1 and isinstance(head, PooledHead) and head.pooling == "convolution":
-                raise ValueError(f"task.pooling=convolution needs whole sequences on a device: mesh.context={parts}")
+                raise ValueError(
+                    f"task.pooling=convolution needs whole sequences on a device, not parts of mesh.context={parts}: "
+                    "set --config.mesh.context=1"
+                )
             if isinstance(head, ChannelHead) and head.num_patches % parts:
-                raise ValueError(f"rows of {head.num_patches} patches do not divide over mesh.context={parts}")
+                raise ValueError(
+                    f"rows of {head.num_patches} patches do not divide over mesh.context={parts} devices: choose a "
+                    "divisor"
+                )
 
     def kept_at_ends(self, length: int) -> float:
         """What enters heads, and the one-hot vectors of neighbours; the last norm's input is the first layer's kind."""
@@ -203,10 +209,11 @@ def network_of(task: Any) -> Network:
       ValueError: for a task of a kind that no closed form knows.
     """
     if isinstance(task, TranslationTask):
-        return EncoderDecoder(task.config.model, task.tokenizer.target_vocabulary_size)
+        return TranslationNetwork(task.config.model, task.tokenizer.target_vocabulary_size)
     if isinstance(task, LabellingTask):
-        return EncoderWithHeads(task)
+        return LabellingNetwork(task)
     raise ValueError(
         f"the planner knows what translation, tagging, classification and forecasting cost, not {type(task).__name__}: "
-        "give --config.mesh.auto=false and a number of slots, such as --config.data.batch_tokens=4096"
+        "there is no --mode=plan of it, and it trains with --config.mesh.auto=false and a number of slots, such as "
+        "--config.data.batch_tokens=4096"
     )

@@ -193,8 +193,8 @@ class Share:
 
     @property
     def tables(self) -> int:
-        """Numbers of the embedding and output tables that it needs, whatever splits them for storage."""
-        return sum(one.used for one in self.parameters if one.matrix and not one.of_layer)
+        """Numbers that it needs of the embedding and output tables that are split for storage."""
+        return sum(one.used for one in self.parameters if one.axes and not one.of_layer)
 
 
 def share_of(model: Model, candidate: Candidate, layout: Layout, held: Held, parameters: tuple[Part, ...]) -> Share:

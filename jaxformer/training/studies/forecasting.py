@@ -58,6 +58,7 @@ class ForecastingStudy(LabelledStudy):
     """See `LabelledStudy`. Its splits are `WindowSplit`s of `SeriesWindows`."""
 
     noun = "windows"
+    of_positions = False
     metrics = (
         "loss", "forecast/loss", "forecast/mse", "forecast/mae", "bands/loss", "mse", "mae", "coverage", "pinball_loss",
     )  # fmt: skip

@@ -29,6 +29,11 @@ from jaxformer.training.workdir import Workdir
 
 _LOGGER = logging.getLogger(__name__)
 
+_NOT_PACKED = (
+    "data.batching=pack puts several records into a row, which labels of whole records do not allow: set "
+    "--config.data.batching=bucket"
+)
+
 Predicted = Mapping[str, np.ndarray]
 """What `LabelPredictor` gives, by name of the objective."""
 
@@ -39,12 +44,14 @@ class LabelledStudy(abc.ABC):
     Attributes:
       noun: what records are called, in the plural.
       metrics: what `measure` and the task's loss give, without `validation/`: what `training.best_metric` may name.
+      of_positions: whether labels belong to positions, so that rows may hold several records.
       curves: what the picture of a run shows.
     """
 
     noun = "records"
     counted = "tokens"
     metrics: tuple[str, ...] = ("loss",)
+    of_positions = True
     curves = Curves("nats per label", {"validation/accuracy": "validation accuracy"}, 100.0)
 
     def __init__(self, config: Config) -> None:
@@ -125,6 +132,8 @@ class LabelledStudy(abc.ABC):
             raise ValueError(
                 f"training.best_metric={metric!r} is not measured where task.kind={kind}: {nearest(metric, names)}"
             )
+        if config.data.batching == "pack" and not self.of_positions:
+            raise ValueError(_NOT_PACKED)
 
     @property
     def part_weights(self) -> Literal["learned"] | None:
@@ -172,10 +181,7 @@ class LabelledStudy(abc.ABC):
         if self.config.data.batching == "pack" and not all(
             labels.of_positions for labels in prepared.train.labels.values()
         ):
-            raise ValueError(
-                "data.batching=pack puts several records into a row, which labels of whole records do not allow: set "
-                "--config.data.batching=bucket"
-            )
+            raise ValueError(_NOT_PACKED)
         return BatchPipeline(
             prepared.train,
             self.config.data,

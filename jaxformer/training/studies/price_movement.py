@@ -49,6 +49,7 @@ class PriceMovementStudy(LabelledStudy):
     """See `LabelledStudy`. Its splits are `WindowSplit`s of `PriceWindows`."""
 
     noun = "windows"
+    of_positions = False
     metrics = (
         "loss", "movement/loss", "movement/nll", "movement/accuracy", "return/loss", "return/mse", "return/mae",
         "accuracy", "macro_f1", "mcc", "calibration_error", "brier", "return_mse", "return_mae",

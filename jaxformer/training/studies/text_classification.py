@@ -55,6 +55,7 @@ class TextClassificationStudy(LabelledStudy):
     """See `LabelledStudy`. Its splits are `Texts`."""
 
     noun = "texts"
+    of_positions = False
     metrics = ("loss", "nll", "accuracy", "macro_f1", "mcc", "calibration_error", "brier")
     curves = Curves(
         "nats per text", {"validation/accuracy": "validation accuracy", "validation/macro_f1": "validation F1"}, 100.0

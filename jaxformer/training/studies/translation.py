@@ -103,11 +103,11 @@ class TranslationStudy:
         self.config = config
 
     def check(self) -> None:
-        """Everything that a configuration takes goes together."""
+        """Refuses references that are not there."""
+        scoring.reference_lines(self.config.data)
 
     def prepare(self, *, download: bool = False) -> PreparedTranslation:
-        """Cleaned, tokenised and cached pairs; references that are not there are refused first."""
-        scoring.reference_lines(self.config.data)
+        """Cleaned, tokenised and cached pairs."""
         if download and self.config.data.source == "tfds":
             from jaxformer.data.tfds import download_and_prepare
 

@@ -249,7 +249,18 @@ def test_lowers_for_every_mask(kind: str) -> None:
     _lower(kind, shape=(200, 300, 4, 2, 64), dtype=jnp.bfloat16)
 
 
-@pytest.mark.parametrize(("head_size", "dtype"), [(32, jnp.bfloat16), (96, jnp.float16), (128, jnp.bfloat16)])
+@pytest.mark.parametrize(
+    ("head_size", "dtype"),
+    [
+        (32, jnp.bfloat16),
+        (96, jnp.float16),
+        (128, jnp.bfloat16),
+        *[
+            pytest.param(size, dtype, marks=pytest.mark.slow)
+            for size, dtype in ((32, jnp.float16), (96, jnp.bfloat16), (128, jnp.float16))
+        ],
+    ],
+)
 def test_lowers_for_every_head_size(head_size: int, dtype: Any) -> None:
     _lower("causal", shape=(128, 128, 2, 2, head_size), dtype=dtype)
 

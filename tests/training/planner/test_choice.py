@@ -103,7 +103,7 @@ def test_batches_that_a_run_began_with_are_kept_and_must_divide():
         candidate = option.candidate
         assert 12 % (candidate.data * candidate.fsdp * candidate.accumulate) == 0
         assert 2 % candidate.context == 0
-        assert option.share.batch == (60, 4, 6), "the largest of them, not what the configuration would make"
+        assert option.share.batch == (24, 12, 12), "the longest rows of them, not the most slots, are what needs most"
     assert plan.best.candidate.data == 4
     reasons = " ".join(refusal.reason for refusal in plan.refused)
     assert "have 60 rows, which do not divide into 8 (mesh.data x mesh.fsdp x memory.accumulate)" in reasons

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import pytest
 
+import experiments
 from jaxformer.config import replace
 from jaxformer.monitoring.flops import encoder_flops
-from jaxformer.parallel.traffic import Step, encoder_exchanges
+from jaxformer.parallel.traffic import Step, encoder_exchanges, parts_of
 from jaxformer.tasks.classification import ClassificationTask
 from jaxformer.tasks.forecasting import ForecastingTask
 from jaxformer.tasks.objectives import Classes, Numbers, Quantiles
 from jaxformer.tasks.tagging import TaggingTask
 from jaxformer.training.planner.choice import make_plan
+from jaxformer.training.planner.describe import describe_plan
 from jaxformer.training.planner.hardware import hardware_for
 from jaxformer.training.planner.network import network_of
 from jaxformer.training.planner.roofline import products
 from jaxformer.training.planner.share import Candidate, Model, Share, share_on
 from jaxformer.training.planner.table import describe_arithmetic, describe_layouts
+from jaxformer.training.workdir import Workdir
 from tests.devices import run_on_eight_devices
 from tests.training.planner import sizes
 
@@ -213,6 +216,31 @@ def test_a_plan_of_one_side_reads_so():
     assert filled.share.batch == (96, SLOTS, 0)  # rows of eight devices
 
 
+def test_tables_around_layers_are_gathered_once_and_those_that_nothing_splits_not_at_all():
+    near, layout = tagging(replace(CONFIG, {"model.neighbourhood": 2})), Candidate(fsdp=8).layout()
+    (table,) = [part for part in parts_of(layout, near.abstract_params()) if "neighbours" in part.dims]
+    assert table.axes == ("fsdp",)
+    assert not table.of_layer
+    config = replace(CONFIG, {"task.linear_members": 1})
+    plain, linear = (_share(classification("mean", one), Candidate(fsdp=8)) for one in (CONFIG, config))
+    assert linear.used > plain.used + 200_000
+    assert linear.tables == plain.tables
+
+
+def test_a_batch_that_fills_memory_is_said_to_be_more_than_training_may_take(tmp_path):
+    config = experiments.find("sentiment").config("bundled")
+    config = replace(config, {"data.batch_tokens": 0, "mesh.auto": True, "plan.devices": "8xH200"})
+    lines = dict(line.split(maxsplit=1) for line in describe_plan(config, Workdir(tmp_path)).splitlines()[:10])
+    assert lines["batch"].endswith("; as large as fits, of which training takes at most a sixteenth of its data")
+    assert "at most about" in lines["steps"]
+    assert lines["time"].startswith("at most about")
+    given = dict(
+        line.split(maxsplit=1)
+        for line in describe_plan(replace(config, {"data.batch_tokens": 4096}), Workdir(tmp_path)).splitlines()[:10]
+    )
+    assert "at most" not in given["batch"] + given["steps"] + given["time"]
+
+
 def test_a_task_that_no_formula_knows_is_refused():
-    with pytest.raises(ValueError, match=r"not object: give --config.mesh.auto=false and a number of slots"):
+    with pytest.raises(ValueError, match=r"not object: .* it trains with --config.mesh.auto=false"):
         network_of(object())

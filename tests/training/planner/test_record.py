@@ -41,7 +41,7 @@ def test_the_same_command_finds_the_same_plan(tmp_path, caplog, began):
     with caplog.at_level(logging.INFO):
         assert adopt(ASKED, workdir) == PLANNED
     assert "the layout of the run before: data=1, 4 micro-batches, remat dots, on 1 x cpu" in caplog.text
-    assert f"the batch of the run before: {4 * SLOTS} slots" in caplog.text
+    assert f"the batch of the run before: {4 * SLOTS} slots{' (' if began else ';'}" in caplog.text
     assert ("if its memory ran out, raise --config.plan.reserve" in caplog.text) is not began
     assert adopt(ASKED, Workdir(tmp_path / "new")) == ASKED
 

@@ -200,6 +200,12 @@ def test_what_a_study_would_refuse_is_refused_before_anything_runs():
     assert not Path("S").exists()
 
 
+def test_references_that_are_not_there_are_refused_before_anything_runs():
+    with pytest.raises(ValueError, match=r"trial seed=0: data.references=none.de is not a file"):
+        sweep(SEEDS, "--config.data.references=none.de", "--mode=plan")
+    assert not Path("S").exists()
+
+
 def test_a_metric_that_no_trial_measures_is_refused_before_anything_runs():
     with pytest.raises(ValueError, match=r"--sweep_metric=validation/blue: .*Did you mean 'validation/bleu'"):
         sweep(SEEDS, "--sweep_metric=validation/blue")
@@ -207,7 +213,8 @@ def test_a_metric_that_no_trial_measures_is_refused_before_anything_runs():
 
 
 def test_a_metric_that_the_data_decides_about_is_not_refused(capsys):
-    task = ["--config.task.kind=text_classification", "--config.training.best_metric=validation/accuracy"]
+    task = ["--config.task.kind=text_classification", "--config.training.best_metric=validation/accuracy",
+            "--config.data.batching=bucket"]  # fmt: skip
     sweep(SEEDS, *task, "--sweep_metric=validation/f1/praise", "--mode=plan")
     assert "seed=0" in capsys.readouterr().out
 
