@@ -6,8 +6,8 @@ and measures and uses what was trained. `entry`, `session` and what they call kn
 
 The order in which a run asks:
 
-    check -> prepare -> check_prepared -> keep facts -> resolve -> make_task, make_pipeline -> [validation]
-    -> make_predictor -> score
+    check -> prepare -> check_prepared -> keep facts -> [slots, for the planner] -> make_task, make_pipeline
+    -> [validation] -> make_predictor -> score
 
 and, of a run that is there: load_facts -> make_task -> make_predictor -> evaluation_splits, score; or predict.
 """

@@ -87,11 +87,11 @@ def footprint(share: Share, *, cpu: bool = False) -> Footprint:
       share: what the device does.
       cpu: whether XLA's CPU backend compiles it: there 16-bit activations are held, and computed with, in 32 bits.
     """
-    config, remat = share.config, share.candidate.remat
+    config, network, remat = share.config, share.network, share.candidate.remat
     width = 4 if cpu else share.bytes
     every = layer_activations(share, width)
-    activations = (every if remat == "none" else _kept(share, width)).of(share.network)
-    network, at_once = share.network, 1.0
+    activations = (every if remat == "none" else _kept(share, width)).of(network)
+    at_once = 1.0
     if cpu and not config.model.scan_layers:
         at_once = network.members * (_UNROLLED if network.depth > network.members else 1.0)
     layer, (logits, kernel_gradient) = at_once * every.working(remat), _logits(share, width, cpu)
