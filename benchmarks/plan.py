@@ -27,7 +27,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "tagging": {
         "model": {**SIZES, "num_encoder_layers": 4},
-        "data": {"vocabulary_size": 26, "max_length": 64, "batch_tokens": 64 * 64},
+        "data": {"vocabulary_size": 20, "max_length": 64, "batch_tokens": 64 * 64},
         "task.kind": "protein", "training.best_metric": "validation/q3",
     },
 }  # fmt: skip
@@ -42,17 +42,11 @@ def chosen_for_measurement(options: list[Any], count: int) -> list[Any]:
 
 
 def make_task(config: Any, layout: Any = None) -> Any:
-    """Translation, or a class of three for every position."""
-    from jaxformer.tasks.objectives import Classes
-    from jaxformer.tasks.tagging import TaggingTask
-    from jaxformer.tasks.translation import TranslationTask
+    """That of the study, without its data."""
+    from jaxformer.training.study import open_study
 
-    class Sizes:
-        source_vocabulary_size = target_vocabulary_size = config.data.vocabulary_size
-
-    if config.task.kind == "translation":
-        return TranslationTask(config, Sizes(), layout)  # type: ignore[arg-type]
-    return TaggingTask(config, {"class": Classes(3)}, vocabulary_size=config.data.vocabulary_size, layout=layout)
+    study = open_study(config)
+    return study.make_task(study.assumed_facts(), layout)
 
 
 def random_batch(config: Any, shape: tuple[int, int, int]) -> Any:
@@ -70,7 +64,7 @@ def random_batch(config: Any, shape: tuple[int, int, int]) -> Any:
     source = side(0, rows, length)
     if target:
         return Batch(source, side(1, rows, target))
-    return LabelledBatch(source, {"class": PositionLabels(source.tokens % 3, source.weights)})
+    return LabelledBatch(source, {"ss3": PositionLabels(source.tokens % 3, source.weights)})
 
 
 def prepared(config: Any, option: Any) -> Callable[[], float]:

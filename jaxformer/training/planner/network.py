@@ -7,6 +7,7 @@ of any of it (`share`).
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -149,12 +150,12 @@ class LabellingNetwork(Network):
                 )
             if isinstance(head, ChannelHead) and head.num_patches % parts:
                 raise ValueError(
-                    f"rows of {head.num_patches} patches do not divide over mesh.context={parts} devices: choose a "
-                    "divisor"
+                    f"rows of {head.num_patches} patches do not divide over mesh.context={parts} devices: set "
+                    f"--config.mesh.context={math.gcd(head.num_patches, parts)}"
                 )
 
     def kept_at_ends(self, length: int) -> float:
-        """What enters heads, and the one-hot vectors of neighbours; the last norm's input is the first layer's kind."""
+        """What enters heads and the last norm, and the one-hot vectors of neighbours."""
         width, around = self._model.d_model, 2 * self._model.neighbourhood * self._task.vocabulary_size
         norms = width if self._model.norm_position == "pre" and self._model.final_norm else 0
         heads = sum(_kept_by(head, width) for head in self._heads)
