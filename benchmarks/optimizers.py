@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 from benchmarks import report
 from jaxformer.monitoring.report import series
 from jaxformer.monitoring.trackers import read_metrics
-from jaxformer.training.checkpoint import lower_is_better
+from jaxformer.training.retention import lower_is_better
 from jaxformer.training.sweep.grid import as_text
 from jaxformer.training.sweep.outcomes import mean_and_error
 from jaxformer.training.sweep.table import mean_text

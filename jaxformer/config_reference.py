@@ -154,7 +154,7 @@ def markdown() -> str:
     lines = [
         "# The configuration, field by field",
         "",
-        "Written by `python -m jaxformer.config_reference` from the docstrings of `jaxformer/config.py`: edit those.",
+        "Written by `python -m jaxformer.config_reference` from the docstrings of `jaxformer/config/`: edit those.",
         "Set any field on the command line, `--config.SECTION.FIELD=VALUE`; the defaults below are the library's, and",
         "an experiment sets its own (`experiments/`). `config.json` in a workdir holds the values of a run.",
     ]

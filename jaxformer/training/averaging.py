@@ -15,7 +15,8 @@ import jax.numpy as jnp
 
 from jaxformer.config import TrainingConfig
 from jaxformer.training import quiet
-from jaxformer.training.checkpoint import CheckpointError, Checkpoints, regular_steps
+from jaxformer.training.checkpoint import CheckpointError, Checkpoints
+from jaxformer.training.retention import regular_steps
 
 _LOGGER = logging.getLogger(__name__)
 

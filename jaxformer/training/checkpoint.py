@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,19 +20,11 @@ import jax
 
 from jaxformer.training import leaves as leaves_lib
 from jaxformer.training import quiet
+from jaxformer.training.retention import Retention
+from jaxformer.training.same_model import FORMAT, OtherModelError, check_model, shapes
 from jaxformer.training.state import TrainState
 
 _LOGGER = logging.getLogger(__name__)
-
-
-_FORMAT = 2
-"""Of what parameters mean: raise it when equal shapes come to mean something else, as when columns change places."""
-
-_REMEDY = (
-    "give the model settings it was trained with, use the version of jaxformer that wrote it, or choose another "
-    "--workdir"
-)
-"""For a checkpoint whose arrays are others."""
 
 _REPLACED = "replaced-"
 """Before the step of a checkpoint that another one of the same step is about to replace."""
@@ -41,22 +32,6 @@ _REPLACED = "replaced-"
 
 class CheckpointError(OSError):
     """A checkpoint that cannot be written or read, with what to do about it."""
-
-
-def regular_steps(steps: Sequence[int], period: int) -> list[int]:
-    """Those of `steps` that do not depend on the clock or on signals: multiples of `period`, and the last one."""
-    return [step for step in steps if (period and step % period == 0) or step == steps[-1]]
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether a smaller value of `metric` is the better one: true for losses and errors."""
-    return metric.endswith(("loss", "nll", "perplexity", "mse", "mae", "error", "brier"))
-
-
-def best_of(scores: Mapping[int, float], metric: str) -> int:
-    """The step with the best score; of equals, the earliest; one that is no finite number is worse than any."""
-    sign = 1.0 if lower_is_better(metric) else -1.0
-    return min(scores, key=lambda step: (not math.isfinite(scores[step]), sign * scores[step], step))
 
 
 class Checkpoints:
@@ -89,8 +64,7 @@ class Checkpoints:
         self.directory = Path(directory).absolute()
         if not read_only:
             self._finish_replacing()
-        self._keep, self._average, self._period = keep, average if average > 1 else 0, period
-        self._metric = best_metric
+        self._retention = Retention(keep, average, period, best_metric)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self,
             cleanup_tmp_directories=self.directory.exists() and not read_only,
@@ -101,26 +75,15 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(self.directory, options=options)
         except OSError as error:
             raise self._cannot_write(error) from error
-        self._scores: dict[int, float] = {}
         for step in self.steps():
             with contextlib.suppress(Exception):  # a damaged one is dealt with when it is restored
-                self._note_score(step, self.run(step)["metrics"])
-
-    def _note_score(self, step: int, metrics: Mapping[str, float]) -> None:
-        if self._metric in metrics:
-            self._scores[step] = metrics[self._metric]
+                self._retention.note(step, self.run(step)["metrics"])
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
-        """Orbax asks which checkpoints stay: the newest, the newest regular ones when averaging, and the best."""
+        """Orbax asks which checkpoints stay; see `Retention`."""
         steps = [checkpoint.step for checkpoint in checkpoints]
-        stay = set(steps[-self._keep :])
-        stay.update(regular_steps(steps, self._period)[-self._average :] if self._average else [])
-        stay.update(self._best(steps))
+        stay = self._retention.staying(steps)
         return [step in stay for step in steps]
-
-    def _best(self, steps: Sequence[int]) -> list[int]:
-        scores = {step: self._scores[step] for step in steps if step in self._scores}
-        return [best_of(scores, self._metric)] if scores else []
 
     def steps(self) -> list[int]:
         """The steps of the complete checkpoints, ascending."""
@@ -128,7 +91,7 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """The step of the checkpoint with the best `best_metric`; None when none was scored."""
-        return next(iter(self._best(self.steps())), None)
+        return next(iter(self._retention.best(self.steps())), None)
 
     def save(
         self,
@@ -156,12 +119,11 @@ class Checkpoints:
         items = leaves_lib.state_items(state)
         # On the CPU a "copy to the host" is the device's own memory, which the next step would overwrite.
         items, digests = leaves_lib.digest(items, copy=jax.default_backend() == "cpu")
-        leaves = {item: {name: [*leaf.shape] for name, leaf in tree.items()} for item, tree in items.items()}
         arguments: dict[str, Any] = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
         scores = dict(metrics or {})
-        own = {"format": _FORMAT, "leaves": leaves, "digests": digests, "metrics": scores}
+        own = {"format": FORMAT, "leaves": shapes(items), "digests": digests, "metrics": scores}
         arguments["run"] = ocp.args.JsonSave({**run, **own})
-        self._note_score(step, scores)
+        self._retention.note(step, scores)
         replaced = replace and step in self.steps()
         if replaced:
             self._rename(str(step), f"{_REPLACED}{step}")
@@ -203,8 +165,8 @@ class Checkpoints:
         for step in reversed(self.steps()):
             try:
                 found = self._restore(step, template)
-            except _OtherShape as error:
-                raise ValueError(str(error)) from None
+            except OtherModelError:
+                raise
             except Exception as error:
                 damaged[step] = " ".join(str(error).split(" See full")[0].split())[:300] or type(error).__name__
                 continue
@@ -222,10 +184,8 @@ class Checkpoints:
 
     def _restore(self, step: int, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
         run = self.run(step)
-        self._check_format(step, run)
         items = leaves_lib.state_items(template)
-        for item, tree in items.items():
-            self._check_shapes(step, item, tree, run["leaves"])
+        check_model(run, items, self._named(step))
         return leaves_lib.state_from_items(template, self._read(step, items, run["digests"])), run
 
     def run(self, step: int) -> dict[str, Any]:
@@ -250,16 +210,15 @@ class Checkpoints:
         """
         try:
             run = self.run(step)
-            self._check_format(step, run)
             item = "ema" if "ema" in run["leaves"] else "params"
             named = leaves_lib.leaf_names(template)
-            self._check_shapes(step, item, named, run["leaves"])
+            check_model(run, {item: named}, self._named(step))
             return leaves_lib.like(template, self._read(step, {item: named}, run["digests"])[item])
-        except _OtherShape as error:
-            raise ValueError(str(error)) from None
+        except OtherModelError:
+            raise
         except Exception as error:
             raise CheckpointError(
-                f"the checkpoint of step {step} in {self.directory} cannot be read ({error}): "
+                f"{self._named(step)} cannot be read ({error}): "
                 "restore it from a backup, or choose another --workdir to train again"
             ) from error
 
@@ -296,25 +255,8 @@ class Checkpoints:
                     raise CheckpointError(f"{item}.{name} is not what was written: its checksum differs")
         return found
 
-    def _check_format(self, step: int, run: Mapping[str, Any]) -> None:
-        if run.get("format", 1) != _FORMAT:
-            raise _OtherShape(
-                f"the checkpoint of step {step} in {self.directory} was written by another version of jaxformer, whose "
-                "parameters are laid out otherwise: use that version, or train again in another --workdir"
-            )
-
-    def _check_shapes(self, step: int, item: str, tree: Mapping[str, Any], leaves: Mapping[str, Any]) -> None:
-        saved = leaves.get(item, {})
-        where = f"the checkpoint of step {step} in {self.directory} is of another model"
-        for name, leaf in tree.items():
-            here, there = tuple(leaf.shape), tuple(saved[name]) if name in saved else None
-            if here != there:
-                has = "is not in it" if there is None else f"has shape {there} there"
-                raise _OtherShape(f"{where}: {item}.{name} {has} and shape {here} here; {_REMEDY}")
-        extra = next((name for name in saved if name not in tree), None)
-        if extra is not None:
-            shape = tuple(saved[extra])
-            raise _OtherShape(f"{where}: {item}.{extra} of shape {shape} is there and not here; {_REMEDY}")
+    def _named(self, step: int) -> str:
+        return f"the checkpoint of step {step} in {self.directory}"
 
     def _put_aside(self, step: int) -> Path:
         kept, number = f"damaged-{step}", 1
@@ -345,7 +287,3 @@ def _wait_for_all(what: str) -> None:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(f"checkpoints {what}")
-
-
-class _OtherShape(Exception):
-    """A checkpoint of another model."""

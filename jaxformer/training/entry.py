@@ -214,7 +214,7 @@ def plan(config: Config, workdir: Workdir | str | os.PathLike[str]) -> None:
 
 def _prepared(study: Study, workdir: Workdir) -> Prepared:
     """The data of a run, and its facts kept in the workdir; what can be refused is refused as early as it is known."""
-    from jaxformer.training.study import check_same_everywhere, keep_facts
+    from jaxformer.training.same_data import check_same_everywhere, keep_facts
 
     study.check()
     prepared = study.prepare()

@@ -17,8 +17,9 @@ import jax
 from jaxformer.monitoring import progress as progress_line
 from jaxformer.monitoring.throughput import Throughput
 from jaxformer.monitoring.utilisation import Utilisation
-from jaxformer.training.checkpoint import Checkpoints, lower_is_better
+from jaxformer.training.checkpoint import Checkpoints
 from jaxformer.training.loop import Loop, Progress
+from jaxformer.training.retention import lower_is_better
 from jaxformer.training.state import evaluation_params
 from jaxformer.types import Mean
 

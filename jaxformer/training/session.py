@@ -33,6 +33,7 @@ from jaxformer.training.loop import BoundaryHook, Loop, Progress, StepHook
 from jaxformer.training.memory import explained_out_of_memory, training_advice
 from jaxformer.training.optimizer import make_optimizer, make_schedule
 from jaxformer.training.profile import ProfileWindow
+from jaxformer.training.same_data import check_same_data
 from jaxformer.training.state import TrainState, create_state
 from jaxformer.training.step import LossFunction, Stage, make_train_step
 from jaxformer.training.study import Prepared, Study, task_maker
@@ -57,23 +58,6 @@ def open_checkpoints(config: Config, workdir: Workdir, *, read_only: bool = Fals
         best_metric=training.best_metric,
         read_only=read_only,
     )
-
-
-def check_same_data(before: list[int] | None, now: list[int], workdir: Workdir) -> None:
-    """Refuses to continue a run on other data than it began with: the order of its batches would be another.
-
-    Args:
-      before, now: pairs, and a checksum of their lengths.
-      workdir: of the run.
-
-    Raises:
-      ValueError: if they differ.
-    """
-    if before != now:
-        raise ValueError(
-            f"the training data has changed since the run in {workdir.path} began: restore it, or choose another "
-            "--workdir"
-        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,13 +20,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import jax
 import numpy as np
 
 from jaxformer.config import Config, nearest
 from jaxformer.data.bucketing import Shape
 from jaxformer.parallel.layout import Layout
-from jaxformer.parallel.processes import every_ones
 from jaxformer.tasks.task import Task
 from jaxformer.training.memory import MakeTask
 from jaxformer.training.scored import Curves, Scored
@@ -267,37 +265,3 @@ def check_settings(study: Study) -> None:
 def task_maker(facts: Any) -> MakeTask:
     """What makes the task of a configuration, whose study has `facts`."""
     return lambda config, layout: open_study(config).make_task(facts, layout)
-
-
-def check_same_everywhere(prepared: Prepared) -> None:
-    """Refuses data that one process has read otherwise than another: the same number must mean the same token to all.
-
-    Raises:
-      ValueError: in every process, naming one that differs.
-    """
-    every = every_ones([prepared.checksum, prepared.facts.digest])
-    for process, (checksum, digest) in enumerate(every):
-        if [checksum, digest] != every[0]:
-            what = "other training data" if checksum != every[0][0] else "another vocabulary or other statistics"
-            raise ValueError(
-                f"process {process} has {what} than process 0: give all hosts the same files, or a folder that they "
-                "share"
-            )
-
-
-def keep_facts(study: Study, facts: Facts, workdir: Workdir) -> None:
-    """Writes the facts of a new run to its workdir, by the first process.
-
-    Raises:
-      ValueError: if the run there began with others.
-    """
-    if study.has_facts(workdir):
-        if study.load_facts(workdir).digest != facts.digest:
-            kind = "text" if workdir.tokenizer.exists() else "data"
-            what = "its vocabulary is another one" if kind == "text" else "its labels or its statistics are others"
-            raise ValueError(
-                f"the training {kind} has changed since the run in {workdir.path} began: {what}; restore the {kind}, "
-                "or choose another --workdir"
-            )
-    elif jax.process_index() == 0:
-        facts.save(workdir)

@@ -14,7 +14,7 @@ import optax
 import pytest
 from flax import nnx
 
-from jaxformer.training.checkpoint import CheckpointError, Checkpoints, best_of, regular_steps
+from jaxformer.training.checkpoint import CheckpointError, Checkpoints
 from jaxformer.training.leaves import digest, leaf_names
 from jaxformer.training.state import TrainState, create_state
 
@@ -139,18 +139,11 @@ def test_the_newest_and_the_best_stay_even_after_a_restart(open_in):
     assert again.best_step() == 20
 
 
-def test_regular_checkpoints_stay_for_averaging(open_in):
+def test_orbax_is_told_which_stay(open_in):
     checkpoints = open_in(keep=1, average=3, period=10)
     infos = [SimpleNamespace(step=step) for step in (10, 13, 20, 25, 30, 31, 40, 44)]
     stay = checkpoints.should_preserve(infos, context=None)
     assert [info.step for info, stays in zip(infos, stay, strict=True) if stays] == [30, 40, 44]
-    assert regular_steps([10, 13, 20, 25], 10) == [10, 20, 25]
-
-
-def test_the_best_loss_is_the_lowest_and_ties_go_to_the_earliest():
-    assert best_of({10: 2.0, 20: 1.0, 30: 1.0}, "validation/loss") == 20
-    assert best_of({10: 2.0, 20: 3.0, 30: 3.0}, "validation/bleu") == 20
-    assert best_of({10: float("nan"), 20: 3.0, 30: float("inf")}, "validation/loss") == 20
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "removed"])

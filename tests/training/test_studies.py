@@ -9,12 +9,11 @@ import logging
 import jax
 import pytest
 
-from jaxformer import config as config_module
 from jaxformer import training
-from jaxformer.config import DataConfig, replace
+from jaxformer.config import Config, DataConfig, network, replace
 from jaxformer.data.tokenizer import Tokenizer, train_text_tokenizer
 from jaxformer.monitoring.trackers import read_metrics
-from jaxformer.training import hooks
+from jaxformer.training import hooks, same_data
 from jaxformer.training import study as study_module
 from jaxformer.training.studies.records import LabelledFacts
 from jaxformer.training.studies.translation import TranslationFacts
@@ -26,7 +25,7 @@ from tests.training import parity
 @pytest.fixture(scope="module", autouse=True)
 def registered():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(config_module, "KINDS", (*config_module.KINDS, "parity"))
+        patch.setattr(network, "KINDS", (*network.KINDS, "parity"))
         patch.setitem(study_module.STUDIES, "parity", "tests.training.parity:ParityStudy")
         yield
     jax.config.update("jax_compilation_cache_dir", None)  # `train` has set it for the process
@@ -44,10 +43,10 @@ def trained(tmp_path_factory):
 
 
 def test_every_kind_of_the_configuration_has_a_study():
-    assert set(study_module.STUDIES) == set(config_module.KINDS)
+    assert set(study_module.STUDIES) == set(network.KINDS)
     for kind in ("translation", "text_classification", "protein"):
         changes = {"task.kind": kind, "training.best_metric": "validation/loss"}
-        study_module.open_study(replace(config_module.Config(), changes)).check()
+        study_module.open_study(replace(Config(), changes)).check()
 
 
 def test_it_learns_and_the_workdir_holds_what_belongs_to_a_run(trained):
@@ -152,7 +151,7 @@ def test_processes_that_have_read_other_data_stop_before_anything_is_kept(tmp_pa
         other[place] = [0, 0]
         return [own, other]
 
-    monkeypatch.setattr(study_module, "every_ones", read)
+    monkeypatch.setattr(same_data, "every_ones", read)
     with pytest.raises(ValueError, match=words):
         training.train(parity.config(tmp_path, training__num_steps=2), Workdir(tmp_path / "run"))
     assert not (tmp_path / "run" / "facts.json").exists()
@@ -178,7 +177,7 @@ def test_changed_data_is_refused(trained, tmp_path):
     study = study_module.open_study(changed)
     facts = study.prepare().facts
     with pytest.raises(ValueError, match=r"training data has changed .* its labels or its statistics are others"):
-        study_module.keep_facts(study, facts, other)
+        same_data.keep_facts(study, facts, other)
 
 
 @pytest.mark.parametrize(
@@ -227,11 +226,12 @@ def test_tagged_records_pack(tmp_path):
 def test_a_study_trains_on_a_mesh_as_on_one_device(tmp_path):
     run_on_eight_devices(f"    FOLDER = {str(tmp_path)!r}\n" + """
     from pathlib import Path
-    from jaxformer import config as config_module, training
+    from jaxformer import training
+    from jaxformer.config import network
     from jaxformer.training import study
     from tests.training import parity
 
-    config_module.KINDS += ("parity",)
+    network.KINDS += ("parity",)
     study.STUDIES["parity"] = "tests.training.parity:ParityStudy"
 
     def run(name, **mesh):

@@ -125,7 +125,7 @@ def collect(folder: SweepFolder, metric: str, running: Iterable[str] = ()) -> Re
     Raises:
       ValueError: if trials are finished and none of them has the metric, with what they have.
     """
-    from jaxformer.training.checkpoint import lower_is_better
+    from jaxformer.training.retention import lower_is_better
 
     lower, names = lower_is_better(metric), list(dict.fromkeys(f for t in folder.trials.values() for f in t.fields))
     shown, ours = folder.base, set(running)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from jaxformer.training.session import check_same_data
+from jaxformer.training.same_data import check_same_data
 from jaxformer.training.workdir import Workdir
 
 DATA = [20, 123456]

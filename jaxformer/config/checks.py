@@ -1,0 +1,59 @@
+"""What the sections check their values with; an error says what was wrong, what was given, and what to do.
+
+Not for what is asked of one field alone, nor of several together: that stands where the fields do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """A sentence listing `choices`, with the nearest one to `name` suggested if any is near."""
+    listed = sorted(choices)
+    close = difflib.get_close_matches(name, listed, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"choose one of {', '.join(listed)}.{hint}"
+
+
+def said(value: Any) -> str:
+    """As it is written on the command line."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def check_choice(field: str, value: str, *choices: str) -> None:
+    """Refuses a value that is none of `choices`; `field` is its dotted name."""
+    if value not in choices:
+        raise ValueError(f"{field}={value!r} is not known: {nearest(value, choices)}")
+
+
+def check_positive(section: str, config: Any, *fields: str) -> None:
+    """Refuses what is 0 or less, or no number, in `fields` of `config`, which is the section of this name."""
+    for field in fields:
+        value = getattr(config, field)
+        if not value > 0:
+            raise ValueError(f"{section}.{field} must be greater than 0, got {value}")
+
+
+def check_not_negative(section: str, config: Any, *fields: str) -> None:
+    """Refuses what is less than 0, or no number."""
+    for field in fields:
+        value = getattr(config, field)
+        if not value >= 0:
+            raise ValueError(f"{section}.{field} must be 0 or greater, got {value}")
+
+
+def check_seed(section: str, config: Any) -> None:
+    """Refuses a seed that a random key does not take."""
+    if not 0 <= config.seed < 2**31:
+        raise ValueError(f"{section}.seed must be at least 0 and less than 2147483648, got {config.seed}")
+
+
+def check_fraction(section: str, config: Any, *fields: str) -> None:
+    """Refuses what is less than 0, or 1 and more."""
+    for field in fields:
+        value = getattr(config, field)
+        if not 0.0 <= value < 1.0:
+            raise ValueError(f"{section}.{field} must be at least 0 and less than 1, got {value}")
