@@ -20,8 +20,9 @@ from jaxformer.ops.dropout import row_seeds
 from jaxformer.ops.linear_cross_entropy import RDrop
 from jaxformer.parallel.layout import Layout
 from jaxformer.parallel.sharding import split_axes
+from jaxformer.tasks.source_lines import TextTokenizer
 from jaxformer.tasks.task import Metrics, ModelTask, abstract_sequences
-from jaxformer.tasks.translator import TextTokenizer, Translator
+from jaxformer.tasks.translator import Translator
 from jaxformer.types import Batch, Mean, Pair
 
 _SECOND_PASS = 1 << 16

@@ -10,9 +10,8 @@ import collections
 import concurrent.futures
 import functools
 import itertools
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,28 +19,14 @@ import numpy as np
 from absl import logging
 from flax import nnx
 
-from jaxformer.config import DataConfig, DecodingConfig
-from jaxformer.data.cleaning import Cleaner
-from jaxformer.data.splitting import split_line
+from jaxformer.config import DecodingConfig
 from jaxformer.decoding import Hypotheses
 from jaxformer.models import EncoderDecoder
 from jaxformer.parallel.threads import run_with, thread_settings
 from jaxformer.tasks.batch_search import BatchSearch, SearchWeights
 from jaxformer.tasks.rows import as_sequences, group_rows, padded
+from jaxformer.tasks.source_lines import Job, SourceLines, TextTokenizer
 from jaxformer.types import Batch
-
-
-class TextTokenizer(Protocol):
-    """What is needed of `data.tokenizer.Tokenizer`; encoded rows end in the end-of-sentence id."""
-
-    def encode_source(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of source sentences."""
-
-    def encode_target(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of target sentences."""
-
-    def decode_target(self, ids: Sequence[int]) -> str:
-        """Target text."""
 
 
 class Candidate(NamedTuple):
@@ -82,16 +67,6 @@ _AT_ONCE = 2
 """Batches that are searched at the same time."""
 
 
-class _Job(NamedTuple):
-    """One source row to translate, into at most `limit` tokens; its samples are drawn from the number `draw`."""
-
-    line: int
-    source: list[int]
-    prefix: list[int]
-    limit: int
-    draw: int
-
-
 class Translator:
     """Translates lines of text with a model and its tokenizer.
 
@@ -116,7 +91,7 @@ class Translator:
         self.max_length = max_length
         self._tokenizer = tokenizer
         self._normalization = normalization
-        self._cleaner = Cleaner(DataConfig(normalization=normalization))
+        self._lines = SourceLines(tokenizer, config.max_length, max_length, normalization)
         split: Any = nnx.split(model, nnx.Param, ...)
         self._graph, self._params, self._rest = split
         grouped = model.config.num_kv_heads not in (0, model.config.num_heads)
@@ -156,7 +131,7 @@ class Translator:
         """
         if prefixes is not None and len(prefixes) != len(texts):
             raise ValueError(f"{len(texts)} lines but {len(prefixes)} prefixes: give one for each line, or none at all")
-        jobs = self._jobs(texts, prefixes, first_line)
+        jobs = self._lines.jobs(texts, prefixes, first_line)
         found: list[list[Candidate]] = [[] for _ in jobs]
         for places, hypotheses in self._run(jobs, with_prefix=prefixes is not None):
             for row, place in enumerate(places):
@@ -187,8 +162,8 @@ class Translator:
         Raises:
           ValueError: if a side is longer than the model accepts.
         """
-        sources = self._tokenizer.encode_source([self._normalize(source) for source, _ in pairs])
-        targets = self._tokenizer.encode_target([self._normalize(target) for _, target in pairs])
+        sources = self._tokenizer.encode_source([self._lines.normalize(source) for source, _ in pairs])
+        targets = self._tokenizer.encode_target([self._lines.normalize(target) for _, target in pairs])
         lengths = [max(len(source), len(target)) for source, target in zip(sources, targets, strict=True)]
         for number, length in enumerate(lengths, 1):
             if length > self.max_length:
@@ -201,58 +176,7 @@ class Translator:
             scores[places] = jax.device_get(found)[: len(places)]
         return [PairScore(float(score), len(target)) for score, target in zip(scores, targets, strict=True)]
 
-    def _normalize(self, text: str) -> str:
-        return self._cleaner.normalize(text)[0]
-
-    def _jobs(self, texts: Sequence[str], prefixes: Sequence[str] | None, first_line: int) -> list[_Job]:
-        normalized = [self._normalize(text) for text in texts]
-        encoded = self._tokenizer.encode_source(normalized)
-        forced = [self._normalize(prefix) for prefix in prefixes or ()]
-        prefix_tokens = [ids[:-1] for ids in self._tokenizer.encode_target(forced)] if forced else []
-        jobs = []
-        long: list[tuple[int, int, int]] = []
-        for i, (text, source) in enumerate(zip(normalized, encoded, strict=True)):
-            if not text.strip():
-                continue
-            sources = [source] if len(source) <= self.max_length else self._parts(text)
-            if len(source) > self.max_length:
-                long.append((first_line + i, len(source), len(sources)))
-            for part, ids in enumerate(sources):
-                prefix = prefix_tokens[i] if prefix_tokens and not part else []
-                limit = self._output_limit(len(ids), len(prefix))
-                if len(prefix) >= limit:
-                    raise ValueError(
-                        f"the prefix of line {first_line + i} has {len(prefix)} tokens, but its translation may have "
-                        f"no more than {limit}, the end included: shorten the prefix"
-                    )
-                # A later part of the same line draws other samples.
-                draw = zlib.crc32(f"{first_line + i} {part}".encode()) >> 1 if part else first_line + i
-                jobs.append(_Job(first_line + i, ids, prefix, limit, draw))
-        self._warn(long)
-        return jobs
-
-    def _warn(self, long: Sequence[tuple[int, int, int]]) -> None:
-        """Names every long line (its number, tokens and parts), the first with details: a corpus may hold hundreds."""
-        message = "line %d has %d tokens, more than the %d of training: it is translated in %d parts"
-        for line, length, parts in long[:1]:
-            logging.warning(message, line, length, self.max_length, parts)
-        if others := [str(line) for line, *_ in long[1:]]:
-            logging.warning("%d more lines are too long and translated in parts: %s", len(others), ", ".join(others))
-
-    def _parts(self, text: str) -> list[list[int]]:
-        encode = self._tokenizer.encode_source
-
-        def fits(part: str, limit: int) -> bool:
-            return len(encode([part])[0]) <= limit
-
-        # What is joined leaves room, since a translation may be longer than its source and may be no longer than this.
-        room = max(1, 3 * self.max_length // 4)
-        return encode(split_line(text, lambda part: fits(part, self.max_length), lambda part: fits(part, room)))
-
-    def _output_limit(self, source_length: int, prefix_length: int) -> int:
-        return min(self.config.max_length or 2 * source_length + 10 + prefix_length, self.max_length)
-
-    def _run(self, jobs: Sequence[_Job], *, with_prefix: bool) -> Iterator[tuple[list[int], Hypotheses]]:
+    def _run(self, jobs: Sequence[Job], *, with_prefix: bool) -> Iterator[tuple[list[int], Hypotheses]]:
         """Places in `jobs` and the hypotheses found for them, batch after batch.
 
         Two batches are under way at a time: a step of the search is too small to keep several cores busy, and on a GPU
@@ -279,10 +203,10 @@ class Translator:
             threads.shutdown(cancel_futures=True)  # what nobody waits for any more is not begun
 
     def _search_jobs(
-        self, weights: SearchWeights, batch: Sequence[_Job], rows: int, bucket: int, *, with_prefix: bool
+        self, weights: SearchWeights, batch: Sequence[Job], rows: int, bucket: int, *, with_prefix: bool
     ) -> Hypotheses:
         """The hypotheses for `batch`, padded to [rows, bucket]."""
-        longest = self._output_limit(bucket, self.max_length if with_prefix else 0)
+        longest = self._lines.output_limit(bucket, self.max_length if with_prefix else 0)
         limits = np.ones(rows, np.int32)
         limits[: len(batch)] = [job.limit for job in batch]
         draws = np.zeros(rows, np.int32)
