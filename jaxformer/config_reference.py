@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxformer.config import Config, nearest
+from jaxformer.config.checks import said
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +116,13 @@ def _checked_flag(argument: str) -> str:
     if match:
         check_name(match[1] or "")
     return argument
+
+
+def as_given(name: str, value: Any) -> str:
+    """The flag that sets the field `name` to `value`, with `auto` where that stands for it."""
+    given = f"{name}={said(value)}"
+    automatic = {meaning: f"{short}=auto" for short, meaning in _AUTOMATIC.items()}
+    return f"--config.{automatic.get(given, given)}"
 
 
 def refused(error: Exception, known_flags: Iterable[str]) -> ValueError:

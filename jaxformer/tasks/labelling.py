@@ -20,7 +20,7 @@ from jaxformer.ops import fold_seed, weighted_total
 from jaxformer.parallel.layout import Layout
 from jaxformer.parallel.sharding import counted_once
 from jaxformer.tasks.hiding import hidden_shares, hidden_tokens
-from jaxformer.tasks.objectives import Objective
+from jaxformer.tasks.objectives import Objective, check_together
 from jaxformer.tasks.task import Metrics, ModelTask, abstract_sequences
 from jaxformer.types import SPELLING_SIZE, LabelledBatch, Mean, PositionLabels, RowLabels, Sequences, Series
 
@@ -44,8 +44,8 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
       abstract_members: the networks, with shapes in place of numbers.
 
     Raises:
-      ValueError: for no objectives, weights of others, spellings that cannot be, or linear members of something else
-        than labels of whole sequences of tokens.
+      ValueError: for no objectives, weights of others, spellings that cannot be, linear members of something else than
+        labels of whole sequences of tokens, or several networks that cannot be measured together.
     """
 
     label_type: type[PositionLabels] | type[RowLabels]
@@ -71,6 +71,8 @@ class LabellingTask(ModelTask[EncoderWithHeads | Ensemble, LabelledBatch]):
                 f"task.linear_members={config.task.linear_members} add up words, for labels of whole sequences of "
                 "tokens: set --config.task.linear_members=0"
             )
+        if config.task.members + config.task.linear_members > 1:
+            check_together(objectives)
         self._learned = part_weights == "learned"
         given = {} if part_weights is None or isinstance(part_weights, str) else part_weights
         for name in given:

@@ -7,6 +7,7 @@ prediction stands (heads) nor for what is predicted together with it (`ops.multi
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Protocol
 
 import jax
@@ -254,6 +255,17 @@ class Quantiles:
     def outputs_for(self, believed: jax.Array) -> jax.Array:
         """The quantiles themselves."""
         return believed
+
+
+def check_together(objectives: Mapping[str, Objective]) -> None:
+    """Refuses objectives of one's own, written for one network, for several that predict together: `ValueError`."""
+    for name, objective in objectives.items():
+        if not hasattr(objective, "outputs_for"):
+            raise ValueError(
+                f"several networks predict together, and what they believe of {name!r} cannot be measured: give "
+                f"{type(objective).__name__} a method outputs_for (see tasks.objectives.Objective), or set "
+                "--config.task.members=1 and --config.task.linear_members=0"
+            )
 
 
 def _wide(outputs: jax.Array) -> jax.Array:

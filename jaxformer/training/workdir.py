@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxformer.config import Config, from_dict, replace, to_dict
+from jaxformer.config_reference import as_given
 from jaxformer.monitoring.durable import DiskError, atomic_write, explain_disk_errors, plain
 from jaxformer.monitoring.machine import environment
 from jaxformer.paths import expanded
@@ -276,7 +277,7 @@ def evaluation_config(workdir: Workdir, overrides: Mapping[str, Any]) -> Config:
     for field, value in overrides.items():
         if not field.startswith(EVALUATION_MAY_SET):
             raise ValueError(
-                f"--config.{field}={value} cannot be set when evaluating or predicting: the run in {workdir.path} was "
+                f"{as_given(field, value)} cannot be set when evaluating or predicting: the run in {workdir.path} was "
                 f"trained with its own; what can be set: {', '.join(name.rstrip('.') for name in EVALUATION_MAY_SET)}"
             )
     return replace(stored, overrides)

@@ -16,7 +16,7 @@ from jaxformer.tasks.hiding import hidden_tokens
 from jaxformer.tasks.objectives import Classes, Numbers
 from jaxformer.tasks.tagging import TaggingTask
 from jaxformer.training import create_state, make_optimizer, make_train_step
-from jaxformer.types import LabelledBatch, RowLabels, Sequences
+from jaxformer.types import LabelledBatch, Mean, RowLabels, Sequences
 from tests.tasks.learning import V, learn, rows, small
 
 MEMBERS = 3
@@ -39,6 +39,30 @@ def _batch(number: int) -> LabelledBatch:
 def _each(params: nnx.State) -> list[nnx.State]:
     """The parameters of each member."""
     return [params["members"][number] for number in range(MEMBERS)]
+
+
+class _Signs:
+    """An objective for one network: it cannot say from which outputs something would be believed."""
+
+    num_outputs, likelihood_factor = 1, 1.0
+
+    def abstract_labels(self, places):
+        return jax.ShapeDtypeStruct(places, jnp.float32)
+
+    def sums(self, outputs, labels, weights):
+        return {"loss": Mean((weights * jax.nn.softplus(-labels * outputs[..., 0])).sum(), weights.sum())}
+
+    def predict(self, outputs):
+        return jnp.sign(outputs)
+
+
+def test_what_cannot_be_measured_together_is_refused_for_several_alone():
+    kind = {"task.kind": "text_classification", "training.best_metric": "validation/loss"}
+    ClassificationTask(replace(small(), kind), {"sign": _Signs()}, vocabulary_size=V, pooling="mean")
+    for several in ({"task.members": 2}, {"task.linear_members": 1, "task.token_dropout": 0.1}):
+        config = replace(small(), {**kind, **several})
+        with pytest.raises(ValueError, match="believe of 'sign' cannot be measured: give _Signs a method outputs_for"):
+            ClassificationTask(config, {"sign": _Signs()}, vocabulary_size=V, pooling="mean")
 
 
 def test_members_begin_apart():

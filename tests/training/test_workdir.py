@@ -229,6 +229,15 @@ def test_evaluation_refuses_what_would_change_the_trained_model(tmp_path, field)
         evaluation_config(Workdir(tmp_path), {field: 64})
 
 
+def test_evaluation_refuses_what_was_left_to_the_planner_as_it_was_written(tmp_path):
+    _claim(tmp_path)
+    for field, value, given in (
+        ("data.batch_tokens", 0, "data.batch_tokens=auto"), ("model.scan_layers", True, "model.scan_layers=true"),
+    ):
+        with pytest.raises(ValueError, match=rf"^--config\.{given} cannot be set when evaluating or predicting"):
+            evaluation_config(Workdir(tmp_path), {field: value})
+
+
 def test_the_files_of_a_workdir_have_the_names_of_the_contract():
     workdir = Workdir("W")
     names = [
