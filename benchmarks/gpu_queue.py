@@ -143,8 +143,8 @@ def main() -> None:
     except (OSError, ValueError) as error:
         parser.error(str(error))
     if options.list:
-        rows = [[f"{one.number} {one.what}", str(one.devices), f"{one.minutes:g}"] for one in items]
-        print(report.table(["row", "GPUs", "minutes at most"], rows), f"\nGPUs here: {devices}", sep="\n")
+        listed = [[f"{one.number} {one.what}", str(one.devices), f"{one.minutes:g}"] for one in items]
+        print(report.table(["row", "GPUs", "minutes at most"], listed), f"\nGPUs here: {devices}", sep="\n")
         return
     end = time.monotonic() + 60 * options.minutes
     rows: list[tuple[Item, str, float]] = []
