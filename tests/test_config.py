@@ -58,7 +58,6 @@ REFUSED = [
     ({"task.pooling": "cls"}, "task.pooling=cls is for text_classification and price_movement, and task.kind=transl"),
     ({"model.final_norm": False}, "model.final_norm=false is for encoders with heads, and task.kind=translation"),
     ({"data.tokenizer": "word", "data.subword_sampling": 0.1}, "data.subword_sampling=0.1 samples segmentations, of "),
-    ({"model.norm_position": "post", "model.final_norm": False}, "model.final_norm=false is for model.norm_position=p"),
     ({"model.local_layers": 6}, "model.local_layers=6 leaves none of model.num_encoder_layers=6"),
     ({"model.local_window": 0}, "model.local_window must be greater than 0"),
     ({"model.position": "rotery"}, "Did you mean 'rotary'"),

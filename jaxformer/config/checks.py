@@ -1,6 +1,7 @@
-"""What the sections check their values with; an error says what was wrong, what was given, and what to do.
+"""What values are refused with: an error says what was wrong, what was given, and what to do.
 
-Not for what is asked of one field alone, nor of several together: that stands where the fields do.
+For questions that several sections ask, and for the names that a person may have meant. Not for what is asked of
+several fields together: that stands where the fields do.
 """
 
 from __future__ import annotations

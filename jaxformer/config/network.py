@@ -87,11 +87,6 @@ class ModelConfig:
                 f"model.num_kv_heads={self.num_kv_heads} does not divide model.num_heads={self.num_heads}: "
                 "choose a divisor, or 0 for one key/value head per query head"
             )
-        if self.norm_position == "post" and not self.final_norm:
-            raise ValueError(
-                "model.final_norm=false is for model.norm_position=pre, as layers that end with a norm leave none to "
-                "omit: set --config.model.final_norm=true, or --config.model.norm_position=pre"
-            )
         if self.local_layers >= self.num_encoder_layers:
             raise ValueError(
                 f"model.local_layers={self.local_layers} leaves none of model.num_encoder_layers="

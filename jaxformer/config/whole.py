@@ -50,8 +50,6 @@ class Config:
     def __post_init__(self) -> None:
         check_choice("precision", self.precision, "fp32", "bf16", "fp16")
         self._check_best_metric()
-        self._check_what_the_task_has()
-        self._check_spelling()
         if self.training.r_drop and not max(
             self.model.dropout, self.model.attention_dropout, self.model.activation_dropout
         ):
@@ -59,6 +57,8 @@ class Config:
                 f"training.r_drop={self.training.r_drop} compares two passes with different dropout, "
                 "of which there is none: set --config.model.dropout, or --config.training.r_drop=0"
             )
+        self._check_what_the_task_has()
+        self._check_spelling()
         if self.profile.num_steps and self.profile.start_step > self.training.num_steps:
             raise ValueError(
                 f"profile.start_step={self.profile.start_step} is after the last step, training.num_steps="

@@ -1,8 +1,8 @@
 """What XLA's CPU backend is told about programs whose products have few rows, where one core computes them.
 
 It gives products to YNNPACK: the faster way for a training step, and for attention that multiplies matrices. But for 32
-rows times [128, 8000], in float32, on one core and with other data read in between, YNNPACK takes 1.4 to 1.5 ms and
-Eigen, which has the products otherwise, 0.8 to 0.9, with AVX-512 and without (256 rows: 5.7 to 6.4 and 4.9 to 5.9;
+rows times [128, 8000], in float32, on one core and with other data read in between, YNNPACK takes 1.5 ms and Eigen,
+which has the products otherwise, 0.9 to 1.0, with AVX-512 and without (256 rows: 6.0 to 6.4 and 5.1 to 5.9;
 benchmarks/results.md). Not for GPUs.
 """
 
@@ -41,5 +41,5 @@ def options_for_few_rows(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, str
         processor = cpuinfo.read_text()
     except OSError:
         return {}
-    measured = "avx2" in processor and jaxlib_was_tried()
+    measured = "avx2" in processor and "amx" not in processor and jaxlib_was_tried()
     return {_OPTION: _REDUCTIONS_ALONE} if measured else {}

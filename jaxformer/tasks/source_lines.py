@@ -44,12 +44,12 @@ class SourceLines:
 
     Args:
       tokenizer: of the model's vocabulary.
-      longest: output, in tokens; 0 for twice the source plus ten.
-      max_length: longest row, in tokens, on either side.
+      longest: output, in tokens; 0 for twice the source plus ten, and the prefix.
+      max_length: longest row, in tokens, on either side; no output is longer.
       normalization: Unicode form brought upon the input, as in training: `nfc`, `nfkc` or `none`.
     """
 
-    def __init__(self, tokenizer: TextTokenizer, longest: int, max_length: int, normalization: str) -> None:
+    def __init__(self, tokenizer: TextTokenizer, *, longest: int, max_length: int, normalization: str) -> None:
         self._tokenizer, self._longest, self._max_length = tokenizer, longest, max_length
         self._cleaner = Cleaner(DataConfig(normalization=normalization))
 

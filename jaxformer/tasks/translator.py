@@ -91,7 +91,9 @@ class Translator:
         self.max_length = max_length
         self._tokenizer = tokenizer
         self._normalization = normalization
-        self._lines = SourceLines(tokenizer, config.max_length, max_length, normalization)
+        self._lines = SourceLines(
+            tokenizer, longest=config.max_length, max_length=max_length, normalization=normalization
+        )
         split: Any = nnx.split(model, nnx.Param, ...)
         self._graph, self._params, self._rest = split
         grouped = model.config.num_kv_heads not in (0, model.config.num_heads)

@@ -64,7 +64,7 @@ class Checkpoints:
         self.directory = Path(directory).absolute()
         if not read_only:
             self._finish_replacing()
-        self._retention = Retention(keep, average, period, best_metric)
+        self._retention = Retention(keep=keep, average=average, period=period, best_metric=best_metric)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self,
             cleanup_tmp_directories=self.directory.exists() and not read_only,
@@ -156,7 +156,7 @@ class Checkpoints:
           template: a state (or `ShapeDtypeStruct`s with shardings) of the shapes to restore to.
 
         Raises:
-          ValueError: for a checkpoint of another model, naming the first leaf that differs.
+          OtherModelError: for a checkpoint of another model; see `check_model`.
           CheckpointError: if there are checkpoints, but every one is damaged.
         """
         damaged: dict[int, str] = {}
@@ -205,7 +205,7 @@ class Checkpoints:
         """The parameters to evaluate from the checkpoint of `step`: the moving average where one was kept.
 
         Raises:
-          ValueError: for a checkpoint of another model, naming the first leaf that differs.
+          OtherModelError: for a checkpoint of another model; see `check_model`.
           CheckpointError: if it is damaged.
         """
         try:

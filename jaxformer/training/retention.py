@@ -35,7 +35,7 @@ class Retention:
       best_metric: the metric whose best checkpoint stays as well.
     """
 
-    def __init__(self, keep: int, average: int, period: int, best_metric: str) -> None:
+    def __init__(self, *, keep: int, average: int, period: int, best_metric: str) -> None:
         self._keep, self._average, self._period = keep, average if average > 1 else 0, period
         self._metric = best_metric
         self._scores: dict[int, float] = {}

@@ -37,7 +37,7 @@ def check_model(run: Mapping[str, Any], items: Items, where: str) -> None:
       where: words for the checkpoint.
 
     Raises:
-      OtherModelError: naming the first array that differs.
+      OtherModelError: for another format, or naming the first array that differs.
     """
     if run.get("format", 1) != FORMAT:
         raise OtherModelError(

@@ -34,7 +34,7 @@ def test_one_core_with_avx2_has_them(cpuinfo: Path, flags: str) -> None:
     assert options_for_few_rows(cpuinfo) == OPTIONS
 
 
-@pytest.mark.parametrize("flags", ["fpu sse4_2 avx", "asimd sve"])
+@pytest.mark.parametrize("flags", ["fpu sse4_2 avx", "fpu avx2 avx512f amx_tile", "asimd sve"])
 def test_other_processors_have_none(cpuinfo: Path, flags: str) -> None:
     cpuinfo.write_text(f"flags : {flags}\n")
     assert options_for_few_rows(cpuinfo) == {}
