@@ -138,8 +138,8 @@ def main() -> None:
     try:
         items = chosen(read_queue(QUEUE.read_text(encoding="utf-8")), options.rows)
         devices = count_gpus() if options.devices is None else options.devices
-        if not options.list:
-            options.output.mkdir(parents=True, exist_ok=True)
+        for folder in () if options.list else (options.output, ROOT / "runs"):  # rows write to both
+            folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     if options.list:
@@ -148,6 +148,7 @@ def main() -> None:
         return
     end = time.monotonic() + 60 * options.minutes
     rows: list[tuple[Item, str, float]] = []
+    interrupted = False
     try:
         for item in items:
             left = (end - time.monotonic()) / 60
@@ -161,8 +162,11 @@ def main() -> None:
             rows.append((item, ended, seconds))
             (options.output / "summary.txt").write_text(summary(rows, options.output) + "\n", encoding="utf-8")
     except KeyboardInterrupt:
-        print("interrupted")
+        interrupted = True
     print(summary(rows, options.output), f"\nwhat each printed: {options.output}", sep="\n")
+    if interrupted:
+        print("interrupted")
+        raise SystemExit(130)
     if any(ended == "too long" or ended.startswith("exit") for _, ended, _ in rows):
         raise SystemExit(1)
 
