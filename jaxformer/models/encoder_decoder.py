@@ -51,14 +51,8 @@ class DecodingCache(NamedTuple):
     def grown(self, length: int) -> DecodingCache:
         """The cache with room for `length` positions, at least as many as it has now."""
         beams, positions = self.ancestors.shape[1:]
-        room = (length - positions) * beams
-
-        def pad(layer: DecodingMemory) -> DecodingMemory:
-            keys = jnp.pad(layer.keys, [(0, 0), (0, 0), (0, 0), (0, room)])
-            return DecodingMemory(keys, jnp.pad(layer.values, [(0, 0), (0, 0), (0, room), (0, 0)]))
-
         ancestors = jnp.pad(self.ancestors, [(0, 0), (0, 0), (0, length - positions)])
-        return DecodingCache(tuple(pad(layer) for layer in self.layers), ancestors)
+        return DecodingCache(tuple(layer.grown(length * beams) for layer in self.layers), ancestors)
 
 
 class EncoderDecoder(nnx.Module):
@@ -199,7 +193,7 @@ class EncoderDecoder(nnx.Module):
         layers = list(self.decoder)
         batch = encoded.shape[0]
         cache = tuple(layer.attention.empty_cache(batch, beam_size, max_length, encoded.dtype) for layer in layers)
-        memory = tuple(layer.cross_attention.decoding_memory(encoded) for layer in layers)
+        memory = tuple(layer.cross_attention.decoding_memory(encoded, beam_size) for layer in layers)
         ancestors = jnp.zeros((batch, beam_size, max_length), jnp.int32)
         return DecodingCache(cache, ancestors), DecodingContext(memory, (source.segment_ids != 0)[:, None])
 

@@ -4,8 +4,9 @@ Randomness at call time is a `seed` (uint32 scalar, or None for evaluation), nev
 pure function of its parameters, its inputs and the seed.
 """
 
-from jaxformer.nn.attention import CrossAttention, DecodingMemory, KeyValues, SelfAttention
+from jaxformer.nn.attention import CrossAttention, KeyValues, SelfAttention
 from jaxformer.nn.blocks import DecoderBlock, EncoderBlock
+from jaxformer.nn.decoding_memory import DecodingMemory
 from jaxformer.nn.embedding import Embedding, ValueEmbedding
 from jaxformer.nn.feed_forward import FeedForward
 from jaxformer.nn.heads import ChannelHead, PooledHead, TokenHead

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxformer.nn.decoding_memory import DecodingMemory
 from jaxformer.nn.linear import Linear, cut
 from jaxformer.ops import Mask, Rotation, attention, decode_attention, rotate, rotation
 from jaxformer.ops.dropout import head_seeds
@@ -24,18 +25,6 @@ LARGE_PRODUCT = 4096
 
 class KeyValues(NamedTuple):
     """Keys and values of whole sequences, each [B, S, K, H]."""
-
-    keys: jax.Array
-    values: jax.Array
-
-
-class DecodingMemory(NamedTuple):
-    """Keys and values that decoding reads at every step, laid out for it; see `ops.decode_attention`.
-
-    Attributes:
-      keys: [B, K, H, S] of the encoded source; [B, K, H, L * W] in a cache of L positions of W beams, side by side.
-      values: [B, K, S, H]; [B, K, L * W, H].
-    """
 
     keys: jax.Array
     values: jax.Array
@@ -102,6 +91,15 @@ class _MultiHead(nnx.Module):
         index, _ = place(*dims)
         return jax.lax.dynamic_slice_in_dim(head_seeds(seed, batch, self.num_heads), index * heads, heads, axis=1)
 
+    def _share_keys(self, beam_size: int) -> bool:
+        """Whether several queries read each key when W = `beam_size` beams decode."""
+        return beam_size * self.num_heads > self.num_kv_heads
+
+    def _recall(self, queries: jax.Array, memory: DecodingMemory, visible: jax.Array) -> jax.Array:
+        """[B, W, N, H] queries of one position over what decoding keeps: the projected result, [B, W, D]."""
+        heads = decode_attention(queries, memory.keys, memory.values, visible, transposed=memory.transposed)
+        return self.output(heads.reshape(*heads.shape[:2], -1))
+
     def _heads(self, projection: Linear, x: jax.Array, *heads: int) -> list[jax.Array]:
         """[B, T, D] by a fused projection to [B, T, K * n, H] for each n of `heads`, which a group has."""
         if jax.default_backend() != "cpu" and x.size >= LARGE_PRODUCT * x.shape[-1]:
@@ -157,10 +155,9 @@ class SelfAttention(_MultiHead):
         return self._attend(queries, memory, mask, seed)
 
     def empty_cache(self, batch: int, beam_size: int, length: int, dtype: jax.typing.DTypeLike) -> DecodingMemory:
-        """A cache of W = `beam_size` beams and L = `length` positions for `step`."""
-        places = length * beam_size
-        keys = jnp.zeros((batch, self.num_kv_heads, self.head_size, places), dtype)
-        return DecodingMemory(keys, jnp.zeros((batch, self.num_kv_heads, places, self.head_size), dtype))
+        """A cache of W = `beam_size` beams and L = `length` positions for `step`: L * W places, beams side by side."""
+        shape = (batch, length * beam_size, self.num_kv_heads, self.head_size)
+        return DecodingMemory.empty(shape, dtype, transposed=self._share_keys(beam_size))
 
     def step(
         self, x: jax.Array, index: jax.Array, cache: DecodingMemory, visible: jax.Array
@@ -177,16 +174,10 @@ class SelfAttention(_MultiHead):
           [B, W, D], and the cache with this position written to it.
         """
         # Of every position, which does not change from step to step: XLA would take a sine for every element otherwise.
-        turns = self._turn(jnp.arange(cache.keys.shape[3] // x.shape[1]))
+        turns = self._turn(jnp.arange(cache.places // x.shape[1]))
         queries, new = self._project(x, jax.tree.map(lambda of_all: of_all[index], turns))
-        keys, values = (leaf.astype(cache.keys.dtype) for leaf in new)  # [B, W, K, H]
-        # One slice of each, and read as they are stored: otherwise XLA would copy the cache at every step.
-        place, update = index * x.shape[1], jax.lax.dynamic_update_slice_in_dim
-        cache = DecodingMemory(
-            update(cache.keys, keys.transpose(0, 2, 3, 1), place, axis=3),
-            update(cache.values, values.transpose(0, 2, 1, 3), place, axis=2),
-        )
-        return self.output(decode_attention(queries, *cache, visible).reshape(x.shape)), cache
+        cache = cache.written(*new, index * x.shape[1])
+        return self._recall(queries, cache, visible), cache
 
 
 class CrossAttention(_MultiHead):
@@ -214,15 +205,13 @@ class CrossAttention(_MultiHead):
         """Keys and values [B, S, K, H] of the encoded source [B, S, D]."""
         return KeyValues(*self._heads(self.key_value, encoded, 1, 1))
 
-    def decoding_memory(self, encoded: jax.Array) -> DecodingMemory:
-        """The same as `step` reads them; computed once for all target positions."""
-        keys, values = self.memory(encoded)
-        return DecodingMemory(keys.transpose(0, 2, 3, 1), values.transpose(0, 2, 1, 3))
+    def decoding_memory(self, encoded: jax.Array, beam_size: int) -> DecodingMemory:
+        """The same as `step` reads them for W = `beam_size` beams; computed once for all target positions."""
+        return DecodingMemory.of(*self.memory(encoded), transposed=self._share_keys(beam_size))
 
     def step(self, x: jax.Array, memory: DecodingMemory, visible: jax.Array) -> jax.Array:
         """One position [B, W, D] of every beam over the source; `visible`: bool [B, 1, S]."""
-        queries = self._queries(x)
-        return self.output(decode_attention(queries, *memory, visible).reshape(x.shape))
+        return self._recall(self._queries(x), memory, visible)
 
     def __call__(
         self, x: jax.Array, memory: KeyValues, mask: Mask | None = None, *, seed: jax.Array | None = None

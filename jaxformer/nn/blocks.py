@@ -9,7 +9,8 @@ import jax
 from flax import nnx
 
 from jaxformer.config import ModelConfig
-from jaxformer.nn.attention import CrossAttention, DecodingMemory, SelfAttention
+from jaxformer.nn.attention import CrossAttention, SelfAttention
+from jaxformer.nn.decoding_memory import DecodingMemory
 from jaxformer.nn.feed_forward import FeedForward
 from jaxformer.nn.residual import Residual
 from jaxformer.ops import Mask, fold_seed

@@ -149,7 +149,7 @@ def test_one_step_at_a_time_equals_all_at_once(position, kv_heads):
     encoded = X[:, ::-1]
     expected = block(X, POSITIONS, encoded, Mask(causal=True))
     cache = block.attention.empty_cache(2, 1, 6, X.dtype)
-    memory = block.cross_attention.decoding_memory(encoded)
+    memory = block.cross_attention.decoding_memory(encoded, beam_size=1)
     source_visible = jnp.ones((2, 1, encoded.shape[1]), bool)
 
     @jax.jit
