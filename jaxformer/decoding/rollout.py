@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxformer.decoding.hypotheses import FREE, Cache, Hypotheses, StepFunction, forced_tokens, length_norm
 from jaxformer.decoding.search import advance
-from jaxformer.decoding.selection import log_normaliser, top_k, truncate
+from jaxformer.decoding.selection import best, log_normaliser, truncate
 from jaxformer.types import Array
 
 
@@ -64,11 +64,7 @@ class GreedySearch:
 
     def choose(self, logits: jax.Array, state: _State) -> tuple[jax.Array, jax.Array]:
         """The next tokens, int32 [B, W], from logits [B, W, V]; and the largest of these logits, suppressed ids too."""
-        # Taking a few more and dropping the suppressed ones later spares a masked copy of the logits.
-        values, tokens = top_k(logits, min(1 + len(self.suppress), logits.shape[-1]))
-        barred = jnp.isin(tokens, jnp.asarray(self.suppress, tokens.dtype))
-        best = jnp.argmax(jnp.where(barred, -jnp.inf, values), axis=-1, keepdims=True)
-        return jnp.take_along_axis(tokens, best, axis=-1)[..., 0], values[..., 0]
+        return best(logits, self.suppress)
 
     def advance(self, step: StepFunction, state: _State) -> _State:
         """Every output that has not ended one token longer."""
