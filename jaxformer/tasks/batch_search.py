@@ -40,11 +40,11 @@ class SearchWeights(NamedTuple):
     """Parameters as the search reads them; see `BatchSearch.weights`.
 
     Attributes:
-      params: of the model.
+      leaves: of the parameters, in their order: every call would take their state apart in Python, a tuple in C++.
       output: the output kernel, transposed to [D, V]: every step multiplies by it.
     """
 
-    params: nnx.State
+    leaves: tuple[jax.Array, ...]
     output: jax.Array
 
 
@@ -68,6 +68,7 @@ class BatchSearch:
         self, graph: nnx.GraphDef[EncoderDecoder], rest: Any, config: DecodingConfig, *, grouped: bool = False
     ) -> None:
         self._graph, self._rest, self._config = graph, rest, config
+        self._structure: Any = None  # of the parameters, whose leaves `SearchWeights` has
         self._transpose: Any = jax.jit(self._transposed)
         self._start: Any = jax.jit(self._started, static_argnames=("longest", "places"))
         # Attention multiplies vectors for a lone output, and matrices for a beam or where heads share keys.
@@ -94,7 +95,8 @@ class BatchSearch:
 
     def weights(self, params: nnx.State) -> SearchWeights:
         """`params`, from `nnx.split(model, nnx.Param, ...)`, made ready once for all searches with them."""
-        return SearchWeights(params, self._transpose(params, self._rest))
+        leaves, self._structure = jax.tree.flatten(params)
+        return SearchWeights(tuple(leaves), self._transpose(params, self._rest))
 
     def __call__(
         self,
@@ -121,7 +123,7 @@ class BatchSearch:
         kind = (length, longest, prefix is None)
         given = jax.device_put((tokens, limits, lines, prefix))
         key: Hashable = ("start", num_rows, places, kind)
-        rows = self._once(key, self._start, weights.params, self._rest, *given, longest=longest, places=places)
+        rows = self._once(key, self._start, weights.leaves, self._rest, *given, longest=longest, places=places)
         members = np.arange(num_rows)  # which row of the batch each row of the search is
         found: Any = None
         while True:
@@ -176,9 +178,13 @@ class BatchSearch:
         """Compiled: the output kernel, [D, V]."""
         return nnx.merge(self._graph, params, rest).output_kernel.T
 
+    def _model(self, leaves: tuple[jax.Array, ...], rest: Any) -> EncoderDecoder:
+        """While compiling: the model with these parameters."""
+        return nnx.merge(self._graph, jax.tree.unflatten(self._structure, leaves), rest)
+
     def _started(
         self,
-        params: nnx.State,
+        leaves: tuple[jax.Array, ...],
         rest: Any,
         tokens: jax.Array,
         limits: jax.Array,
@@ -190,7 +196,7 @@ class BatchSearch:
     ) -> _Rows:
         """Compiled: encoded rows before their first position."""
         config, search = self._config, self._search(longest)
-        model = nnx.merge(self._graph, params, rest)
+        model = self._model(leaves, rest)
         source = as_sequences(tokens)
         cache, context = model.start_decoding(model.encode(source), source, beam_size=self._width, max_length=places)
         given: dict[str, Any] = {"prefix": prefix, "max_lengths": limits}
@@ -206,7 +212,7 @@ class BatchSearch:
     ) -> tuple[_Rows, tuple[Hypotheses, jax.Array, jax.Array]]:
         """Compiled: the rows at position `until`, or when `fewest` are left; what was found, who goes on, and where."""
         search = self._search(longest)
-        model = nnx.merge(self._graph, weights.params, rest)
+        model = self._model(weights.leaves, rest)
 
         def step(tokens: jax.Array, index: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
             return model.decode_step(tokens, index, cache, rows.context, weights.output)

@@ -98,7 +98,7 @@ class Translator:
         self._graph, self._params, self._rest = split
         grouped = model.config.num_kv_heads not in (0, model.config.num_heads)
         self._search = BatchSearch(self._graph, self._rest, config, grouped=grouped)
-        self._weights: SearchWeights | None = None
+        self._ready: tuple[nnx.State, SearchWeights] | None = None  # parameters, and what the search makes of them
         self._score: Any = jax.jit(self._score_rows)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -108,7 +108,7 @@ class Translator:
 
     def update(self, params: nnx.State) -> None:
         """Translates with `params` (as from `nnx.split(model, nnx.Param, ...)`) from now on; compiles nothing."""
-        self._params, self._weights = params, None
+        self._params, self._ready = params, None
 
     @property
     def num_compilations(self) -> int:
@@ -184,9 +184,9 @@ class Translator:
         Two batches are under way at a time: a step of the search is too small to keep several cores busy, and on a GPU
         the host prepares one batch while the device searches for the other.
         """
-        weights, params = self._weights, self._params
-        if weights is None or weights.params is not params:
-            weights = self._weights = self._search.weights(params)
+        ready, params = self._ready, self._params
+        if ready is None or ready[0] is not params:
+            ready = self._ready = (params, self._search.weights(params))
         lengths = [len(job.source) for job in jobs]
         waiting: collections.deque[tuple[list[int], concurrent.futures.Future[Hypotheses]]] = collections.deque()
         settings = thread_settings()
@@ -194,7 +194,7 @@ class Translator:
         try:
             for places, rows, bucket in group_rows(lengths, self.max_length, self.config.batch_tokens):
                 batch = [jobs[place] for place in places]
-                search = functools.partial(self._search_jobs, weights, batch, rows, bucket, with_prefix=with_prefix)
+                search = functools.partial(self._search_jobs, ready[1], batch, rows, bucket, with_prefix=with_prefix)
                 waiting.append((places, threads.submit(run_with, settings, search)))
                 if len(waiting) > _AT_ONCE:
                     places, found = waiting.popleft()
