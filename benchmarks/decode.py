@@ -1,6 +1,7 @@
 """Decoding with jaxformer beside CTranslate2 (the same network, weights and sentences) and Hugging Face's generate.
 
     python -m benchmarks.decode [--experiment=multi30k:tiny] [--sentences=512] [--rounds=5] [--json=FILE]
+    python -m benchmarks.decode --search=1x32 --each --rounds=41
     python -m benchmarks.decode --workdir=runs/multi30k-tiny --input=test2016.en
 
 Without `--workdir`, weights are random, and the embeddings of the special tokens 0, so that none of them is ever
@@ -9,7 +10,8 @@ translates a text, whose sentences end when they end. Greedy outputs must agree 
 differ where two logits are equal to the last digits). Both are timed in both ways of using several cores: together, or
 each by itself (`decoding.processes`, CTranslate2's `inter_threads`), and both give every output its score.
 `transformers`, where it is installed, has the same shape, but weights of its own, and its outputs are not compared.
-Sides take turns; rates, in sentences a second, are medians over rounds.
+Sides take turns; rates, in sentences a second, are medians over rounds, and so are the ratios of a round's times. A few
+rounds tell nothing finer than a tenth on a machine that others use.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from operator import truediv
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -198,40 +201,51 @@ def convert(subject: Subject, folder: Path) -> Any:
 
 
 def measure(
-    subject: Subject, folder: Path, sizes: Any, beam: int, rows: int, kinds: Sequence[str], rounds: int
+    subject: Subject, folder: Path, sizes: Any, beam: int, rows: int, kinds: Sequence[str], rounds: int, *, each: bool
 ) -> tuple[list[list[str]], list[dict[str, Any]]]:
-    """Rows of the table and of the JSON for one search."""
+    """Rows of the table and of the JSON for one search; `each`: only of sides whose cores work by themselves."""
+    ways = {_EACH: True} if each else {"": False, _EACH: True}
     with contextlib.ExitStack() as stack:
         sides: dict[str, Callable[[], Any]] = {
-            "jaxformer": our_side(subject, beam, rows), f"jaxformer{_EACH}": our_side(subject, beam, rows, stack),
-        }  # fmt: skip
+            f"jaxformer{way}": our_side(subject, beam, rows, stack if at_once else None)
+            for way, at_once in ways.items()
+        }
         for kind in kinds:
-            for at_once, way in ((False, ""), (True, _EACH)):
+            for way, at_once in ways.items():
                 sides[f"ctranslate2 {kind}{way}"] = their_side(folder, subject, beam, rows, kind, at_once=at_once)
         outputs = {side: translate() for side, translate in sides.items()}  # compiles as well
-        if importlib.util.find_spec("transformers") and subject.limit:
+        if importlib.util.find_spec("transformers") and subject.limit and not each:
             from benchmarks.peers.transformers_model import make_translate
 
             sides["transformers"] = make_translate(sizes, subject.source, beam, rows, LENGTH)
-        same = {side: agreement(outputs["jaxformer"], output) for side, output in outputs.items()}
+        first = next(iter(outputs.values()))
+        same = {side: agreement(first, output) for side, output in outputs.items()}
         exact = {side: share for side, share in same.items() if "int8" not in side}
         if beam == 1 and min(exact.values()) < AGREEMENT:
             raise SystemExit(f"greedy outputs do not agree, so it is not the same work: {exact}")
         times = timed(sides, rounds)
     search = "greedy" if beam == 1 else f"beam {beam}"
-    ours = [len(subject.sentences) / statistics.median(times[f"jaxformer{way}"]) for way in ("", _EACH)]
     table, figures = [], []
     for side, taken in times.items():
         rates = sorted(len(subject.sentences) / seconds for seconds in taken)
         rate, name = statistics.median(rates), f"{search}, {rows} rows: {side}"
+        ratios = (statistics.median(map(truediv, taken, times[f"jaxformer{way}"])) for way in ways)
         table.append([
-            name, f"{rate:,.0f}", f"{rates[0]:,.0f} to {rates[-1]:,.0f}", *(f"{one / rate:.2f}" for one in ours),
+            name, f"{rate:,.0f}", f"{rates[0]:,.0f} to {rates[-1]:,.0f}", *(f"{ratio:.2f}" for ratio in ratios),
             f"{same[side]:.0%}" if side in same else "",
         ])
         figures.append({
             "name": name, "value": rate, "unit": "sentences/s", "lowest": rates[0], "highest": rates[-1],
         })  # fmt: skip
     return table, figures
+
+
+def _search(text: str) -> tuple[int, int]:
+    """`1x32`: beam size and rows."""
+    beam, _, rows = text.partition("x")
+    if not (beam.isdecimal() and rows.isdecimal() and int(beam) and int(rows)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not BEAMxROWS, such as 1x32")
+    return int(beam), int(rows)
 
 
 def main() -> None:
@@ -243,6 +257,11 @@ def main() -> None:
     parser.add_argument("--workdir", help="of a trained run, instead of random weights")
     parser.add_argument("--input", type=Path, help="text to translate, a sentence a line; with --workdir")
     parser.add_argument("--rounds", type=int, default=5, help="how often each side is timed")
+    parser.add_argument(
+        "--search", action="append", type=_search, metavar="BEAMxROWS",
+        help="beam size and rows of a batch, such as 1x32; may be repeated; all four by default",
+    )  # fmt: skip
+    parser.add_argument("--each", action="store_true", help="only sides whose cores work each by itself")
     parser.add_argument("--int8", action="store_true", help="CTranslate2 in int8 as well")
     report.add_json_flag(parser)
     options = parser.parse_args()
@@ -261,11 +280,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         sizes = convert(subject, Path(folder) / "model")
         print(report.heading(*PACKAGES), f"{len(subject.sentences)} sentences; {sizes}\n", sep="\n", flush=True)
-        for beam, batch in SEARCHES:
-            table, found = measure(subject, Path(folder) / "model", sizes, beam, batch, kinds, options.rounds)
+        for beam, batch in options.search or SEARCHES:
+            table, found = measure(
+                subject, Path(folder) / "model", sizes, beam, batch, kinds, options.rounds, each=options.each
+            )
             rows += table
             figures += found
-    ratios = ("jaxformer is faster by", "each core by itself by")
+    ratios = ("jaxformer is faster by", "each core by itself by")[1 if options.each else 0 :]
     print(report.table(["", "sentences/s", "lowest to highest", *ratios, "equal outputs"], rows))
     report.write_json(options.json, figures, *PACKAGES)
 
