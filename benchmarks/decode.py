@@ -236,6 +236,7 @@ def measure(
         ])
         figures.append({
             "name": name, "value": rate, "unit": "sentences/s", "lowest": rates[0], "highest": rates[-1],
+            "seconds": taken,
         })  # fmt: skip
     return table, figures
 

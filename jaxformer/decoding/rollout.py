@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxformer.decoding.hypotheses import FREE, Cache, Hypotheses, StepFunction, forced_tokens, length_norm
 from jaxformer.decoding.search import advance
-from jaxformer.decoding.selection import best, log_normaliser, truncate
+from jaxformer.decoding.selection import best_free, log_normaliser, truncate
 from jaxformer.types import Array
 
 
@@ -64,7 +64,7 @@ class GreedySearch:
 
     def choose(self, logits: jax.Array, state: _State) -> tuple[jax.Array, jax.Array]:
         """The next tokens, int32 [B, W], from logits [B, W, V]; and the largest of these logits, suppressed ids too."""
-        return best(logits, self.suppress)
+        return best_free(logits, self.suppress)
 
     def advance(self, step: StepFunction, state: _State) -> _State:
         """Every output that has not ended one token longer."""

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 _BLOCK = 80
-"""Entries whose maximum stands for them in the first pass of `top_k`, `best` and `best_extensions`."""
+"""Entries whose maximum stands for them in the first pass of `top_k`, `best_free` and `best_extensions`."""
 
 
 def top_k(values: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
@@ -42,11 +42,11 @@ def top_k(values: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     indices = (blocks[..., None] * _BLOCK + jnp.arange(_BLOCK)).reshape(*lead, k * _BLOCK)
     candidates = jnp.take_along_axis(values, jnp.minimum(indices, size - 1), axis=-1)
     candidates = jnp.where(indices < size, candidates, -jnp.inf)
-    best, places = _plain_top_k(candidates, k)
-    return best, jnp.take_along_axis(indices, places, axis=-1).astype(jnp.int32)
+    largest, places = _plain_top_k(candidates, k)
+    return largest, jnp.take_along_axis(indices, places, axis=-1).astype(jnp.int32)
 
 
-def best(values: jax.Array, barred: Sequence[int] = ()) -> tuple[jax.Array, jax.Array]:
+def best_free(values: jax.Array, barred: Sequence[int] = ()) -> tuple[jax.Array, jax.Array]:
     """The index of the largest entry of the last axis that is not barred; and the largest of all, barred or not.
 
     By blocks as in `top_k`. For one entry, `argmax` over blocks and then within one costs a CPU less than two top-ks.
@@ -56,7 +56,7 @@ def best(values: jax.Array, barred: Sequence[int] = ()) -> tuple[jax.Array, jax.
       barred: indices that are not chosen.
 
     Returns:
-      int32 [*], the lower index among equals, and [*].
+      int32 [*], the lower index among equals (0 where nothing free is above minus infinity), and [*].
     """
     size = values.shape[-1]
     block = min(_BLOCK, size)
@@ -152,8 +152,8 @@ def _plain_top_k(values: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
 
     XLA's CPU backend then no longer knows it for what it is, and sorts all the values.
     """
-    best, places = jax.lax.top_k(values.reshape(-1, values.shape[-1]), k)
-    return best.reshape(*values.shape[:-1], k), places.reshape(*values.shape[:-1], k)
+    largest, places = jax.lax.top_k(values.reshape(-1, values.shape[-1]), k)
+    return largest.reshape(*values.shape[:-1], k), places.reshape(*values.shape[:-1], k)
 
 
 def log_normaliser(logits: jax.Array, highest: jax.Array) -> jax.Array:

@@ -92,7 +92,7 @@ class _MultiHead(nnx.Module):
         return jax.lax.dynamic_slice_in_dim(head_seeds(seed, batch, self.num_heads), index * heads, heads, axis=1)
 
     def _share_keys(self, beam_size: int) -> bool:
-        """Whether several queries read each key when W = `beam_size` beams decode."""
+        """Whether several queries read each key when W = `beam_size` beams decode (as in `tasks.batch_search`)."""
         return beam_size * self.num_heads > self.num_kv_heads
 
     def _recall(self, queries: jax.Array, memory: DecodingMemory, visible: jax.Array) -> jax.Array:

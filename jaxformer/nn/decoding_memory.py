@@ -22,7 +22,7 @@ class DecodingMemory:
     Attributes:
       keys: [B, K, H, P], or [B, K, P, H] where not `transposed`.
       values: [B, K, P, H].
-      transposed: the layout of `keys`, which several queries share.
+      transposed: whether keys are [B, K, H, P], which several queries of a key read faster.
     """
 
     keys: jax.Array

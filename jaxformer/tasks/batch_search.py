@@ -40,7 +40,7 @@ class SearchWeights(NamedTuple):
     """Parameters as the search reads them; see `BatchSearch.weights`.
 
     Attributes:
-      leaves: of the parameters, in their order: every call would take their state apart in Python, a tuple in C++.
+      leaves: of the parameters: `jax.jit` takes an `nnx.State` apart in Python at every call, and a tuple in C++.
       output: the output kernel, transposed to [D, V]: every step multiplies by it.
     """
 
@@ -71,7 +71,8 @@ class BatchSearch:
         self._structure: Any = None  # of the parameters, whose leaves `SearchWeights` has
         self._transpose: Any = jax.jit(self._transposed)
         self._start: Any = jax.jit(self._started, static_argnames=("longest", "places"))
-        # Attention multiplies vectors for a lone output, and matrices for a beam or where heads share keys.
+        # Attention multiplies vectors for a lone output, and matrices for a beam or where heads share keys, which
+        # `nn.attention` tells apart likewise.
         options = options_for_few_rows() if self._width == 1 and not grouped else {}
         self._advance: Any = self._jitted_advance(options)
         self._advance_fewest: Any = self._jitted_advance({}) if options else self._advance
@@ -94,9 +95,10 @@ class BatchSearch:
         return sum(advance._cache_size() for advance in {self._advance, self._advance_fewest})
 
     def weights(self, params: nnx.State) -> SearchWeights:
-        """`params`, from `nnx.split(model, nnx.Param, ...)`, made ready once for all searches with them."""
+        """`params`, from `nnx.split(model, nnx.Param, ...)`, made ready once for all calls of this search with them."""
+        output = self._transpose(params, self._rest)
         leaves, self._structure = jax.tree.flatten(params)
-        return SearchWeights(tuple(leaves), self._transpose(params, self._rest))
+        return SearchWeights(tuple(leaves), output)
 
     def __call__(
         self,

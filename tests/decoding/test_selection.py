@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxformer.decoding import top_k, truncate
-from jaxformer.decoding.selection import best, best_extensions
+from jaxformer.decoding.selection import best_extensions, best_free
 
 
 @pytest.mark.parametrize(("size", "k"), [(7, 3), (640, 4), (1000, 2), (8000, 7), (8001, 5), (8079, 1)])
@@ -27,19 +27,24 @@ def test_top_k_finds_the_last_entries():
     assert top_k(values, 3)[1].tolist() == [[8000, 7999, 7998]]
 
 
-@pytest.mark.parametrize("barred", [(), (0, 1), (2, 79, 80, -1, 9000)])
+@pytest.mark.parametrize("barred", [(), (0, 1), (2, 79, 80, 500, -1, 9000)])
 @pytest.mark.parametrize("size", [5, 80, 640, 8001])
 @pytest.mark.parametrize("levels", [3, 10**6], ids=["ties", "few-ties"])
 def test_the_best_is_the_first_of_the_largest_that_are_free(size, barred, levels):
     values = np.random.default_rng(size).integers(0, levels, size=(20, 3, size)).astype(np.float32)
-    values[0, :, :3] = levels  # the largest are barred
+    inside = [index for index in barred if 0 <= index < size]
+    values[0][:, inside] = levels + 1  # the largest are barred, all of them
     values[1, :, : size - 1] = -np.inf
-    index, highest = jax.jit(best, static_argnums=1)(values, barred)
+    index, highest = jax.jit(best_free, static_argnums=1)(values, barred)
     np.testing.assert_array_equal(highest, values.max(axis=-1))
     free = values.copy()
-    free[..., [place for place in barred if 0 <= place < size]] = -np.inf
+    free[..., inside] = -np.inf
     np.testing.assert_array_equal(index, free.argmax(axis=-1))
     assert index.dtype == np.int32
+
+
+def test_where_nothing_free_is_left_the_first_is_taken():
+    assert best_free(np.full((2, 200), -np.inf, np.float32), (0, 1))[0].tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(

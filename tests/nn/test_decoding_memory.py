@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
-from jaxformer.nn import DecodingMemory
+from jaxformer.nn import CrossAttention, DecodingMemory, SelfAttention
 from jaxformer.ops import decode_attention
 
 RANDOM = np.random.default_rng(0)
@@ -64,3 +65,12 @@ def test_attention_is_the_same_in_both_layouts(beams, groups):
             expected[b, w, n] = scores / scores.sum() @ np.asarray(VALUES[b, seen, n // groups])
     for layout in found:
         np.testing.assert_allclose(layout, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("beams", "kv_heads", "shared"), [(1, 0, False), (1, 4, False), (4, 0, True), (1, 2, True)])
+def test_keys_are_transposed_where_several_queries_share_them(beams, kv_heads, shared):
+    made = {"num_kv_heads": kv_heads, "rngs": nnx.Rngs(0)}
+    cache = SelfAttention(16, 4, **made).empty_cache(BATCH, beams, PLACES, jnp.float32)
+    memory = CrossAttention(16, 4, **made).decoding_memory(drawn(BATCH, PLACES, 16), beams)
+    assert cache.transposed == memory.transposed == shared
+    assert (cache.places, memory.places) == (PLACES * beams, PLACES)

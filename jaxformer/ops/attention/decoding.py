@@ -16,7 +16,7 @@ def decode_attention(
     values: jax.Array,
     visible: jax.Array,
     *,
-    transposed: bool = True,
+    transposed: bool,
     scale: float | None = None,
 ) -> jax.Array:
     """Scaled dot-product attention with keys and values shared by the beams of a sentence.
@@ -26,8 +26,8 @@ def decode_attention(
       keys: [B, K, H, S], or [B, K, S, H] where not `transposed`; K divides N.
       values: [B, K, S, H].
       visible: bool [B, W or 1, S], which keys a beam may see; a beam that sees nothing gets zeros.
-      transposed: the layout of `keys`. On a CPU the product of one query is as fast with either, that of several with
-        transposed keys alone.
+      transposed: whether keys are [B, K, H, S]. On a CPU one query is as fast with either layout, several
+        with this one alone.
       scale: of the scores; by default 1 / sqrt(H).
 
     Returns:
