@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import report
+
 MASKS = ("segments", "causal+segments", "none", "causal")
 REPEATS = 20
 ROUNDS = 4
@@ -152,8 +154,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="where to write the table")
     parser.add_argument("--lengths", default="16,32,64,128,256,512,1024", help="positions, separated by commas")
-    parser.add_argument("--head_size", type=int, default=64, help="of each head")
-    parser.add_argument("--tokens", type=int, default=25600, help="slots of a batch")
+    parser.add_argument("--head_size", type=report.positive, default=64, help="of each head")
+    parser.add_argument("--tokens", type=report.positive, default=25600, help="slots of a batch")
     parser.add_argument("--only", default="xla,mosaic,cudnn", help="implementations, separated by commas; xla first")
     options = parser.parse_args()
     if not options.output.absolute().parent.is_dir():

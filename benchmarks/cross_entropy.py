@@ -97,11 +97,11 @@ def measure(vocabulary: int, tokens: int, width: int, dtype: str, rounds: int) -
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=int, default=4096, help="M, target tokens")
-    parser.add_argument("--width", type=int, default=512, help="D")
+    parser.add_argument("--tokens", type=report.positive, default=4096, help="M, target tokens")
+    parser.add_argument("--width", type=report.positive, default=512, help="D")
     parser.add_argument("--vocabularies", default="8192,32768,262144", help="V, several separated by commas")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the operands")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each form is timed")
+    parser.add_argument("--rounds", type=report.positive, default=5, help="how often each form is timed")
     report.add_json_flag(parser)
     options = parser.parse_args()
     sizes = f"{options.tokens} tokens, width {options.width}, {options.dtype}"

@@ -253,11 +253,11 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experiment", default="multi30k:tiny", help="whose sizes are used")
-    parser.add_argument("--vocabulary", type=int, default=8000, help="pieces")
-    parser.add_argument("--sentences", type=int, default=512, help="how many are translated")
+    parser.add_argument("--vocabulary", type=report.positive, default=8000, help="pieces")
+    parser.add_argument("--sentences", type=report.positive, default=512, help="how many are translated")
     parser.add_argument("--workdir", help="of a trained run, instead of random weights")
     parser.add_argument("--input", type=Path, help="text to translate, a sentence a line; with --workdir")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each side is timed")
+    parser.add_argument("--rounds", type=report.positive, default=5, help="how often each side is timed")
     parser.add_argument(
         "--search", action="append", type=_search, metavar="BEAMxROWS",
         help="beam size and rows of a batch, such as 1x32; may be repeated; all four by default",

@@ -115,9 +115,9 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="../shared/data/multi30k/raw", help="parallel text: train.en, train.de")
-    parser.add_argument("--batches", type=int, default=2000, help="batches in a round")
-    parser.add_argument("--batch_tokens", type=int, default=4096, help="slots on each side of a batch")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is timed")
+    parser.add_argument("--batches", type=report.positive, default=2000, help="batches in a round")
+    parser.add_argument("--batch_tokens", type=report.positive, default=4096, help="slots on each side of a batch")
+    parser.add_argument("--rounds", type=report.positive, default=5, help="how often each is timed")
     report.add_json_flag(parser)
     options = parser.parse_args()
 

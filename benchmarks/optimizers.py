@@ -234,10 +234,10 @@ def main(arguments: Sequence[str] | None = None, carry_out: Callable[[Sequence[s
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--experiment", default="wmt:bundled", help="NAME:VARIANT, the recipe")
-    parser.add_argument("--rates", type=int, default=3, help="learning rates tried for each optimizer at first")
+    parser.add_argument("--rates", type=report.positive, default=3, help="rates tried for each optimizer at first")
     parser.add_argument("--further", type=int, default=4, help="times that a rate beyond the end is tried")
     parser.add_argument("--seeds", type=int, default=3, help="further runs of each optimizer at its best rate")
-    parser.add_argument("--parallel", type=int, default=1, help="trials at once")
+    parser.add_argument("--parallel", type=report.positive, default=1, help="trials at once")
     parser.add_argument("--workdir", type=Path, help="of both sweeps; runs/optimizers-NAME-VARIANT by default")
     parser.add_argument("--metric", help="that chooses and compares; the experiment's training.best_metric by default")
     report.add_json_flag(parser)

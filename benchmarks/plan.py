@@ -120,9 +120,9 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", choices=SETTINGS, default="translation", help="what is trained")
-    parser.add_argument("--devices", type=int, default=8, help="simulated on a CPU")
-    parser.add_argument("--layouts", type=int, default=14, help="that are measured")
-    parser.add_argument("--rounds", type=int, default=7, help="steps of each")
+    parser.add_argument("--devices", type=report.positive, default=8, help="simulated on a CPU")
+    parser.add_argument("--layouts", type=report.positive, default=14, help="that are measured")
+    parser.add_argument("--rounds", type=report.positive, default=7, help="steps of each")
     report.add_json_flag(parser)
     options = parser.parse_args()
     found = compare(options.network, options.devices, options.layouts, options.rounds)

@@ -120,7 +120,7 @@ def rows_for(source: str, pairs: int, folder: Path) -> list[dict[str, Any]]:
 def main() -> None:
     """Measures both sources at 100,000 pairs and at `--pairs`, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=1_000_000)
+    parser.add_argument("--pairs", type=report.positive, default=1_000_000)
     parser.add_argument("--sources", default="bundled,files", help="which of bundled and files to measure")
     report.add_json_flag(parser)
     parser.add_argument("--measure", choices=["prepare", "read"], help=argparse.SUPPRESS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -58,6 +59,14 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         cells = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def positive(text: str) -> int:
+    """The type of a flag that counts something: with 0 of it there is nothing to measure."""
+    with contextlib.suppress(ValueError):
+        if (number := int(text)) > 0:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
 
 
 def add_json_flag(parser: argparse.ArgumentParser) -> None:

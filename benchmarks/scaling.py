@@ -147,8 +147,8 @@ def main() -> None:
     """Computes and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--devices", default="8,64,512", help="how many, each a multiple of 8")
-    parser.add_argument("--slots", type=int, default=8192, help="a side on each device, where work grows with devices")
-    parser.add_argument("--batch", type=int, default=409_600, help="slots a side of all, where it does not")
+    parser.add_argument("--slots", type=report.positive, default=8192, help="a side on each device, where work grows")
+    parser.add_argument("--batch", type=report.positive, default=409_600, help="slots a side of all, where it stays")
     parser.add_argument("--mfu", type=float, default=0.4, help="of a device that exchanges nothing")
     parser.add_argument("--reached", type=float, default=0.8, help="of the rates of links, by exchanges")
     report.add_json_flag(parser)

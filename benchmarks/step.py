@@ -15,6 +15,7 @@ import statistics
 import time
 from typing import Any
 
+from benchmarks import report
 from jaxformer.monitoring.heap import restart_with_heap_settings
 
 
@@ -53,11 +54,11 @@ def main() -> None:
     """Measures and prints one line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experiment", default="multi30k:tiny")
-    parser.add_argument("--vocabulary", type=int, default=8000, help="pieces")
-    parser.add_argument("--rows", type=int, default=256, help="sentences in the batch")
-    parser.add_argument("--source", type=int, default=16, help="tokens in each source sentence")
-    parser.add_argument("--target", type=int, default=16, help="tokens in each target sentence")
-    parser.add_argument("--steps", type=int, default=20, help="how many to time")
+    parser.add_argument("--vocabulary", type=report.positive, default=8000, help="pieces")
+    parser.add_argument("--rows", type=report.positive, default=256, help="sentences in the batch")
+    parser.add_argument("--source", type=report.positive, default=16, help="tokens in each source sentence")
+    parser.add_argument("--target", type=report.positive, default=16, help="tokens in each target sentence")
+    parser.add_argument("--steps", type=report.positive, default=20, help="how many to time")
     options = parser.parse_args()
     import experiments
 

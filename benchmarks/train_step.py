@@ -150,11 +150,11 @@ def main() -> None:
     parser.add_argument(
         "--data", default="../shared/data/multi30k/raw", help=f"parallel text: train.en, train.de; or {SYNTHETIC}"
     )
-    parser.add_argument("--vocabulary", type=int, default=8000, help="pieces")
-    parser.add_argument("--batches", type=int, default=6, help="batches in a round, each of another shape")
-    parser.add_argument("--batch_tokens", type=int, default=4096, help="slots on each side of a batch")
-    parser.add_argument("--rounds", type=int, default=5, help="how often every peer is timed")
-    parser.add_argument("--passes", type=int, default=3, help="passes over the batches in one timing")
+    parser.add_argument("--vocabulary", type=report.positive, default=8000, help="pieces")
+    parser.add_argument("--batches", type=report.positive, default=6, help="batches in a round, each of another shape")
+    parser.add_argument("--batch_tokens", type=report.positive, default=4096, help="slots on each side of a batch")
+    parser.add_argument("--rounds", type=report.positive, default=5, help="how often every peer is timed")
+    parser.add_argument("--passes", type=report.positive, default=3, help="passes over the batches in one timing")
     parser.add_argument("--peers", default=",".join(PEERS), help="which, separated by commas")
     parser.add_argument("--same_heap", action="store_true", help="jaxformer's settings of the heap for all peers")
     report.add_json_flag(parser)
