@@ -22,6 +22,9 @@ COMPUTE_GROUPS = 2
 TILE = ROWS * COMPUTE_GROUPS
 """Rows a thread block of the backward kernels holds: queries in that for dq, keys in that for dk and dv."""
 
+BUFFERS = 2
+"""Tiles of queries that a thread block of the forward kernel holds: one at work, one on its way in or out."""
+
 SHARED_MEMORY = 227 * 1024
 """Bytes of shared memory a thread block of an H100 or H200 can have."""
 
@@ -40,7 +43,6 @@ class Blocks:
         that `wgmma` consumes at a time of operands with 128-byte swizzle.
       forward_stages: blocks of keys and values in shared memory.
       forward_groups: warp groups of the forward kernel that compute, 64 queries each: 2, or 3 of fewer registers.
-      forward_persistent: whether its thread blocks take several tiles, the next one's queries being copied meanwhile.
       dq_keys: keys in a block of the kernel for dq.
       dq_stages: blocks of keys and values in shared memory.
       dkv_queries: queries in a block of the kernel for dk and dv; 64 or 128, which divide a tile of the forward kernel,
@@ -51,7 +53,6 @@ class Blocks:
     forward_keys: int = 128
     forward_stages: int = 2
     forward_groups: int = 2
-    forward_persistent: bool = False
     dq_keys: int = 64
     dq_stages: int = 2
     dkv_queries: int = 64
@@ -63,8 +64,6 @@ class Blocks:
                 # A group of barriers holds at most 32; one stage would let nothing overlap.
                 if not 2 <= value <= 32:
                     raise ValueError(f"{name} must be from 2 to 32, got {value}")
-            elif name == "forward_persistent":
-                continue
             elif name == "forward_groups":
                 if value not in (2, 3):
                     raise ValueError(f"{name} must be 2 or 3, got {value}")
@@ -93,9 +92,8 @@ class Blocks:
         tile = TILE * head_size * 2
         ids = self.forward_stages * self.forward_keys * 4
         queries, ring = self.forward_tile, stages(self.forward_stages, self.forward_keys)
-        results, buffers = queries * head_size * 2, 2 if self.forward_persistent else 1
         return {
-            "forward": bytes_of(buffers * results, results, queries * 4, ids, *ring),
+            "forward": bytes_of(BUFFERS * queries * head_size * 2, queries * 4, ids, *ring),
             "dq": bytes_of(tile, tile, self.dq_stages * self.dq_keys * 4, *stages(self.dq_stages, self.dq_keys)),
             "dkv": bytes_of(
                 *[tile] * 2,
@@ -120,8 +118,8 @@ class Blocks:
 # The rest (some 30 to 40) is for addresses, row statistics and the mask. At H 192 dk and dv alone take 192, at 256 they
 # take 256.
 _BLOCKS = {
-    32: Blocks(128, 4, forward_persistent=True, dq_keys=128, dq_stages=4, dkv_queries=64, dkv_stages=4),
-    64: Blocks(128, 4, forward_persistent=True, dq_keys=128, dq_stages=3, dkv_queries=64, dkv_stages=4),
+    32: Blocks(128, 4, dq_keys=128, dq_stages=4, dkv_queries=64, dkv_stages=4),
+    64: Blocks(128, 4, dq_keys=128, dq_stages=3, dkv_queries=64, dkv_stages=4),
     96: Blocks(128, 3, dq_keys=64, dq_stages=3, dkv_queries=64, dkv_stages=3),
     128: Blocks(128, 2, dq_keys=64, dq_stages=3, dkv_queries=64, dkv_stages=3),
 }

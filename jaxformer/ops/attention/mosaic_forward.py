@@ -2,11 +2,13 @@
 
 A thread block takes tile after tile: 64 queries of one head for each of its compute warp groups. One more warp group
 copies the queries, and blocks of keys and values into a ring of stages in shared memory; it is ahead of the others, so
-that a tile's first blocks are there when the last one's are done with. A compute group starts the product of queries
+that a tile's first blocks are there when the last one's are done with. Results take the place of the queries they
+belong to, which leaves room for a second tile of head size 128. A compute group starts the product of queries
 and keys of a block together with that of weights and values of the block before, and takes the softmax of the first
 while the tensor cores are at the second (Shah et al. 2024, algorithm 2). Not where a mask or dropout is worked out:
 that takes registers of the second product, and the compiler then waits for it first. So blocks that need no mask come
-together, first.
+together, first. Three compute groups start their products in turns, as two do in Shah et al. (2024, section 3.2): one
+has the tensor cores while the others take exponentials.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from jaxformer.ops.attention import mosaic_tile as tile_ops
-from jaxformer.ops.attention.mosaic_blocks import ROWS
+from jaxformer.ops.attention.mosaic_blocks import BUFFERS, ROWS
 from jaxformer.ops.attention.mosaic_order import Share, Tile, for_each_tile, tiles_of
 from jaxformer.ops.attention.mosaic_tile import Call, Refs
 
@@ -49,8 +51,7 @@ def forward(call: Call, arrays: dict[str, jax.Array]) -> tuple[jax.Array, jax.Ar
     names = tuple(arrays)
     groups = call.blocks.forward_groups
     total = call.batch * call.num_heads * tiles_of(call)
-    workers = min(total, PROCESSORS) if call.blocks.forward_persistent else total
-    buffers = 2 if call.blocks.forward_persistent else 1
+    workers = min(total, PROCESSORS)
     dtype = arrays["q"].dtype
 
     def attention_forward(*args: Any, **scratch: Any) -> None:
@@ -61,13 +62,14 @@ def forward(call: Call, arrays: dict[str, jax.Array]) -> tuple[jax.Array, jax.Ar
         @pl.when(group < groups)
         def compute() -> None:
             tile_ops.take_registers(groups)
-            for_each_tile(call, refs, share, buffers, lambda tile: _compute(call, refs, scratch, tile))
+            _Turns(scratch, group, groups).begin()
+            for_each_tile(call, refs, share, lambda tile: _compute(call, refs, scratch, tile))
             plgpu.wait_smem_to_gmem(0)
 
         @pl.when(group == groups)
         def copy() -> None:
             tile_ops.give_registers(groups)
-            for_each_tile(call, refs, share, buffers, lambda tile: _copy(call, refs, scratch, tile))
+            for_each_tile(call, refs, share, lambda tile: _copy(call, refs, scratch, tile))
 
     out, lse = plgpu.kernel(
         attention_forward,
@@ -75,7 +77,7 @@ def forward(call: Call, arrays: dict[str, jax.Array]) -> tuple[jax.Array, jax.Ar
             jax.ShapeDtypeStruct(arrays["q"].shape, dtype),
             jax.ShapeDtypeStruct((call.batch, call.num_heads, call.padded_queries), jnp.float32),
         ],
-        scratch_types=_shared_memory(call, dtype, buffers, with_ids="key_ids" in arrays),
+        scratch_types=_shared_memory(call, dtype, with_ids="key_ids" in arrays),
         grid=(workers,),
         grid_names=("worker",),
         num_threads=groups + 1,
@@ -85,27 +87,61 @@ def forward(call: Call, arrays: dict[str, jax.Array]) -> tuple[jax.Array, jax.Ar
     return out, lse
 
 
-def _shared_memory(call: Call, dtype: Any, buffers: int, *, with_ids: bool) -> dict[str, Any]:
-    """What a thread block has: `buffers` of queries, results, the ring of stages, and the barriers of all of them."""
+def _shared_memory(call: Call, dtype: Any, *, with_ids: bool) -> dict[str, Any]:
+    """What a thread block has: queries, results in their place, the ring of stages, and the barriers of all of them."""
     keys, stages, groups = call.blocks.forward_keys, call.blocks.forward_stages, call.blocks.forward_groups
     scratch = {
-        "q": tile_ops.shared((buffers, groups, ROWS, call.head_size), dtype),
-        "out": tile_ops.shared((groups, ROWS, call.head_size), dtype),
+        "q": tile_ops.shared((BUFFERS, groups, ROWS, call.head_size), dtype),
         "k": tile_ops.shared((stages, keys, call.head_size), dtype),
         "v": tile_ops.shared((stages, keys, call.head_size), dtype),
         "lse": plgpu.SMEM((groups, ROWS), jnp.float32),
-        "q_full": plgpu.Barrier(num_arrivals=groups, num_barriers=buffers),
+        "q_full": plgpu.Barrier(num_arrivals=groups, num_barriers=BUFFERS),
         # A copy into shared memory arrives once on its barrier, and the ids come with the keys.
         "k_full": plgpu.Barrier(num_arrivals=2 if with_ids else 1, num_barriers=stages),
         "v_full": plgpu.Barrier(num_barriers=stages),
-        # What was copied in can be written over when all compute groups are done with it.
-        "q_free": plgpu.Barrier(num_arrivals=groups, num_barriers=buffers),
+        # What was copied in can be written over when all compute groups are done with it; queries, once the results in
+        # their place are on their way out.
+        "q_free": plgpu.Barrier(num_arrivals=groups, num_barriers=BUFFERS),
         "k_free": plgpu.Barrier(num_arrivals=groups, num_barriers=stages),
         "v_free": plgpu.Barrier(num_arrivals=groups, num_barriers=stages),
     }
     if with_ids:
         scratch["key_ids"] = plgpu.SMEM((stages, keys), jnp.int32)
+    if groups > 2:  # two are faster as they come
+        scratch["turn"] = plgpu.Barrier(num_barriers=groups)
     return scratch
+
+
+class _Turns(NamedTuple):
+    """In which the compute warp groups start their products, one after the other; none where there is no barrier.
+
+    Attributes:
+      scratch: with a barrier "turn" for each group, or without.
+      group: whose turn it is to take.
+      groups: how many there are.
+    """
+
+    scratch: Refs
+    group: Any
+    groups: int
+
+    def begin(self) -> None:
+        """Called by each group, once: the last one gives the first its first turn."""
+        if "turn" in self.scratch:
+
+            @pl.when(self.group == self.groups - 1)
+            def to_the_first() -> None:
+                self.pass_on()
+
+    def take(self) -> None:
+        """Waits for the turn."""
+        if "turn" in self.scratch:
+            plgpu.barrier_wait(self.scratch["turn"].at[self.group])
+
+    def pass_on(self) -> None:
+        """Gives the next group its turn."""
+        if "turn" in self.scratch:
+            plgpu.barrier_arrive(self.scratch["turn"].at[lax.rem(self.group + 1, jnp.int32(self.groups))])
 
 
 def _copy(call: Call, refs: Refs, scratch: Refs, tile: Tile) -> None:
@@ -173,6 +209,19 @@ class _Rows(NamedTuple):
         """Their place among the queries."""
         return (self.tile.number * self.call.blocks.forward_groups + self.group) * ROWS
 
+    @property
+    def queries(self) -> Any:
+        """They themselves, and in the end the results, in shared memory."""
+        return self.scratch["q"].at[self.tile.buffer, self.group]
+
+    def free_queries(self) -> None:
+        """Frees those of the tile before, if there was one, once its results have been read."""
+
+        @pl.when(self.tile.follows)
+        def free() -> None:
+            plgpu.wait_smem_to_gmem(0)
+            plgpu.barrier_arrive(self.scratch["q_free"].at[BUFFERS - 1 - self.tile.buffer])
+
     def softmax(
         self, scores: jax.Array, index: Any, highest: jax.Array, total: jax.Array, *, masked: bool
     ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
@@ -201,14 +250,13 @@ class _Rows(NamedTuple):
         return weights.astype(self.refs["q"].dtype), higher, total, correction
 
     def store(self, out: jax.Array, highest: jax.Array, total: jax.Array) -> None:
-        """Divides by the sums, and starts the copies to global memory: the next tile waits for them."""
-        out_smem, lse_smem = (self.scratch[name].at[self.group] for name in ("out", "lse"))
+        """Divides by the sums, and starts the copies to global memory; `free_queries` waits for them."""
+        out_smem, lse_smem = self.queries, self.scratch["lse"].at[self.group]
         # A row that sees nothing has total 0 and output 0; its logarithm is set to 0, any finite number does (see
         # backward).
         safe = jnp.where(total > 0.0, total, 1.0)
         out = out * tile_ops.along_rows(1.0 / (safe * self.call.kept), out.shape)
         lse = jnp.where(total > 0.0, highest + jnp.log(safe) * tile_ops.LOG2_E, 0.0)
-        plgpu.wait_smem_to_gmem(0)  # of the tile before: its results are on their way out until here
         out_smem[...] = out.astype(self.refs["q"].dtype)
         lse_smem[...] = lse
         plgpu.commit_smem()
@@ -222,7 +270,7 @@ def _compute(call: Call, refs: Refs, scratch: Refs, tile: Tile) -> None:
     """A compute warp group: 64 queries against all their blocks of keys."""
     stages, blocks = call.blocks.forward_stages, tile.blocks
     rows = _Rows(call, refs, scratch, tile, lax.axis_index("group"), None)
-    q_smem = scratch["q"].at[tile.buffer, rows.group]
+    q_smem, turns = rows.queries, _Turns(scratch, rows.group, call.blocks.forward_groups)
     accumulator = plgpu.ACC((ROWS, call.blocks.forward_keys), jnp.float32)
     if "query_ids" in refs:
         ids = refs["query_ids"].at[tile.batch, pl.ds(rows.first_query, ROWS)]
@@ -238,19 +286,22 @@ def _compute(call: Call, refs: Refs, scratch: Refs, tile: Tile) -> None:
         return scores_ref[...]
 
     scores = pl.run_scoped(multiply_first, accumulator)
+    rows.free_queries()
     narrow, highest, total, _ = rows.softmax(scores, jnp.int32(0), highest, total, masked="ranges" in refs)
 
     def walk(out_ref: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
         def step(index: jax.Array, carry: tuple[jax.Array, ...], masked: bool) -> tuple[jax.Array, ...]:
             narrow, highest, total = carry
             slot, before = tile.slot(index, stages), tile.slot(index - 1, stages)
-            # Both before the first product: no branch may come between products on their way, or they are serialised.
+            # All before the first product: no branch may come between products on their way, or they are serialised.
             plgpu.barrier_wait(scratch["k_full"].at[slot])
             plgpu.barrier_wait(scratch["v_full"].at[before])
+            turns.take()
 
             def multiply(scores_ref: Any) -> jax.Array:
                 plgpu.wgmma(scores_ref, q_smem, scratch["k"].at[slot].transpose((1, 0)))
                 plgpu.wgmma(out_ref, narrow, scratch["v"].at[before])
+                turns.pass_on()
                 # Leaves the second on its way.
                 return plgpu.wgmma_accumulator_load(scores_ref, wait_n=0 if masked or call.dropout else 1)
 
@@ -266,7 +317,6 @@ def _compute(call: Call, refs: Refs, scratch: Refs, tile: Tile) -> None:
         if "ranges" in refs:
             others = jnp.maximum(blocks.whole, one)
             carry = lax.fori_loop(others, blocks.count, functools.partial(step, masked=True), carry)
-        plgpu.barrier_arrive(scratch["q_free"].at[tile.buffer])
         last = tile.slot(blocks.count - 1, stages)
         plgpu.barrier_wait(scratch["v_full"].at[last])
         plgpu.wgmma(out_ref, carry[0], scratch["v"].at[last])

@@ -10,6 +10,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 
 from jaxformer.ops.attention import mosaic_tile as tile_ops
+from jaxformer.ops.attention.mosaic_blocks import BUFFERS
 from jaxformer.ops.attention.mosaic_tile import Call, Refs
 
 
@@ -38,6 +39,7 @@ class Tile(NamedTuple):
       begun: how many blocks this thread block has walked along before: they took the stages in turn.
       buffer: where its queries are.
       reuses: whether an earlier tile's were there.
+      follows: whether this thread block had a tile before.
     """
 
     batch: Any
@@ -47,6 +49,7 @@ class Tile(NamedTuple):
     begun: Any
     buffer: Any
     reuses: Any
+    follows: Any
 
     def slot(self, index: Any, stages: int) -> Any:
         """The stage of a block."""
@@ -88,8 +91,8 @@ def tiles_of(call: Call) -> int:
     return pl.cdiv(call.num_queries, call.blocks.forward_tile)
 
 
-def for_each_tile(call: Call, refs: Refs, share: Share, buffers: int, body: Callable[[Tile], None]) -> None:
-    """Calls `body` with one tile of a share after the other; `buffers` are there for their queries."""
+def for_each_tile(call: Call, refs: Refs, share: Share, body: Callable[[Tile], None]) -> None:
+    """Calls `body` with one tile of a share after the other."""
     tiles, count = tiles_of(call), pl.cdiv(call.num_keys, call.blocks.forward_keys)
 
     def ranges_of(index: Any) -> tuple[Any, ...] | None:
@@ -99,9 +102,9 @@ def for_each_tile(call: Call, refs: Refs, share: Share, buffers: int, body: Call
     def step(index: Any, carry: Any) -> Any:
         begun, ranges = carry
         # On their way while this tile is worked on.
-        following = ranges_of(index + 1) if call.blocks.forward_persistent else ranges
-        place, buffer = _place_of(call, share.number(index), tiles), lax.rem(index, jnp.int32(buffers))
-        tile = Tile(*place, _in_order(ranges, count), begun, buffer, index >= buffers)
+        following = ranges_of(index + 1)
+        place, buffer = _place_of(call, share.number(index), tiles), lax.rem(index, jnp.int32(BUFFERS))
+        tile = Tile(*place, _in_order(ranges, count), begun, buffer, reuses=index >= BUFFERS, follows=index > 0)
         body(tile)
         return begun + tile.blocks.count, following
 

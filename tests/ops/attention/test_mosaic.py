@@ -685,7 +685,7 @@ def test_emulated_thread_blocks_take_several_tiles(
     kind: str, groups: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mosaic_forward, "PROCESSORS", 2)
-    blocks = dataclasses.replace(SMALL_BLOCKS, forward_groups=groups, forward_persistent=True)
+    blocks = dataclasses.replace(SMALL_BLOCKS, forward_groups=groups)
     _check(kind, (330, 203, 2, 1, 32), blocks=blocks)
 
 
