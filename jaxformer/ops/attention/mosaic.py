@@ -84,6 +84,8 @@ def attention_mosaic_anywhere(
         blocks = default_blocks(head_size)
         if not drops and _sees_all(mask, k.shape[1], blocks.forward_keys):
             blocks = default_blocks(head_size, plain_queries=q.shape[1])
+        elif mask.key_segment_ids is not None:
+            blocks = default_blocks(head_size, segmented_keys=k.shape[1])
     for kernel, size in blocks.shared_memory(head_size).items():
         if size > SHARED_MEMORY:
             raise NotImplementedError(

@@ -42,7 +42,7 @@ class Blocks:
       depth
         that `wgmma` consumes at a time of operands with 128-byte swizzle.
       forward_stages: blocks of keys and values in shared memory.
-      forward_groups: warp groups of the forward kernel that compute, 64 queries each: 2, or 3 of fewer registers.
+      forward_groups: warp groups of the forward kernel that compute, 64 queries each: 2, or 3 or 4 of fewer registers.
       dq_keys: keys in a block of the kernel for dq.
       dq_stages: blocks of keys and values in shared memory.
       dkv_queries: queries in a block of the kernel for dk and dv; 64 or 128, which divide a tile of the forward kernel,
@@ -65,8 +65,8 @@ class Blocks:
                 if not 2 <= value <= 32:
                     raise ValueError(f"{name} must be from 2 to 32, got {value}")
             elif name == "forward_groups":
-                if value not in (2, 3):
-                    raise ValueError(f"{name} must be 2 or 3, got {value}")
+                if value not in (2, 3, 4):
+                    raise ValueError(f"{name} must be 2, 3 or 4, got {value}")
             elif value % 64 or not 64 <= value <= 256:
                 raise ValueError(f"{name} must be 64, 128, 192 or 256, got {value}")
         if TILE % self.dkv_queries:
@@ -78,6 +78,10 @@ class Blocks:
     def forward_tile(self) -> int:
         """Queries a thread block of the forward kernel holds."""
         return ROWS * self.forward_groups
+
+    def padded(self, queries: int) -> int:
+        """So many queries, rounded up to whole tiles of the forward kernel."""
+        return -(-queries // self.forward_tile) * self.forward_tile
 
     def shared_memory(self, head_size: int) -> dict[str, int]:
         """Bytes of shared memory of each kernel, two bytes an element, its widest variant (all masks) counted."""
@@ -103,13 +107,13 @@ class Blocks:
         }
 
 
-# Registers a thread may use: 232 (65,536 a processor; 2 x 128 threads with 232 and 128 with 40 make 64,512), or with
-# three compute groups 160 (and 32: all 65,536). A tile of 64 rows and C columns in float32 takes C / 2 of a thread's
-# registers, in 16 bits C / 4. The largest set alive at once:
+# Registers a thread may use: 232, or with three compute groups 160, with four 112 (see `registers`). A tile of 64 rows
+# and C columns in float32 takes C / 2 of a thread's registers, in 16 bits C / 4. The largest set alive at once:
 #   forward  output H/2, scores keys/2, weights of two blocks keys/4 each:
 #                                                                  H 128, keys 128: 64 + 64 + 64 = 192
 #                                                                  H 64, keys 128: 32 + 64 + 32 = 128, the second
 #                                                                  weights in the place of the scores they come from
+#                                                                  H 64, keys 64: 32 + 32 + 16 = 80, likewise
 #   dq       dq H/2, scores and their gradient keys/2 each, and one of them in 16 bits:
 #                                                                  H 128, keys 64: 64 + 32 + 32 + 16 = 144
 #                                                                  H 64, keys 128: 32 + 64 + 64 + 32 = 192
@@ -126,25 +130,46 @@ _BLOCKS = {
 HEAD_SIZES = tuple(_BLOCKS)
 """Head sizes that the kernels take."""
 
-_LONG = 512
-"""Queries from which on three compute groups are faster than two (on an H100 0.99 of the time at 512 and 0.88 at 4,096,
-but 1.18 times at 256), where neither a mask nor dropout has to be worked out: a third leaves too few registers for it.
+_PLAIN = {2: 1.2, 3: 1.0, 4: 1.09}
+"""How long a row takes in the forward kernel of so many compute groups, where nothing is masked and H is 64; with more
+than two, too few registers are left for a mask. From an H200 at 512, 1,024 and 4,096 queries. Three are the fastest for
+a row, and four where they leave less of their last tile empty.
 """
 
+_REGISTERS = {2: (232, 40), 3: (160, 32), 4: (112, 32)}
 
-def default_blocks(head_size: int, *, plain_queries: int = 0) -> Blocks:
+
+def registers(groups: int) -> tuple[int, int]:
+    """Those of a thread that computes and of one that copies, with so many compute groups.
+
+    A thread block starts with as many for each thread as 65,536 allow, in eights: 168, 128 or 96. No more can be taken
+    than were given: threads that ask for more wait for ever.
+    """
+    return _REGISTERS[groups]
+
+
+def default_blocks(head_size: int, *, plain_queries: int = 0, segmented_keys: int = 0) -> Blocks:
     """Blocks for a head size.
 
     Args:
       head_size: H.
       plain_queries: T, if there is neither mask nor dropout.
+      segmented_keys: S, if there are segments.
 
     Raises:
       NotImplementedError: where there are none; with the reason.
     """
     if head_size in _BLOCKS:
         blocks = _BLOCKS[head_size]
-        return dataclasses.replace(blocks, forward_groups=3) if plain_queries >= _LONG and head_size <= 64 else blocks
+        # Half as long, more blocks are skipped; and half the scores leave registers for a fourth group.
+        halved = dataclasses.replace(blocks, forward_keys=64, forward_stages=2 * blocks.forward_stages)
+        if segmented_keys > blocks.forward_keys:
+            return halved
+        if plain_queries and head_size <= 64:
+            by_groups = {2: blocks, 3: blocks, 4: halved}
+            choices = [dataclasses.replace(by_groups[groups], forward_groups=groups) for groups in _PLAIN]
+            return min(choices, key=lambda choice: _PLAIN[choice.forward_groups] * choice.padded(plain_queries))
+        return blocks
     sizes = ", ".join(map(str, _BLOCKS))
     if head_size > 128 and head_size % 32 == 0:
         reason = "dk and dv of 64 keys would not fit the registers of a warp group"

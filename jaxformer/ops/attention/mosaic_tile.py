@@ -18,7 +18,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from jaxformer.ops.attention.mosaic_blocks import COMPUTE_GROUPS, TILE, Blocks
+from jaxformer.ops.attention.mosaic_blocks import COMPUTE_GROUPS, TILE, Blocks, registers
 from jaxformer.ops.dropout import keep_at
 
 TILE_LAYOUT = plgpu.Layout.WGMMA
@@ -26,9 +26,6 @@ ROW_LAYOUT = TILE_LAYOUT.reduce(1)  # one number a row, in the threads that hold
 COLUMN_LAYOUT = TILE_LAYOUT.reduce(0)  # one number a column
 
 LOG2_E = math.log2(math.e)
-
-_REGISTERS = {2: (232, 40), 3: (160, 32)}
-"""Of a thread that computes and of one that copies, by compute warp groups; see the sums in mosaic_blocks.py."""
 
 # Older versions insist on an index beside the ref, newer ones refuse it, and some between take it and warn.
 _load_parameters = inspect.signature(plgpu.load).parameters
@@ -217,12 +214,12 @@ def keep(
 
 def take_registers(groups: int) -> None:
     """What a warp group does first that is one of `groups` that compute."""
-    plgpu.set_max_registers(_REGISTERS[groups][0], action="increase")
+    plgpu.set_max_registers(registers(groups)[0], action="increase")
 
 
 def give_registers(groups: int) -> None:
     """What the warp group does first that copies for `groups` others."""
-    plgpu.set_max_registers(_REGISTERS[groups][1], action="decrease")
+    plgpu.set_max_registers(registers(groups)[1], action="decrease")
 
 
 def grid(call: Call, tiles: int, heads: int) -> dict[str, Any]:

@@ -139,9 +139,37 @@ def test_packed_blocks_are_skipped() -> None:
 
 @pytest.mark.parametrize("head_size", [32, 64, 96, 128])
 def test_default_blocks_fit_shared_memory(head_size: int) -> None:
-    sizes = mosaic_blocks.default_blocks(head_size).shared_memory(head_size)
-    assert set(sizes) == {"forward", "dq", "dkv"}
-    assert max(sizes.values()) <= mosaic_blocks.SHARED_MEMORY == 232448
+    for what in ({}, {"plain_queries": 192}, {"plain_queries": 256}, {"segmented_keys": 256}):
+        sizes = mosaic_blocks.default_blocks(head_size, **what).shared_memory(head_size)
+        assert set(sizes) == {"forward", "dq", "dkv"}
+        assert max(sizes.values()) <= mosaic_blocks.SHARED_MEMORY == 232448
+
+
+@pytest.mark.parametrize("groups", [2, 3, 4])
+def test_no_thread_waits_for_registers_that_nobody_gives(groups: int) -> None:
+    computes, copies = mosaic_blocks.registers(groups)
+    threads = 128 * (groups + 1)
+    at_launch = 65536 // threads // 8 * 8
+    assert copies <= at_launch <= computes <= 255
+    assert computes % 8 == copies % 8 == 0  # what `setmaxnreg` takes
+    assert copies >= 24
+    assert 128 * (groups * computes + copies) <= threads * at_launch
+
+
+@pytest.mark.parametrize(
+    ("queries", "groups"),
+    [(65, 2), (128, 2), (129, 3), (192, 3), (193, 4), (256, 4), (384, 3), (512, 4), (1024, 4), (2048, 3), (4096, 3)],
+)
+def test_compute_groups_fit_the_queries_where_nothing_is_masked(queries: int, groups: int) -> None:
+    blocks = mosaic_blocks.default_blocks(64, plain_queries=queries)
+    assert (blocks.forward_groups, blocks.forward_keys) == (groups, 64 if groups == 4 else 128)
+    assert mosaic_blocks.default_blocks(128, plain_queries=queries).forward_groups == 2
+
+
+def test_segments_come_in_shorter_blocks_unless_one_has_all_keys() -> None:
+    assert mosaic_blocks.default_blocks(64, segmented_keys=128) == mosaic_blocks.default_blocks(64)
+    blocks = mosaic_blocks.default_blocks(64, segmented_keys=129)
+    assert (blocks.forward_keys, blocks.forward_stages, blocks.forward_groups) == (64, 8, 2)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +239,8 @@ class TestMosaic(AttentionTests):
             (704, 704, "causal+segments", "bfloat16", 2, 2),
             (130, 300, "lengths", "float16", 4, 2),
             (128, 192, "nothing", "bfloat16", 2, 2),
+            (384, 512, "none", "bfloat16", 2, 2),  # three compute groups
+            (512, 512, "none", "float16", 2, 2),  # four
         ],
         ids=lambda case: "-".join(map(str, case)),
     )
@@ -224,6 +254,15 @@ class TestMosaic(AttentionTests):
         monkeypatch.setattr(self, "size", head_size)
         self.check(200, 130, "causal", "bfloat16", 2, 2)
         self.check(60, 50, "segments", "bfloat16", 2, 2)
+
+    @pytest.mark.parametrize(("head_size", "kind"), [(64, "none"), (64, "causal+segments"), (128, "causal")])
+    def test_several_tiles_a_thread_block_are_right(
+        self, head_size: int, kind: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(mosaic_forward, "PROCESSORS", 3)
+        monkeypatch.setattr(self, "may_refuse", False)
+        monkeypatch.setattr(self, "size", head_size)
+        self.check(576, 512, kind, "bfloat16", 2, 2)
 
 
 # Lowering, which checks layouts, tilings, swizzles, TMA shapes and registers' types, but runs nothing.
@@ -680,7 +719,7 @@ def test_emulated_kernels_agree_for_every_mask(kind: str) -> None:
     "kind",
     ["none", "everything", *[pytest.param(kind, marks=pytest.mark.slow) for kind in ("causal window", "no keys")]],
 )
-@pytest.mark.parametrize("groups", [2, 3])
+@pytest.mark.parametrize("groups", [2, 3, 4])
 def test_emulated_thread_blocks_take_several_tiles(
     kind: str, groups: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
