@@ -728,6 +728,23 @@ def test_emulated_thread_blocks_take_several_tiles(
     _check(kind, (330, 203, 2, 1, 32), blocks=blocks)
 
 
+@pytest.mark.usefixtures("emulated")
+@pytest.mark.parametrize("groups", [3, 4])
+def test_three_and_more_groups_start_their_products_in_turns(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mosaic_forward, "PROCESSORS", 1)
+    taken: list[int] = []
+    take = mosaic_forward._Turns.take
+
+    def take_and_tell(turns: Any) -> None:
+        take(turns)
+        taken.append(int(turns.group))
+
+    monkeypatch.setattr(mosaic_forward._Turns, "take", take_and_tell)
+    _check("none", (64 * groups, 640, 1, 1, 32), blocks=dataclasses.replace(SMALL_BLOCKS, forward_groups=groups))
+    # Of a tile's ten blocks the first has no product of weights and values before it, and no turn.
+    assert taken == [group for _ in range(BATCH * 9) for group in range(groups)]
+
+
 def _dealt(workers: int, total: int) -> list[list[int]]:
     """The numbers of the tiles of each thread block."""
     share = mosaic_order.Share(np.arange(workers, dtype=np.int32), workers, total)
