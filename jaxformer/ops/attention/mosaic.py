@@ -83,7 +83,7 @@ def attention_mosaic_anywhere(
     if blocks is None:
         blocks = default_blocks(head_size)
         if not drops and _sees_all(mask, k.shape[1], blocks.forward_keys):
-            blocks = default_blocks(head_size, plain_queries=q.shape[1])
+            blocks = default_blocks(head_size, plain=(q.shape[1], q.shape[0] * q.shape[2]))
         elif mask.key_segment_ids is not None:
             blocks = default_blocks(head_size, segmented_keys=k.shape[1])
     for kernel, size in blocks.shared_memory(head_size).items():

@@ -39,8 +39,7 @@ class Blocks:
 
     Attributes:
       forward_keys: keys in a block of the forward kernel; a multiple of 64, like all lengths here, since 64 is the
-      depth
-        that `wgmma` consumes at a time of operands with 128-byte swizzle.
+        depth that `wgmma` consumes at a time of operands with 128-byte swizzle.
       forward_stages: blocks of keys and values in shared memory.
       forward_groups: warp groups of the forward kernel that compute, 64 queries each: 2, or 3 or 4 of fewer registers.
       dq_keys: keys in a block of the kernel for dq.
@@ -78,10 +77,6 @@ class Blocks:
     def forward_tile(self) -> int:
         """Queries a thread block of the forward kernel holds."""
         return ROWS * self.forward_groups
-
-    def padded(self, queries: int) -> int:
-        """So many queries, rounded up to whole tiles of the forward kernel."""
-        return -(-queries // self.forward_tile) * self.forward_tile
 
     def shared_memory(self, head_size: int) -> dict[str, int]:
         """Bytes of shared memory of each kernel, two bytes an element, its widest variant (all masks) counted."""
@@ -130,6 +125,9 @@ _BLOCKS = {
 HEAD_SIZES = tuple(_BLOCKS)
 """Head sizes that the kernels take."""
 
+PROCESSORS = 132
+"""Streaming multiprocessors of an H100 or H200: thread blocks that run at a time, one each."""
+
 _PLAIN = {2: 1.2, 3: 1.0, 4: 1.09}
 """How long a row takes in the forward kernel of so many compute groups, where nothing is masked and H is 64; with more
 than two, too few registers are left for a mask. From an H200 at 512, 1,024 and 4,096 queries. Three are the fastest for
@@ -148,13 +146,20 @@ def registers(groups: int) -> tuple[int, int]:
     return _REGISTERS[groups]
 
 
-def default_blocks(head_size: int, *, plain_queries: int = 0, segmented_keys: int = 0) -> Blocks:
+def _time(blocks: Blocks, queries: int, heads: int) -> float:
+    """Of the forward kernel without a mask, in rows of three groups: that of the rounds its thread blocks go."""
+    tiles = heads * -(-queries // blocks.forward_tile)
+    return _PLAIN[blocks.forward_groups] * blocks.forward_tile * -(-tiles // PROCESSORS)
+
+
+def default_blocks(head_size: int, *, plain: tuple[int, int] | None = None, segmented_keys: int = 0) -> Blocks:
     """Blocks for a head size.
 
     Args:
       head_size: H.
-      plain_queries: T, if there is neither mask nor dropout.
-      segmented_keys: S, if there are segments.
+      plain: T, and how many heads of sentences there are (B N), if there is neither mask nor dropout.
+      segmented_keys: S, if there are segments. That they are shorter than a block is assumed; where they are not, a
+        short block costs some 4 %.
 
     Raises:
       NotImplementedError: where there are none; with the reason.
@@ -165,10 +170,10 @@ def default_blocks(head_size: int, *, plain_queries: int = 0, segmented_keys: in
         halved = dataclasses.replace(blocks, forward_keys=64, forward_stages=2 * blocks.forward_stages)
         if segmented_keys > blocks.forward_keys:
             return halved
-        if plain_queries and head_size <= 64:
+        if plain is not None and head_size <= 64:
             by_groups = {2: blocks, 3: blocks, 4: halved}
             choices = [dataclasses.replace(by_groups[groups], forward_groups=groups) for groups in _PLAIN]
-            return min(choices, key=lambda choice: _PLAIN[choice.forward_groups] * choice.padded(plain_queries))
+            return min(choices, key=lambda choice: _time(choice, *plain))
         return blocks
     sizes = ", ".join(map(str, _BLOCKS))
     if head_size > 128 and head_size % 32 == 0:

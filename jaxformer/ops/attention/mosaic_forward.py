@@ -7,8 +7,8 @@ belong to, which leaves room for a second tile of head size 128. A compute group
 and keys of a block together with that of weights and values of the block before, and takes the softmax of the first
 while the tensor cores are at the second (Shah et al. 2024, algorithm 2). Not where a mask or dropout is worked out:
 that takes registers of the second product, and the compiler then waits for it first. So blocks that need no mask come
-together, first. Three compute groups start their products in turns, as two do in Shah et al. (2024, section 3.2): one
-has the tensor cores while the others take exponentials.
+together, first. Three compute groups, not two or four, start their products in turns, as two do in Shah et al. (2024,
+section 3.2): one has the tensor cores while the others take exponentials.
 """
 
 from __future__ import annotations
@@ -23,17 +23,13 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from jaxformer.ops.attention import mosaic_tile as tile_ops
-from jaxformer.ops.attention.mosaic_blocks import BUFFERS, ROWS
+from jaxformer.ops.attention.mosaic_blocks import BUFFERS, PROCESSORS, ROWS
 from jaxformer.ops.attention.mosaic_order import Share, Tile, for_each_tile, tiles_of
 from jaxformer.ops.attention.mosaic_tile import Call, Refs
 
 # The running maximum starts here, not at -inf: the difference of two infinities would be nan in rows that see nothing.
 # It is far below any score in units of log2, and its exp2 is 0.
 _LOWEST = -1e30
-
-PROCESSORS = 132
-"""Streaming multiprocessors of an H100 or H200: thread blocks that run at a time, one each."""
-
 
 def forward(call: Call, arrays: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
     """Runs the kernel.
@@ -107,13 +103,13 @@ def _shared_memory(call: Call, dtype: Any, *, with_ids: bool) -> dict[str, Any]:
     }
     if with_ids:
         scratch["key_ids"] = plgpu.SMEM((stages, keys), jnp.int32)
-    if groups > 2:  # two are faster as they come
+    if groups == 3:  # two of head size 64 are slower with turns, and four no faster
         scratch["turn"] = plgpu.Barrier(num_barriers=groups)
     return scratch
 
 
 class _Turns(NamedTuple):
-    """In which the compute warp groups start their products, one after the other; none where there is no barrier.
+    """Lets the compute warp groups start their products one after the other; does nothing where there is no barrier.
 
     Attributes:
       scratch: with a barrier "turn" for each group, or without.

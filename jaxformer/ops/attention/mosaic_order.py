@@ -38,7 +38,7 @@ class Tile(NamedTuple):
       blocks: what it walks along.
       begun: how many blocks this thread block has walked along before: they took the stages in turn.
       buffer: where its queries are.
-      reuses: whether an earlier tile's were there.
+      reuses: whether an earlier tile's were there, and have to be free.
       follows: whether this thread block had a tile before.
     """
 
