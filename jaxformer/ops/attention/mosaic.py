@@ -66,7 +66,7 @@ def attention_mosaic_anywhere(
       scale: of the scores; positive.
       dropout: rate on the attention weights.
       dropout_seed: uint32 scalar; None switches dropout off.
-      blocks: block sizes; by default those for the head size.
+      blocks: block sizes; by default those for the call.
 
     Returns:
       [B, T, N, H], in the dtype of `q`.
@@ -81,11 +81,7 @@ def attention_mosaic_anywhere(
     mask = Mask() if mask is None else mask
     drops = dropout > 0.0 and dropout_seed is not None
     if blocks is None:
-        blocks = default_blocks(head_size)
-        if not drops and _sees_all(mask, k.shape[1], blocks.forward_keys):
-            blocks = default_blocks(head_size, plain=(q.shape[1], q.shape[0] * q.shape[2]))
-        elif mask.key_segment_ids is not None:
-            blocks = default_blocks(head_size, segmented_keys=k.shape[1])
+        blocks = _blocks_for(q, k, mask, drops=drops)
     for kernel, size in blocks.shared_memory(head_size).items():
         if size > SHARED_MEMORY:
             raise NotImplementedError(
@@ -111,6 +107,17 @@ def attention_mosaic_anywhere(
         raise ValueError(f"dropout rate must be at least 0 and less than 1, got {dropout}")
     seed = head_seeds(dropout_seed, call.batch, call.num_heads) if call.dropout and dropout_seed is not None else None
     return _attention(call, q, k, v, mask, seed)
+
+
+def _blocks_for(q: jax.Array, k: jax.Array, mask: Mask, *, drops: bool) -> Blocks:
+    """The blocks that are fastest for a call; `drops` says whether weights are dropped."""
+    batch, queries, heads, head_size = q.shape
+    blocks = default_blocks(head_size)
+    if not drops and _sees_all(mask, k.shape[1], blocks.forward_keys):
+        return default_blocks(head_size, plain=(queries, batch * heads))
+    if mask.key_segment_ids is not None:
+        return default_blocks(head_size, segmented_keys=k.shape[1])
+    return blocks
 
 
 def _refuse_call(q: jax.Array, k: jax.Array, v: jax.Array, scale: float) -> None:

@@ -24,12 +24,13 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from jaxformer.ops.attention import mosaic_tile as tile_ops
 from jaxformer.ops.attention.mosaic_blocks import BUFFERS, PROCESSORS, ROWS
-from jaxformer.ops.attention.mosaic_order import Share, Tile, for_each_tile, tiles_of
+from jaxformer.ops.attention.mosaic_order import Share, Tile, Turns, for_each_tile, tiles_of
 from jaxformer.ops.attention.mosaic_tile import Call, Refs
 
 # The running maximum starts here, not at -inf: the difference of two infinities would be nan in rows that see nothing.
 # It is far below any score in units of log2, and its exp2 is 0.
 _LOWEST = -1e30
+
 
 def forward(call: Call, arrays: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
     """Runs the kernel.
@@ -58,7 +59,7 @@ def forward(call: Call, arrays: dict[str, jax.Array]) -> tuple[jax.Array, jax.Ar
         @pl.when(group < groups)
         def compute() -> None:
             tile_ops.take_registers(groups)
-            _Turns(scratch, group, groups).begin()
+            Turns(scratch, group, groups).begin()
             for_each_tile(call, refs, share, lambda tile: _compute(call, refs, scratch, tile))
             plgpu.wait_smem_to_gmem(0)
 
@@ -106,38 +107,6 @@ def _shared_memory(call: Call, dtype: Any, *, with_ids: bool) -> dict[str, Any]:
     if groups == 3:  # two of head size 64 are slower with turns, and four no faster
         scratch["turn"] = plgpu.Barrier(num_barriers=groups)
     return scratch
-
-
-class _Turns(NamedTuple):
-    """Lets the compute warp groups start their products one after the other; does nothing where there is no barrier.
-
-    Attributes:
-      scratch: with a barrier "turn" for each group, or without.
-      group: whose turn it is to take.
-      groups: how many there are.
-    """
-
-    scratch: Refs
-    group: Any
-    groups: int
-
-    def begin(self) -> None:
-        """Called by each group, once: the last one gives the first its first turn."""
-        if "turn" in self.scratch:
-
-            @pl.when(self.group == self.groups - 1)
-            def to_the_first() -> None:
-                self.pass_on()
-
-    def take(self) -> None:
-        """Waits for the turn."""
-        if "turn" in self.scratch:
-            plgpu.barrier_wait(self.scratch["turn"].at[self.group])
-
-    def pass_on(self) -> None:
-        """Gives the next group its turn."""
-        if "turn" in self.scratch:
-            plgpu.barrier_arrive(self.scratch["turn"].at[lax.rem(self.group + 1, jnp.int32(self.groups))])
 
 
 def _copy(call: Call, refs: Refs, scratch: Refs, tile: Tile) -> None:
@@ -266,7 +235,7 @@ def _compute(call: Call, refs: Refs, scratch: Refs, tile: Tile) -> None:
     """A compute warp group: 64 queries against all their blocks of keys."""
     stages, blocks = call.blocks.forward_stages, tile.blocks
     rows = _Rows(call, refs, scratch, tile, lax.axis_index("group"), None)
-    q_smem, turns = rows.queries, _Turns(scratch, rows.group, call.blocks.forward_groups)
+    q_smem, turns = rows.queries, Turns(scratch, rows.group, call.blocks.forward_groups)
     accumulator = plgpu.ACC((ROWS, call.blocks.forward_keys), jnp.float32)
     if "query_ids" in refs:
         ids = refs["query_ids"].at[tile.batch, pl.ds(rows.first_query, ROWS)]

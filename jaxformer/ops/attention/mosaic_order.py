@@ -1,4 +1,8 @@
-"""Which tiles of queries a thread block of the forward kernel takes, in which order, and a tile its blocks of keys."""
+"""The order of things in the forward kernel.
+
+Which tiles of queries a thread block takes, in which order, a tile its blocks of keys, and the warp groups the tensor
+cores.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
+from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from jaxformer.ops.attention import mosaic_tile as tile_ops
 from jaxformer.ops.attention.mosaic_blocks import BUFFERS
@@ -84,6 +89,38 @@ class Share(NamedTuple):
     def number(self, index: Any) -> Any:
         """The number of the tile of a round; past the last one, that of some tile."""
         return jnp.minimum(index * self.workers + self._position(index), self.total - 1)
+
+
+class Turns(NamedTuple):
+    """Lets the compute warp groups start their products one after the other; does nothing where there is no barrier.
+
+    Attributes:
+      scratch: with a barrier "turn" for each group, or without.
+      group: whose turn it is to take.
+      groups: how many there are.
+    """
+
+    scratch: Refs
+    group: Any
+    groups: int
+
+    def begin(self) -> None:
+        """Called by each group, once: the last one gives the first its first turn."""
+        if "turn" in self.scratch:
+
+            @pl.when(self.group == self.groups - 1)
+            def to_the_first() -> None:
+                self.pass_on()
+
+    def take(self) -> None:
+        """Waits for the turn."""
+        if "turn" in self.scratch:
+            plgpu.barrier_wait(self.scratch["turn"].at[self.group])
+
+    def pass_on(self) -> None:
+        """Gives the next group its turn."""
+        if "turn" in self.scratch:
+            plgpu.barrier_arrive(self.scratch["turn"].at[lax.rem(self.group + 1, jnp.int32(self.groups))])
 
 
 def tiles_of(call: Call) -> int:

@@ -603,6 +603,10 @@ def _fori_loop(start: Any, end: Any, body: Any, carry: Any) -> Any:
     return carry
 
 
+_WHEN = types.SimpleNamespace(late=False, late_stores=False)
+"""What happens as late as it may in the kernels that are emulated next: everything asynchronous, and stores."""
+
+
 def _commit() -> None:
     _GROUP.dirty = False
 
@@ -610,7 +614,7 @@ def _commit() -> None:
 def _kernel(
     body: Any, *, out_type: Any, scratch_types: dict[str, Any], grid: Any, grid_names: Any, **launch: Any
 ) -> Any:
-    late, late_stores = _kernel.late, _kernel.late_stores  # type: ignore[attr-defined]
+    late, late_stores = _WHEN.late, _WHEN.late_stores
 
     def run(*operands: jax.Array) -> list[jax.Array]:
         inputs = [Reference(np.asarray(x)) for x in operands]
@@ -653,8 +657,7 @@ def emulated(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
     Or, with "stores", stores alone happen late: what overwrites them does not.
     """
-    _kernel.late = request.param is True  # type: ignore[attr-defined]
-    _kernel.late_stores = bool(request.param)  # type: ignore[attr-defined]
+    _WHEN.late, _WHEN.late_stores = request.param is True, bool(request.param)
 
     class ACC:
         @staticmethod
@@ -795,13 +798,13 @@ def test_results_are_out_before_queries_take_their_place(groups: int, monkeypatc
 def test_three_groups_start_their_products_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mosaic_forward, "PROCESSORS", 1)
     taken: list[int] = []
-    take = mosaic_forward._Turns.take
+    take = mosaic_order.Turns.take
 
     def take_and_tell(turns: Any) -> None:
         take(turns)
         taken.append(int(turns.group))
 
-    monkeypatch.setattr(mosaic_forward._Turns, "take", take_and_tell)
+    monkeypatch.setattr(mosaic_order.Turns, "take", take_and_tell)
     _check("none", (192, 640, 1, 1, 32), blocks=dataclasses.replace(SMALL_BLOCKS, forward_groups=3))
     # Of a tile's ten blocks the first has no product of weights and values before it, and no turn.
     assert taken == [0, 1, 2] * 9 * BATCH
