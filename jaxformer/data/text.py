@@ -3,22 +3,26 @@
 A `TextFile` reads through its file once to check it (UTF-8, no NUL bytes, the wanted number of tabs) and to note where
 every 64th line starts; after that any line or run of lines is one seek and one short read, and the object is small
 enough to be sent to worker processes. Gzip files have no random access: `unpack` writes them into the cache folder
-first. Not for what the lines mean: `sources.py` pairs them up.
+first. What is read once from beginning to end is opened by `open_text`. Not for what the lines mean: `sources.py`
+pairs them up.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 _STRIDE = 64  # lines between noted offsets: 64 lines are read for one, 8 bytes are kept for 64
 _BLOCK = 1 << 22
-_LONGEST_LINE = 1 << 26  # bytes without a line end that show a file not to be text
+LONGEST_LINE = 1 << 26
+"""Bytes without a line end that show a file not to be text."""
 
 
 def _blocks(path: Path, name: Path) -> Iterator[bytes]:
@@ -28,8 +32,8 @@ def _blocks(path: Path, name: Path) -> Iterator[bytes]:
         while block := file.read(_BLOCK):
             block = pending + block
             cut = block.rfind(b"\n") + 1
-            if not cut and len(block) > _LONGEST_LINE:
-                raise ValueError(f"{name} has a line of more than {_LONGEST_LINE >> 20} MiB: is it a text file?")
+            if not cut and len(block) > LONGEST_LINE:
+                raise ValueError(f"{name} has a line of more than {LONGEST_LINE >> 20} MiB: is it a text file?")
             if cut:
                 yield block[:cut]
             pending = block[cut:]
@@ -147,6 +151,25 @@ def _gzip_blocks(path: Path) -> Iterator[bytes]:
     with gzip.open(path, "rb") as file:
         while block := file.read(_BLOCK):
             yield block
+
+
+@contextlib.contextmanager
+def open_text(path: str | os.PathLike[str]) -> Iterator[IO[str]]:
+    """`path` as text in UTF-8; unpacked while it is read, if its name ends in `.gz`.
+
+    Raises:
+      ValueError: if it is no text, or no gzip.
+      OSError: if it cannot be read.
+    """
+    opener = gzip.open if Path(path).suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8-sig") as file:
+            yield file
+    except UnicodeDecodeError as error:
+        text = f"{path} is not text in UTF-8 ({error}): give a text file, or name a gzipped one .gz"
+        raise ValueError(text) from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} cannot be unpacked ({error}): is it complete, and gzipped?") from None
 
 
 def unpack(path: Path, target: Path) -> None:

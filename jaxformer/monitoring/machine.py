@@ -18,6 +18,7 @@ from typing import Any
 
 from jaxformer.config import DataConfig
 from jaxformer.data.cache import cache_folder
+from jaxformer.paths import expanded
 
 WMT14 = "wmt14_translate/de-en"
 _GIB = 1024**3
@@ -127,7 +128,7 @@ def _data_lines(data: DataConfig, wmt: Path | None) -> list[str]:
         found = _prepared(data.name, data.path)
         lines.append(f"{data.name}: " + (f"prepared in {found}" if found else "not prepared (--mode=prepare makes it)"))
     if data.source == "files":
-        state = "found" if data.path and os.path.isdir(data.path) else "MISSING: set --config.data.path"
+        state = "found" if data.path and os.path.exists(expanded(data.path)) else "MISSING: set --config.data.path"
         lines.append(f"{data.path or 'data.path is empty'}: {state}")
     return lines
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jaxformer.data import text
-from jaxformer.data.text import TextFile, read_lines, unpack
+from jaxformer.data.text import TextFile, open_text, read_lines, unpack
 
 
 @pytest.mark.parametrize("end", ["\n", ""])
@@ -112,3 +112,13 @@ def test_messages_name_the_file_that_a_person_knows(tmp_path: Path) -> None:
     (tmp_path / "unpacked").write_bytes(b"one\ntwo\x00\n")
     with pytest.raises(ValueError, match=r"^mine\.de\.gz, line 2: a NUL byte"):
         TextFile(tmp_path / "unpacked", name="mine.de.gz")
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "said"),
+    [(b"\xff\xfe\x00", "a.tsv", "not text in UTF-8"), (b"plain", "a.tsv.gz", "cannot be unpacked")],
+)
+def test_what_is_no_text_is_refused(tmp_path, content, name, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=said), open_text(tmp_path / name) as file:
+        file.read()

@@ -103,6 +103,14 @@ def test_the_table_says_what_is_there_and_what_it_means(tmp_path, monkeypatch):
     assert rows[9].split(maxsplit=2)[1:] == ["wmt:bundled", "no accelerator is present"]
 
 
+@pytest.mark.parametrize("name", ["", "prices.csv"])
+def test_a_folder_and_a_file_that_are_there_are_found(tmp_path, name):
+    (tmp_path / "prices.csv").touch()
+    path = str(tmp_path / name)
+    row = assess(DataConfig(source="files", path=path), tmp_path).table().splitlines()[-1]
+    assert row.split()[1:3] == [path.rstrip("/"), "found"]
+
+
 def test_a_nearly_full_disk_is_pointed_out(monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "free_disk", lambda _: 2**30)
     assert "LOW" in assess(DataConfig(source="bundled"), tmp_path).table()

@@ -53,9 +53,19 @@ def test_it_learns_more_than_a_window_tells(trained):
     assert metrics["test/q3"] > baselines["window naive Bayes"]["test/q3"] + 0.03
     assert metrics["test/sov"] > baselines["window naive Bayes"]["test/sov"]
     assert 0.4 < metrics["test/q8"] < metrics["test/q3"]
-    assert metrics["test/rsa_mae"] < 0.17
+    assert baselines["all coil"]["test/q8"] < baselines["window naive Bayes"]["test/q8"] < metrics["test/q8"]
+    assert {"test/q8_f1_H", "test/q8_f1_E"} <= set(metrics) & set(baselines["window naive Bayes"])
+    assert metrics["test/rsa_mae"] < min(0.17, baselines["all coil"]["test/rsa_mae"])
     for name in ("confusion-ss3.png", "confusion-ss8.png", "calibration.png", "chain.png", "learning-curve.png"):
         assert (workdir.report / name).read_bytes().startswith(PNG)
+
+
+def test_the_table_says_how_many_residues_are_scored(trained):
+    config, _, _ = trained
+    study = open_study(config)
+    chains, split = SyntheticChains("test"), study.prepare().splits["test"]
+    scored = sum(len(chain) if chain.scored is None else int(chain.scored.sum()) for chain in chains)
+    assert study.size(split) == f"{scored:,} residues of {len(chains):,} chains"
 
 
 def test_predictions_of_the_test_split_are_written(trained):
@@ -105,6 +115,15 @@ def test_a_chain_of_2000_residues_is_predicted_in_windows(trained):
     config, _, _ = trained
     alone = _predict(trained, f">start\n{sequence[: config.data.max_length]}\n").splitlines()
     assert alone[2][:100] == lines[2][:100]
+
+
+def test_a_split_of_which_no_chain_is_left_is_refused(tmp_path):
+    table = "id\tseq\tss3\n"
+    (tmp_path / "train.tsv").write_text(table + f"a\t{'MKVLA' * 8}\t{'HHECC' * 8}\n")
+    (tmp_path / "val.tsv").write_text(table + "b\tMK1\tHHE\n")
+    config = _config(tmp_path, data__source="files", data__path=str(tmp_path))
+    with pytest.raises(ValueError, match="no chain of the validation split is left after cleaning"):
+        open_study(config).prepare()
 
 
 def test_no_chains_are_no_output(trained):

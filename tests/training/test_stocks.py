@@ -63,10 +63,21 @@ def test_movements_that_tend_to_be_taken_back_are_learnt(prices):
     assert rivals["always rise"]["test/mcc"] == 0.0
     assert rivals["as the day before"]["test/mcc"] < 0  # it is the opposite of what there is to learn
     assert rivals["linear"]["test/mcc"] > 0.1
-    assert metrics["test/return_mse"] < rivals["always rise"]["test/return_mse"]
+    errors = [rivals[name]["test/return_mse"] for name in ("linear", "always rise", "as the day before")]
+    assert metrics["test/return_mse"] < errors[1]
+    assert errors == sorted(errors)
     assert 0 < metrics["test/accuracy_error"] < 0.05
     for name in ("learning-curve", "calibration", "confusion", "hit_rate"):
         assert (workdir.report / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name
+
+
+def test_the_table_says_how_many_movements_are_scored(prices):
+    config, _, _ = prices
+    study = open_study(config)
+    split = study.prepare().splits["test"]
+    movements = int((split.windows.movements() != 0).sum())
+    assert 0 < movements < len(split)
+    assert study.size(split) == f"{movements:,} movements, {len(split):,} windows"
 
 
 def test_predictions_of_prices_are_a_table_that_can_be_scored(prices):

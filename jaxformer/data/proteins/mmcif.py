@@ -16,7 +16,8 @@ import numpy as np
 from jaxformer.data.proteins.alphabet import to_eight_states, to_three_states
 from jaxformer.data.proteins.chain import Chain
 from jaxformer.data.proteins.dssp import relative_accessibility
-from jaxformer.data.proteins.files import open_text, stem
+from jaxformer.data.proteins.files import stem
+from jaxformer.data.text import open_text
 
 _Columns = Mapping[str, list[str]]
 

@@ -15,10 +15,10 @@ from jaxformer.config import DataConfig
 from jaxformer.data.proteins.chain import Chain
 from jaxformer.data.proteins.dssp import read_dssp, with_whole_sequences
 from jaxformer.data.proteins.fasta import read_fasta
-from jaxformer.data.proteins.files import open_text
 from jaxformer.data.proteins.mmcif import read_mmcif
 from jaxformer.data.proteins.synthetic import DEFAULT_SIZES, SyntheticChains
 from jaxformer.data.proteins.tsv import read_tsv
+from jaxformer.data.text import open_text
 from jaxformer.paths import expanded
 
 _STEMS = {"train": ("train",), "validation": ("val", "valid", "validation", "dev"), "test": ("test",)}

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxformer.data.proteins.alphabet import to_eight_states
 from jaxformer.data.proteins.chain import Chain
-from jaxformer.data.proteins.files import open_text
+from jaxformer.data.text import open_text
 
 COLUMNS = ("id", "seq", "ss3", "ss8", "mask", "rsa")
 

@@ -62,6 +62,11 @@ class SeriesReport:
     missing_steps: int = 0
     missing_cells: int = 0
 
+    @property
+    def changes(self) -> int:
+        """Rows dropped or sorted, steps and cells filled in."""
+        return self.duplicates + self.disordered + self.off_step + self.missing_steps + self.missing_cells
+
     def table(self) -> str:
         """The report as plain text, one rule a line."""
         rows = [

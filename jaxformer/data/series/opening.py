@@ -5,7 +5,9 @@ Formats are told apart by the columns of a file. Not for windows (`datasets`).
 
 from __future__ import annotations
 
-import gzip
+import logging
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from jaxformer.config import DataConfig, SeriesConfig
@@ -13,11 +15,13 @@ from jaxformer.data.series.features import HISTORY
 from jaxformer.data.series.generator import generated_prices, generated_series
 from jaxformer.data.series.multivariate import MultivariateSeries, SeriesReport, read_series
 from jaxformer.data.series.panel import PANEL_COLUMNS, Panel, features_of, panel_of_prices
-from jaxformer.data.series.price_cleaning import clean_prices
+from jaxformer.data.series.price_cleaning import PriceReport, clean_prices
 from jaxformer.data.series.prices import PRICE_COLUMNS, PriceHistory, histories_of, read_prices
-from jaxformer.data.series.table import Table, read_table, table_paths
+from jaxformer.data.series.table import Table, column_names, read_table, table_paths
+from jaxformer.data.text import open_text
 from jaxformer.paths import expanded
 
+_LOGGER = logging.getLogger(__name__)
 PRICE_DAYS, SERIES_ROWS = 1500, 4000
 """Days and rows that are generated where the configuration does not say how many."""
 
@@ -49,19 +53,29 @@ def open_panel(data: DataConfig, series: SeriesConfig) -> tuple[Panel, str]:
       OSError: a file cannot be read.
     """
     if data.source == "bundled":
-        return _cleaned(generated_prices(num_days=data.num_examples or PRICE_DAYS, seed=data.seed), series)
+        generated = generated_prices(num_days=data.num_examples or PRICE_DAYS, seed=data.seed)
+        return _told(*_cleaned(generated, series))
     path = expanded(data.path)
     if holds_features(first_columns(path)):
-        panel = features_of(read_table(path, required=PANEL_COLUMNS))
+        files = table_paths(path)
+        if len(files) > 1:
+            raise ValueError(
+                f"{path} is a folder of {len(files)} files, of which the first holds features: join them into one file "
+                "under one line of names, and give that as --config.data.path"
+            )
+        panel = features_of(read_table(files[0], required=PANEL_COLUMNS))
         return _of_features(panel, series), features_report(panel)
-    return _cleaned(read_prices(path), series)
+    return _told(*_cleaned(read_prices(path), series))
 
 
 def panel_of_table(table: Table, series: SeriesConfig) -> Panel:
-    """The panel of a table that is not a file, such as standard input."""
+    """The panel of a table that is not a file, such as standard input; what cleaning found is told in a warning."""
     if holds_features(list(table.columns)):
         return _of_features(features_of(table), series)
-    return _cleaned(dict(sorted(histories_of(table))), series)[0]
+    panel, report = _cleaned(dict(sorted(histories_of(table))), series)
+    if report.changes:
+        _LOGGER.warning("%s was cleaned:\n%s", table.path, report.table())
+    return panel
 
 
 def holds_features(columns: list[str]) -> bool:
@@ -77,16 +91,8 @@ def required_columns(columns: list[str]) -> tuple[str, ...]:
 def first_columns(path: Path) -> list[str]:
     """The names of the columns of a file, or of the first file of a folder."""
     first = table_paths(path)[0]
-    try:
-        if first.suffix == ".gz":
-            with gzip.open(first, "rt", encoding="utf-8") as unpacked:
-                line = unpacked.readline()
-        else:
-            with open(first, encoding="utf-8") as plain:
-                line = plain.readline()
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-        raise ValueError(f"{first} is no table: {error}; give a CSV file as UTF-8 text, plain or .gz") from None
-    return [name.strip() for name in line.removeprefix("\ufeff").strip().split(",")]
+    with open_text(first) as file:
+        return column_names(file, first)
 
 
 def features_report(panel: Panel) -> str:
@@ -108,11 +114,26 @@ def _of_features(panel: Panel, series: SeriesConfig) -> Panel:
     return panel.with_market(series.market_days, settled=series.window + 1)
 
 
-def _cleaned(histories: dict[str, PriceHistory], series: SeriesConfig) -> tuple[Panel, str]:
+def _told(panel: Panel, report: PriceReport) -> tuple[Panel, str]:
+    return panel, report.table()
+
+
+def _warn_of_case(tickers: Iterable[str]) -> None:
+    """Says so where names of tickers differ in nothing but capitals."""
+    counts = Counter(map(str.casefold, tickers))
+    if doubled := sorted(name for name, count in counts.items() if count > 1):
+        _LOGGER.warning(
+            "tickers that differ in capitals alone are taken for different ones: %s, in both; write each in one way if "
+            "they are the same", ", ".join(doubled[:5]),
+        )  # fmt: skip
+
+
+def _cleaned(histories: dict[str, PriceHistory], series: SeriesConfig) -> tuple[Panel, PriceReport]:
+    _warn_of_case(histories)
     least = HISTORY + series.window
     prices, report = clean_prices(histories, min_days=least)
     panel = panel_of_prices(prices, rise=series.rise, fall=series.fall)
-    return panel.with_market(series.market_days, settled=least), report.table()
+    return panel.with_market(series.market_days, settled=least), report
 
 
 def open_series(data: DataConfig) -> tuple[MultivariateSeries, SeriesReport]:

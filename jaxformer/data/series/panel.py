@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxformer.data.series.features import FALL, NAMES, RISE, day_features, day_returns, movements
 from jaxformer.data.series.price_cleaning import AlignedPrices
-from jaxformer.data.series.prices import ADJ_CLOSE
+from jaxformer.data.series.prices import ADJ_CLOSE, check_named
 from jaxformer.data.series.table import Table, read_table
 
 FEATURE_COLUMNS = tuple(f"f{number}" for number in range(len(NAMES)))
@@ -88,8 +88,8 @@ def read_features(path: str | os.PathLike[str]) -> Panel:
     The label of a row is the movement of its own day, as in the files of Feng et al. 2019.
 
     Raises:
-      ValueError: a missing column, a cell that is no number or date, an empty one, a label that is not 1, 0 or -1, a
-        date that a ticker has twice; row and column are named.
+      ValueError: a missing column, a cell that is no number or date, an empty one, a price that is not above 0, a label
+        that is not 1, 0 or -1, a date that a ticker has twice; row and column are named.
       OSError: the file cannot be read.
     """
     return features_of(read_table(path, required=PANEL_COLUMNS))
@@ -99,7 +99,14 @@ def features_of(table: Table) -> Panel:
     """The panel in a table with the `PANEL_COLUMNS`; see `read_features`."""
     days = table.days("date")
     names = np.array([cell.strip() for cell in table.columns["ticker"]])
+    check_named(table, names)
     columns = {name: _complete(table, name) for name in (*FEATURE_COLUMNS, "label", "adj_close")}
+    if (impossible := columns["adj_close"] <= 0).any():
+        place = int(impossible.argmax())
+        raise ValueError(
+            f"{table.path}, row {table.rows[place]}, column 'adj_close': expected a price above 0, got "
+            f"{table.columns['adj_close'][place]!r}: leave out the row"
+        )
     wrong = ~np.isin(columns["label"], (-1, 0, 1))
     if wrong.any():
         place = int(wrong.argmax())

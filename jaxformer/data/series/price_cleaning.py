@@ -58,6 +58,11 @@ class PriceReport:
         """Rows that broke no rule."""
         return self.read - sum(getattr(self, rule) for rule in _DROPPED)
 
+    @property
+    def changes(self) -> int:
+        """Rows dropped, sorted or filled in, and days of a split."""
+        return self.read - self.kept + self.disordered + self.splits + self.missing_days
+
     def table(self) -> str:
         """The report as plain text, one rule a line."""
         rows = [("rows read", self.read)]

@@ -70,14 +70,23 @@ def histories_of(table: Table, single: str = "") -> list[tuple[str, PriceHistory
             )
         return [(single, PriceHistory(dates, values))]
     tickers = np.array([cell.strip() for cell in table.columns["ticker"]])
-    if (tickers == "").any():
-        row = table.rows[int((tickers == "").argmax())]
-        raise ValueError(f"{table.path}, row {row}, column 'ticker': expected a name, got an empty cell: fill it in")
+    check_named(table, tickers)
     found = []
     for ticker in np.unique(tickers):
         own = tickers == ticker
         found.append((str(ticker), PriceHistory(dates[own], values[own])))
     return found
+
+
+def check_named(table: Table, tickers: np.ndarray) -> None:
+    """Refuses a row of `table` whose ticker is empty.
+
+    Raises:
+      ValueError: naming the row.
+    """
+    if (tickers == "").any():
+        row = table.rows[int((tickers == "").argmax())]
+        raise ValueError(f"{table.path}, row {row}, column 'ticker': expected a name, got an empty cell: fill it in")
 
 
 def _joined(pieces: list[PriceHistory]) -> PriceHistory:

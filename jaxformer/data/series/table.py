@@ -10,16 +10,18 @@ import csv
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from jaxformer.config import nearest
-from jaxformer.data.text import read_lines
+from jaxformer.data.text import LONGEST_LINE, read_lines
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.0+)?)?)?")
 _MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "-"})
+LARGEST = 1e15
+"""No number of a table may be further from 0: its square would be beyond float32, and all others nothing beside it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,15 +45,15 @@ class Table:
         """The column `name` as float64 [rows], nan where the cell is missing.
 
         Raises:
-          ValueError: for a cell that is no finite number, naming row and column.
+          ValueError: for a cell that is no number, or one beyond `LARGEST`, naming row and column.
         """
         cells = self.columns[name]
         try:
             values = np.array(cells, np.float64)  # accepts what `float` does
         except ValueError:
             values = np.array([self._number(name, place) for place in range(len(cells))], np.float64)
-        if np.isinf(values).any():
-            raise self._refused(name, int(np.isinf(values).argmax()), "a finite number")
+        if (beyond := np.abs(values) > LARGEST).any():
+            raise self._refused(name, int(beyond.argmax()), f"a number from {-LARGEST:g} to {LARGEST:g}")
         return values
 
     def _number(self, name: str, place: int) -> float:
@@ -115,8 +117,8 @@ def read_table(path: str | os.PathLike[str], required: Sequence[str] = ()) -> Ta
       required: columns that must be there.
 
     Raises:
-      ValueError: no rows, a column that is missing or named twice, a row of another number of cells; text that is not
-        UTF-8.
+      ValueError: no rows, a column that is missing or named twice, a row of another number of cells, quotes or ends of
+        lines that are none of CSV; text that is not UTF-8.
       OSError: the file cannot be read.
     """
     return parse_table(read_lines(path), path, required)
@@ -125,8 +127,9 @@ def read_table(path: str | os.PathLike[str], required: Sequence[str] = ()) -> Ta
 def parse_table(lines: Iterable[str], name: str | os.PathLike[str], required: Sequence[str] = ()) -> Table:
     """The table in the lines of a CSV file; `name` is what messages call it. See `read_table`."""
     path = Path(name)
-    reader = csv.reader(lines)
-    header = [name.strip().lower() if name.strip().lower() in required else name.strip() for name in next(reader, [])]
+    rows_read = csv_rows(lines, path)
+    _, first = next(rows_read, (1, []))
+    header = [name.strip().lower() if name.strip().lower() in required else name.strip() for name in first]
     if not header:
         raise ValueError(f"{path} is empty: expected a line of column names, and rows after it")
     for wanted in required:
@@ -136,19 +139,42 @@ def parse_table(lines: Iterable[str], name: str | os.PathLike[str], required: Se
     if doubled:
         raise ValueError(f"{path} names the column {doubled[0]!r} twice: rename one of them in the first line")
     cells, rows = [], []
-    for row in reader:
+    for number, row in rows_read:
         if not row:  # an empty line
             continue
         if len(row) != len(header):
             raise ValueError(
-                f"{path}, row {reader.line_num}: {len(row)} cells, but the first line names {len(header)} columns: "
-                "mend the row"
+                f"{path}, row {number}: {len(row)} cells, but the first line names {len(header)} columns: mend the row"
             )
         cells.append(row)
-        rows.append(reader.line_num)
+        rows.append(number)
     if not cells:
         raise ValueError(f"{path} has column names but no rows: nothing can be learnt from it")
     return Table(path, dict(zip(header, map(list, zip(*cells, strict=True)), strict=True)), rows)
+
+
+def csv_rows(lines: Iterable[str], path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The number of each row's last line, from 1, and its cells.
+
+    Raises:
+      ValueError: for quotes or ends of lines that are none of CSV, naming the line.
+    """
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
+    reader = csv.reader(lines)
+    try:
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}, row {reader.line_num}: {str(error).partition(' - ')[0]}: a line ends in LF or CRLF, and a cell "
+            "that begins with a quote ends with one: save the file again as CSV"
+        ) from None
+
+
+def column_names(lines: Iterable[str], path: Path) -> list[str]:
+    """The names in the first of the lines of a CSV file, in small letters."""
+    _, names = next(csv_rows(lines, path), (1, []))
+    return [name.strip().lower() for name in names]
 
 
 def _rename(name: str, header: Sequence[str]) -> str:

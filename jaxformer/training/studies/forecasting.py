@@ -7,6 +7,7 @@ Not for reading and cleaning (`data.series`).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,17 @@ from jaxformer.tasks.forecasting import ForecastingTask
 from jaxformer.tasks.objectives import Numbers, Quantiles
 from jaxformer.training.studies.labelled import LabelledStudy, Predicted
 from jaxformer.training.studies.records import LabelledData, LabelledFacts, LabelPredictor, Split
-from jaxformer.training.studies.windows import WindowSplit, check_length, csv_number, evaluation_periods, table_of
+from jaxformer.training.studies.windows import (
+    STANDARD_INPUT,
+    WindowSplit,
+    check_length,
+    csv_number,
+    evaluation_periods,
+    table_of,
+)
 from jaxformer.training.study import Curves
 
+_LOGGER = logging.getLogger(__name__)
 LEVELS = (0.1, 0.5, 0.9)
 """Of the quantiles; the first and the last are the band, which shall hold four numbers of five."""
 _CHUNK = 4096
@@ -94,7 +103,8 @@ class ForecastingStudy(LabelledStudy):
         Raises:
           ValueError: for channels that are not those of the run, or rows of which none is in either period.
         """
-        series, _ = open_series(self.config.data)
+        series, report = open_series(self.config.data)
+        _LOGGER.info("%s", report.table())
         if list(series.names) != facts.values["names"]:
             raise ValueError(
                 f"the series has the channels {', '.join(series.names)}, but the run was trained on "
@@ -210,7 +220,9 @@ class ForecastingStudy(LabelledStudy):
     ) -> Iterator[str]:
         """CSV of the past in, CSV out: the steps after its last row, with bands, in the units of the file."""
         names, config = predictor.facts.values["names"], self.config
-        series, _ = series_of(table_of(lines, ("date", *names)), names)
+        series, report = series_of(table_of(lines, ("date", *names)), names)
+        if report.changes:
+            _LOGGER.warning("%s was cleaned:\n%s", STANDARD_INPUT, report.table())
         patching, units = _patching(config), Standardizer.from_dict(predictor.facts.values["units"])
         rows = len(series.values)
         if rows < patching.look_back:

@@ -95,6 +95,10 @@ class LabelledStudy(abc.ABC):
         """Scores of trivial and simple rivals, by their names: `naive Bayes` -> `test/accuracy` -> value."""
         return {}
 
+    def size(self, split: Split) -> str:
+        """How much of `split` the scores are of, for the table of scores."""
+        return f"{len(split):,} {self.noun}"
+
     def write_predictions(self, name: str, split: Split, predicted: Predicted, folder: Path) -> Path | None:
         """Writes what was predicted of split `name` into `folder`, which is there; the file, or None for none."""
         return None
@@ -255,7 +259,7 @@ class LabelledStudy(abc.ABC):
             last = list(splits)[-1]
             samples = self.samples(splits[last], predicted[last], count)
             samples = samples and f"sample predictions ({last})\n\n{samples}"
-        sizes = {name: f"{len(split):,} {self.noun}" for name, split in splits.items()}
+        sizes = {name: self.size(split) for name, split in splits.items()}
         details = {"baselines": baselines} if baselines else {}
         return Scored(metrics, score_table(metrics, baselines, sizes), samples, files, details=details)
 

@@ -22,7 +22,6 @@ from jaxformer.data.series.splitting import Periods, borders_of, split_rows
 from jaxformer.data.series.standardize import Standardizer
 from jaxformer.data.series.windows import MOVEMENT, RETURN, PriceWindows
 from jaxformer.evaluation import classification, forecasting
-from jaxformer.evaluation.baselines import LinearClassifier
 from jaxformer.evaluation.movement import daily_error, hit_rates
 from jaxformer.monitoring import pictures, series_pictures
 from jaxformer.monitoring.durable import atomic_write
@@ -30,14 +29,13 @@ from jaxformer.parallel.layout import Layout
 from jaxformer.tasks.classification import ClassificationTask
 from jaxformer.tasks.objectives import Classes, Numbers
 from jaxformer.training.studies.labelled import LabelledStudy, Predicted
+from jaxformer.training.studies.price_baselines import price_baselines
 from jaxformer.training.studies.records import LabelledData, LabelledFacts, LabelPredictor, Split
 from jaxformer.training.studies.windows import WindowSplit, check_length, csv_number, evaluation_periods, table_of
 from jaxformer.training.study import Curves
 
 _LOGGER = logging.getLogger(__name__)
 CLASSES = ("fall", "rise")
-RIDGE = 1000.0
-"""Of the linear baseline: a little shrinkage, with tens of thousands of windows and features of unit variance."""
 _CHUNK = 8192
 
 
@@ -101,7 +99,8 @@ class PriceMovementStudy(LabelledStudy):
 
     def evaluation_splits(self, facts: LabelledFacts) -> dict[str, Split]:
         """The same days again, in the units of the run; of another file those that lie in the periods of the run."""
-        panel, _ = open_panel(self.config.data, self.config.series)
+        panel, report = open_panel(self.config.data, self.config.series)
+        _LOGGER.info("%s", report)
         _check_market(panel, facts, self.config.series)
         periods = evaluation_periods(panel.dates, facts, self.config.series.split)
         windows = self._windows(panel, _statistics(facts), periods)
@@ -149,40 +148,14 @@ class PriceMovementStudy(LabelledStudy):
             found["return_mae"] = forecasting.mean_absolute_error(guesses, returns[known])
         return found
 
+    def size(self, split: Any) -> str:
+        """The movements that are scored, and the windows, whose returns are."""
+        movements = int((split.windows.movements()[split.numbers] != 0).sum())
+        return f"{movements:,} movements, {len(split):,} windows"
+
     def baselines(self, prepared: LabelledData, splits: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-        """Always rise (and the mean return of training), as the day before, and a linear classifier."""
-        train: PriceWindows = prepared.extra
-        scored = np.flatnonzero(train.movements())
-        linear = LinearClassifier.fit(
-            _inputs(train, scored), train.movements()[scored].astype(float), ridge=RIDGE
-        )
-        mean = float(np.nanmean(train.returns()))
-        found: dict[str, dict[str, float]] = {"always rise": {}, "as the day before": {}, "linear": {}}
-        for name, split in splits.items():
-            windows: PriceWindows = split.windows
-            scored = np.flatnonzero(windows.movements())
-            labels = (windows.movements()[scored] > 0).astype(int)
-            day, ticker = windows.targets[scored].T
-            guesses = {
-                "always rise": np.ones(len(scored), int),
-                "as the day before": (windows.panel.returns[day - 1, ticker] > 0).astype(int),
-                "linear": (linear(_inputs(windows, scored)) > 0).astype(int),
-            }
-            for rival, guess in guesses.items():
-                confusion = classification.confusion_matrix(labels, guess, len(CLASSES))
-                found[rival] |= {
-                    f"{name}/accuracy": classification.accuracy(confusion),
-                    f"{name}/macro_f1": float(classification.class_scores(confusion).f1.mean()),
-                    f"{name}/mcc": classification.matthews_correlation(confusion),
-                }
-            returns = windows.returns()
-            returns = returns[np.isfinite(returns)]
-            constant = np.full(len(returns), mean)
-            found["always rise"] |= {
-                f"{name}/return_mse": forecasting.mean_squared_error(constant, returns),
-                f"{name}/return_mae": forecasting.mean_absolute_error(constant, returns),
-            }
-        return found
+        """See `price_baselines`."""
+        return price_baselines(prepared.extra, {name: split.windows for name, split in splits.items()})
 
     def write_predictions(self, name: str, split: Any, predicted: Predicted, folder: Path) -> Path:
         """`SPLIT.csv`: what is predicted after the close of each day for the next one, and what came."""
@@ -285,9 +258,3 @@ def _lines(windows: PriceWindows, numbers: np.ndarray, predicted: Predicted) -> 
     rises = predicted[MOVEMENT][:, 0, 1]
     for day, ticker, rise, value in zip(windows.as_of(numbers), windows.tickers(numbers), rises, expected, strict=True):
         yield f"{day},{ticker},{rise:.4f},{csv_number(value)}"
-
-
-def _inputs(windows: PriceWindows, numbers: np.ndarray) -> np.ndarray:
-    """The standardised inputs of windows, [n, S, C]."""
-    inputs: Any = windows.batch(numbers).inputs
-    return inputs.values

@@ -7,7 +7,7 @@ cleaning chains (`data.proteins`).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,13 @@ import numpy as np
 from jaxformer.config import nearest
 from jaxformer.data.labelled import class_counts
 from jaxformer.data.proteins import ChainCleaner, ChainReport, read_splits
-from jaxformer.data.proteins.alphabet import THREE_STATES, VOCABULARY_SIZE, classes, encode
+from jaxformer.data.proteins.alphabet import THREE_STATES, VOCABULARY_SIZE
 from jaxformer.data.proteins.chain import Chain
 from jaxformer.data.proteins.fasta import checked_chunks, read_fasta, typed
-from jaxformer.data.proteins.folded import Folded, observed, scored
+from jaxformer.data.proteins.folded import Folded, observed
 from jaxformer.data.proteins.records import STATES, by_chain, parts_of, records_of
 from jaxformer.evaluation.classification import confusion_matrix, reliability
 from jaxformer.evaluation.structure import StructureScores, score_structure
-from jaxformer.evaluation.window_bayes import WindowBayes
 from jaxformer.monitoring import chain_picture, pictures
 from jaxformer.monitoring.durable import atomic_write
 from jaxformer.parallel.layout import Layout
@@ -31,13 +30,12 @@ from jaxformer.tasks.objectives import Classes, Numbers, Objective
 from jaxformer.tasks.tagging import TaggingTask
 from jaxformer.training.studies.chain_predictor import ChainPredictor
 from jaxformer.training.studies.labelled import LabelledStudy, Predicted
+from jaxformer.training.studies.protein_baselines import protein_baselines, structure_metrics
 from jaxformer.training.studies.records import LabelledData, LabelledFacts, LabelPredictor, Split
 from jaxformer.training.study import Curves
 
 _CHUNK = 20_000
 """Residues that are predicted together."""
-
-_COIL = THREE_STATES.index("C")
 
 _SHOWN = 60
 """Residues of a chain in a sample."""
@@ -91,7 +89,10 @@ class ProteinStudy(LabelledStudy):
         self._check_counts(counts["ss3"])
         facts = LabelledFacts({"parts": parts, "counts": counts})
         found = {name: self._cleaned(reader) for name, reader in readers.items()}
-        splits = {name: self._split(own, facts) for name, (own, _) in found.items() if own}
+        for name, (own, other) in found.items():
+            if not own:
+                raise ValueError(f"no chain of the {name} split is left after cleaning:\n{other.table()}")
+        splits = {name: self._split(own, facts) for name, (own, _) in found.items()}
         table = _report(chains, report, found, len(train))
         return LabelledData(facts, train, splits, table, extra=chains)
 
@@ -144,7 +145,7 @@ class ProteinStudy(LabelledStudy):
         return ChainPredictor(task, params, facts, self.config)
 
     def measure(self, split: Split, predicted: Predicted) -> dict[str, float]:
-        """Q3, and Q8 and the error of accessibility where they are known; see `StructureScores.metrics`."""
+        """Q3, and Q8 and the error of accessibility where they are known; see `structure_metrics`."""
         found = _scores(split, "ss3", predicted["ss3"].argmax(axis=-1)).metrics()
         for name, values in predicted.items():
             labels = split.records.labels[name]
@@ -154,28 +155,17 @@ class ProteinStudy(LabelledStudy):
                 errors = np.abs(values[:, 0] - labels.values)
                 found["rsa_mae"] = float(np.average(errors, weights=labels.weights))
             else:
-                found["q8"] = _scores(split, name, values.argmax(axis=-1)).accuracy
+                found |= structure_metrics(name, _scores(split, name, values.argmax(axis=-1)))
         return found
 
+    def size(self, split: Split) -> str:
+        """The scored residues, and the chains that they are of."""
+        chains = sum(1 for _ in by_chain(split.raw, np.zeros(len(split.records.inputs))))
+        return f"{int((split.records.labels['ss3'].weights > 0).sum()):,} residues of {chains:,} chains"
+
     def baselines(self, prepared: LabelledData, splits: Mapping[str, Split]) -> dict[str, dict[str, float]]:
-        """All coil, and naive Bayes over windows of 17 residues of the same training chains."""
-        bayes = WindowBayes(len(THREE_STATES), VOCABULARY_SIZE)
-        bayes.fit((encode(one.sequence), classes(one.three, THREE_STATES), scored(one)) for one in prepared.extra)
-        rivals: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-            "all coil": lambda ids: np.full(len(ids), _COIL),
-            "window naive Bayes": bayes.predict,
-        }
-        found: dict[str, dict[str, float]] = {}
-        for rival, predict in rivals.items():
-            found[rival] = {}
-            for name, split in splits.items():
-                chains = [chain for chain, _ in by_chain(split.raw, np.zeros(len(split.records.inputs)))]
-                guesses = (
-                    (classes(one.three, THREE_STATES), predict(encode(one.sequence)), scored(one)) for one in chains
-                )
-                scores = score_structure(guesses, THREE_STATES)
-                found[rival] |= {f"{name}/{metric}": value for metric, value in scores.metrics().items()}
-        return found
+        """See `protein_baselines`."""
+        return protein_baselines(prepared.extra, prepared.facts.values["parts"], splits)
 
     def write_predictions(self, name: str, split: Split, predicted: Predicted, folder: Path) -> Path:
         """`SPLIT.txt`: of each chain its name and Q3, residues, observed and predicted states, confidence."""

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxformer.data.series.datasets import WindowRecords
 from jaxformer.data.series.splitting import Periods, held_out, split_rows
-from jaxformer.data.series.table import Table, parse_table
+from jaxformer.data.series.table import Table, column_names, parse_table
 from jaxformer.training.studies.records import LabelledFacts, Split
 
 STANDARD_INPUT = "the input"
@@ -48,8 +49,9 @@ def table_of(lines: Iterable[str], required: Any = ()) -> Table:
       ValueError: naming row and column.
     """
     rows = list(lines)
-    columns = [name.strip() for name in rows[0].removeprefix("\ufeff").split(",")] if rows else []
-    wanted = required(columns) if callable(required) else required
+    if rows:
+        rows[0] = rows[0].removeprefix("\ufeff")
+    wanted = required(column_names(rows, Path(STANDARD_INPUT))) if callable(required) else required
     return parse_table(rows, STANDARD_INPUT, wanted)
 
 

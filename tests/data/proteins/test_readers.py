@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxformer.data.proteins.fasta import check_letters, read_fasta
-from jaxformer.data.proteins.files import open_text, stem
+from jaxformer.data.proteins.files import stem
 from jaxformer.data.proteins.tsv import read_tsv
 
 TABLE = "id\tseq\tss3\tmask\n1abc-A\tMKV\tCHE\t011\n"
@@ -48,16 +48,6 @@ def test_columns_may_come_in_any_order_with_eight_states_and_accessibility(tmp_p
 def test_a_table_that_cannot_be_read_is_refused_with_the_line(tmp_path, text, said):
     with pytest.raises(ValueError, match=said):
         list(read_tsv(_write(tmp_path, text)))
-
-
-@pytest.mark.parametrize(
-    ("content", "name", "said"),
-    [(b"\xff\xfe\x00", "a.tsv", "not text in UTF-8"), (b"plain", "a.tsv.gz", "cannot be unpacked")],
-)
-def test_what_is_no_text_is_refused(tmp_path, content, name, said):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=said), open_text(tmp_path / name) as file:
-        file.read()
 
 
 def test_stems():

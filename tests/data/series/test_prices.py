@@ -155,6 +155,8 @@ ROW = "2016-01-04,A," + ",".join("0.5" for _ in NAMES) + ",1,10.0"
         (ROW.replace(",1,", ",2,"), "row 3, column 'label': expected 1 (rise), -1 (fall) or 0 (not scored), got '2'"),
         (ROW.replace("0.5", "", 1), "row 3, column 'f0': a feature is missing"),
         (ROW, "ticker 'A' has 2016-01-04 more than once (first in row 2)"),
+        (ROW.replace(",A,", ", ,"), "row 3, column 'ticker': expected a name, got an empty cell"),
+        (ROW.replace("10.0", "0"), "row 3, column 'adj_close': expected a price above 0, got '0'"),
     ],
 )
 def test_bad_features_are_refused(tmp_path, row, message):

@@ -38,7 +38,9 @@ def test_a_gzip_file_and_names_of_other_case_are_read(tmp_path):
     [
         ("1.5", "1,5", "row 2: 4 cells, but the first line names 3 columns"),
         ("1.5", "one", "row 2, column 'close': expected a number, got 'one'"),
-        ("nan", "inf", "row 5, column 'close': expected a finite number, got 'inf'"),
+        ("nan", "inf", "row 5, column 'close': expected a number from -1e+15 to 1e+15, got 'inf'"),
+        ("nan", "-1e300", "row 5, column 'close': expected a number from -1e+15 to 1e+15, got '-1e300'"),
+        ("\n", "\r", "row 1: new-line character seen in unquoted field: a line ends in LF or CRLF"),
         ("2016-01-05", "05.01.2016", "row 4, column 'date': expected a date such as 2016-01-31"),
         ("2016-01-05", "2016-02-30", "row 4, column 'date': expected a date that the calendar has, got '2016-02-30'"),
         ("2016-01-05", "today", "row 4, column 'date': expected a date such as 2016-01-31"),
@@ -49,7 +51,8 @@ def test_a_gzip_file_and_names_of_other_case_are_read(tmp_path):
     ],
 )
 def test_what_is_wrong_is_said_by_row_and_column(tmp_path, old, new, message):
-    path = _written(tmp_path, TEXT.replace(old, new))
+    path = tmp_path / "table.csv"
+    path.write_bytes(TEXT.replace(old, new).encode())
 
     def read():
         table = read_table(path, required=("date", "close"))
@@ -69,3 +72,8 @@ def test_a_folder_means_its_tables_by_name(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"holds no file that ends in \.csv"):
         table_paths(tmp_path / "empty")
+
+
+def test_a_cell_may_be_as_long_as_a_line(tmp_path):
+    note = "x" * 200_000  # more than the module `csv` takes by itself
+    assert read_table(_written(tmp_path, f"date,note\n2016-01-04,{note}\n")).columns["note"] == [note]
