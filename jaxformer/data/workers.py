@@ -33,8 +33,11 @@ def available_cores() -> int:
 
 
 @contextlib.contextmanager
-def _without_main_module() -> Iterator[None]:
-    """Hides the main module while a process is spawned: workers need only what they import themselves."""
+def without_main_module() -> Iterator[None]:
+    """Hides the main module while a process is spawned: workers need only what they import themselves.
+
+    What the main module defines can then not be sent: pickling it fails.
+    """
     with _main_lock:
         main = sys.modules["__main__"]
         sys.modules["__main__"] = types.ModuleType("__main__")
@@ -83,7 +86,7 @@ def ordered_map(function: Callable[[_T], _R], items: Iterable[_T], *, processes:
     pending: collections.deque[Any] = collections.deque()
     try:
         for item in items:
-            with _without_main_module():
+            with without_main_module():
                 pending.append(executor.submit(_call, item))
             if len(pending) > 2 * processes:
                 yield pending.popleft().result()

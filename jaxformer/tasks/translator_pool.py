@@ -15,12 +15,14 @@ import multiprocessing.connection
 import os
 import pickle
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import IO, Any
 
 import jax
 
+from jaxformer.data.workers import without_main_module
 from jaxformer.ops.attention import loaded_measurements, use_measurements
 from jaxformer.parallel.local import shared_cores
 from jaxformer.parallel.threads import thread_settings
@@ -41,16 +43,18 @@ class TranslatorPool:
             for translation in translator.translate_stream(open("text.en")):
                 print(translation.text)
 
-    The processes start as programs do: the call belongs under `if __name__ == "__main__":`. Each takes some seconds to
-    begin, and the memory of a translator.
+    The processes import what they need themselves and never the main module: a script needs no
+    `if __name__ == "__main__":`, and a notebook may start them. They begin when there is something to translate; each
+    takes some seconds, and the memory of a translator. A copy of the translator lies in a temporary file until the end.
 
     Args:
-      translator: that is copied.
+      translator: that is copied; a tokenizer of one's own is of a class in a module that can be imported.
       processes: how many; they divide the cores that this process may use.
-      begin: called in each of them first, such as to send messages somewhere; a function of a module.
+      begin: called in each of them first, such as to send messages somewhere; a function of such a module.
 
     Raises:
-      ValueError: for fewer than one process, or a device that is no CPU.
+      ValueError: for fewer than one process, a device that is no CPU, or what the main module defines.
+      OSError: if the temporary file cannot be written.
     """
 
     def __init__(self, translator: Translator, processes: int, *, begin: Callable[[], object] | None = None) -> None:
@@ -62,10 +66,10 @@ class TranslatorPool:
             places.put(cores)
         settings = {name: getattr(jax.config, name) for name in _SETTINGS} | thread_settings()
         settings.pop("jax_default_device")  # an object of this process
+        self._told = _written((begin, settings, loaded_measurements()), translator)
         self._until, self._open = context.Pipe(duplex=False)  # while the second is open, processes go on
-        told = (self._until, places, pickle.dumps(translator), settings, loaded_measurements(), begin)
         self._executor = concurrent.futures.ProcessPoolExecutor(
-            processes, mp_context=context, initializer=_begin, initargs=told
+            processes, mp_context=context, initializer=_begin, initargs=(self._until, places, self._told.name)
         )
 
     def __enter__(self) -> TranslatorPool:
@@ -79,14 +83,14 @@ class TranslatorPool:
     def close(self) -> None:
         """Ends the processes; what nobody waits for any more is not begun."""
         self._executor.shutdown(cancel_futures=True)
-        for end in (self._open, self._until):
+        for end in (self._open, self._until, self._told):
             end.close()
 
     def translate(self, texts: Sequence[str], *, first_line: int = 1) -> list[Translation]:
         """The translation of every line, in the same order; see `Translator.translate`.
 
         Raises:
-          OSError: if a process has ended, such as for lack of memory.
+          OSError: if a process has ended, such as for lack of memory, or could not begin.
         """
         size = max(1, -(-len(texts) // self.processes))
         parts = ((first_line + start, texts[start : start + size]) for start in range(0, len(texts), size))
@@ -108,7 +112,8 @@ class TranslatorPool:
         waiting: collections.deque[concurrent.futures.Future[list[Translation]]] = collections.deque()
         try:
             for first_line, texts in parts:
-                waiting.append(self._executor.submit(_translate, texts, first_line))
+                with without_main_module():  # as it may start a process
+                    waiting.append(self._executor.submit(_translate, texts, first_line))
                 if len(waiting) > self.processes:  # one more than run, so that none waits for its next
                     yield waiting.popleft().result()
             while waiting:
@@ -116,7 +121,8 @@ class TranslatorPool:
         except concurrent.futures.BrokenExecutor:
             raise OSError(
                 f"one of the {self.processes} processes that translate has ended, as for lack of memory: ask for fewer "
-                "with --config.decoding.processes, or for smaller batches with --config.decoding.batch_tokens"
+                "with --config.decoding.processes, or for smaller batches with --config.decoding.batch_tokens; if it "
+                "could not begin, what it wrote to standard error says why"
             ) from None
         finally:
             for future in waiting:
@@ -138,6 +144,37 @@ def check_pool(processes: int) -> None:
         )
 
 
+def _written(*told: Any) -> IO[bytes]:
+    """A temporary file, gone once it is closed, with one pickle after another.
+
+    Not through the pipe by which a process is started: writing more than it holds never ends if that process is lost.
+
+    Raises:
+      OSError, ValueError: with what to do.
+    """
+    file = tempfile.NamedTemporaryFile(prefix="jaxformer-translator-")  # noqa: SIM115 (closed with the pool)
+    try:
+        with without_main_module():
+            for one in told:
+                pickle.dump(one, file)
+        file.flush()
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # what is left in its buffer
+            file.close()
+        if isinstance(error, OSError):
+            raise OSError(
+                f"cannot write a copy of the translator for other processes to {tempfile.gettempdir()} "
+                f"({error.strerror or error}): set TMPDIR to a folder with more room, or ask for one process"
+            ) from None
+        if isinstance(error, (pickle.PicklingError, AttributeError)):
+            raise ValueError(
+                f"the translator cannot be sent to other processes ({error}): define its parts in a module that they "
+                "can import, not in the main program"
+            ) from None
+        raise
+    return file
+
+
 def _numbered(lines: Iterable[str], chunk: int, processes: int) -> Iterator[tuple[int, list[str]]]:
     """Parts of a text with the numbers of their first lines: of `chunk` lines, or fewer, so that there are enough."""
     rest = iter(lines)
@@ -156,32 +193,30 @@ _OWN: list[Translator] = []
 """The translator of this process, once it has begun."""
 
 
-def _begin(
-    until: Any,
-    places: Any,
-    translator: bytes,
-    settings: dict[str, Any],
-    measurements: Any,
-    begin: Callable[[], object] | None,
-) -> None:
+def _begin(until: Any, places: Any, told: str) -> None:
+    """Reads what `_written` wrote to the file `told`, and makes the translator in it this process's own."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is told by the process that a person started
-    threading.Thread(target=_end_with_parent, args=(until,), daemon=True).start()
-    if begin is not None:
-        begin()
-    if cores := places.get():
-        with contextlib.suppress(OSError):
-            os.sched_setaffinity(0, cores)  # before JAX asks how many there are
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    use_measurements(measurements)
-    _OWN.append(pickle.loads(translator))
+    threading.Thread(target=_end_with_parent, args=(until, told), daemon=True).start()
+    with open(told, "rb") as file:
+        begin, settings, measurements = pickle.load(file)
+        if begin is not None:
+            begin()
+        if cores := places.get():
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(0, cores)  # before JAX asks how many there are
+        for name, value in settings.items():
+            jax.config.update(name, value)
+        use_measurements(measurements)
+        _OWN.append(pickle.load(file))
 
 
-def _end_with_parent(until: Any) -> None:
-    """Waits until the parent is gone, or does not want to wait any more."""
+def _end_with_parent(until: Any, told: str) -> None:
+    """Waits until the parent is gone, or does not want to wait any more; of a parent that was killed the file stays."""
     parent = multiprocessing.parent_process()
     assert parent is not None
-    multiprocessing.connection.wait([parent.sentinel, until])
+    if parent.sentinel in multiprocessing.connection.wait([parent.sentinel, until]):
+        with contextlib.suppress(OSError):
+            os.remove(told)
     os._exit(1)
 
 

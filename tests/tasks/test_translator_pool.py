@@ -7,7 +7,11 @@ import logging
 import os
 import pickle
 import signal
+import subprocess
+import sys
+import tempfile
 import time
+from pathlib import Path
 
 import jax
 import pytest
@@ -78,6 +82,63 @@ def test_a_process_that_ends_is_told(translator):
         os.kill(process, signal.SIGKILL)
         with pytest.raises(OSError, match="has ended, as for lack of memory: ask for fewer with --"):
             pool.translate(lines(3))
+
+
+def _script(translator, folder, before):
+    """Runs a program without a guard that translates in a process, with a network larger than a pipe holds."""
+    with open(folder / "translator", "wb") as file:
+        pickle.dump(translator, file)
+    (folder / "script.py").write_text(
+        f"""
+import pickle
+import jaxformer as jf
+{before}
+with open("translator", "rb") as file:
+    translator = pickle.load(file)
+with jf.TranslatorPool(translator, processes=1) as pool:
+    try:
+        print([one.text for one in pool.translate(["w5 w6"])])
+    except OSError as error:
+        print(error)
+"""
+    )
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]),
+        "TMPDIR": str(folder / "tmp"),
+    }
+    (folder / "tmp").mkdir()
+    done = subprocess.run([sys.executable, "script.py"], cwd=folder, env=environment, capture_output=True, text=True,
+                          timeout=120)  # fmt: skip
+    assert not done.returncode, done.stderr
+    assert not list((folder / "tmp").iterdir())
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def large():
+    translator = Translator(make_model(d_model=64, d_ff=256), WordTokenizer(), BEAM, 40)
+    assert len(pickle.dumps(translator)) > 2**18
+    return translator
+
+
+def test_a_script_needs_no_guard(large, tmp_path):
+    assert _script(large, tmp_path, "") == str([one.text for one in large.translate(["w5 w6"])])
+
+
+def test_a_process_that_cannot_begin_is_told_too(large, tmp_path):
+    told = _script(large, tmp_path, 'import os\nos.environ["PYTHONHOME"] = "/nowhere"  # no Python starts with that')
+    assert "has ended, as for lack of memory" in told
+    assert "what it wrote to standard error says why" in told
+
+
+def test_parts_of_the_main_module_and_a_full_disk_are_refused(translator, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(ValueError, match=r"cannot be sent to other processes .*define its parts in a module"):
+        TranslatorPool(translator, 1, begin=lambda: None)
+    monkeypatch.setattr(pickle, "dump", lambda one, file: os.write(os.open("/dev/full", os.O_WRONLY), b"x"))
+    with pytest.raises(OSError, match=r"cannot write a copy of .* \(No space left on device\): set TMPDIR to a folder"):
+        TranslatorPool(translator, 1)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_ends_it_too_early_ends_the_processes_at_once(translator):
