@@ -19,27 +19,35 @@ class DiskError(OSError):
 
 
 _REMEDIES = {
-    errno.ENOSPC: "the disk is full: free some space or choose another --workdir",
-    errno.EDQUOT: "the disk quota is used up: free some space or choose another --workdir",
-    errno.EACCES: "no permission to write there: change that or choose another --workdir",
-    errno.EPERM: "no permission to write there: change that or choose another --workdir",
-    errno.EROFS: "the file system is read-only: choose another --workdir",
-    errno.ENOTDIR: "a part of the path is a file: choose another --workdir",
-    errno.EEXIST: "it is a file, not a folder: choose another --workdir",
-    errno.EISDIR: "it is a folder, not a file: move it away or choose another --workdir",
+    errno.ENOSPC: "the disk is full: free some space or choose another {flag}",
+    errno.EDQUOT: "the disk quota is used up: free some space or choose another {flag}",
+    errno.EACCES: "no permission to write there: change that or choose another {flag}",
+    errno.EPERM: "no permission to write there: change that or choose another {flag}",
+    errno.EROFS: "the file system is read-only: choose another {flag}",
+    errno.ENOENT: "the folder is not there: make it or choose another {flag}",
+    errno.ENOTDIR: "a part of the path is a file: choose another {flag}",
+    errno.EEXIST: "it is a file, not a folder: choose another {flag}",
+    errno.EISDIR: "it is a folder, not a file: move it away or choose another {flag}",
 }
 
 
 @contextlib.contextmanager
-def explain_disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turns an `OSError` from writing `path` into a `DiskError` that says what to do."""
+def explain_disk_errors(path: str | os.PathLike[str], flag: str = "--workdir") -> Iterator[None]:
+    """Turns an `OSError` from writing `path` into a `DiskError` that says what to do.
+
+    A pipe whose reader has gone is no fault of the disk, and passes as `BrokenPipeError`.
+
+    Args:
+      path: what is written.
+      flag: that a person gave it, or the folder it is in, with.
+    """
     try:
         yield
-    except DiskError:
+    except (DiskError, BrokenPipeError):
         raise
     except OSError as error:
         number = error.errno or 0
-        remedy = _REMEDIES.get(number, f"{error.strerror or error}: choose another --workdir")
+        remedy = _REMEDIES.get(number, f"{error.strerror or error}: choose another {{flag}}").replace("{flag}", flag)
         explained = DiskError(f"cannot write {os.fspath(path)}: {remedy}")
         explained.errno = number
         raise explained from error

@@ -6,6 +6,7 @@ Not for training text, which needs random access (`jaxformer.data`).
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -47,6 +48,30 @@ def _decoded(file: BinaryIO, name: str) -> Iterator[str]:
         yield text.removesuffix("\n").removesuffix("\r")
 
 
+_OUTPUT = "--output"
+
+
+class _Output(io.TextIOWrapper):
+    """A text file at `path` that a person calls `name`: what the disk refuses, at any time, is a `DiskError`."""
+
+    def __init__(self, path: str, name: str) -> None:
+        self._called = name
+        with explain_disk_errors(name, _OUTPUT):
+            super().__init__(open(path, "wb"), encoding="utf-8", newline="\n")  # noqa: SIM115 (closed with this)
+
+    def write(self, text: str) -> int:
+        with explain_disk_errors(self._called, _OUTPUT):
+            return super().write(text)
+
+    def flush(self) -> None:
+        with explain_disk_errors(self._called, _OUTPUT):
+            super().flush()
+
+    def close(self) -> None:
+        with explain_disk_errors(self._called, _OUTPUT):
+            super().close()
+
+
 @contextlib.contextmanager
 def open_output(path: str) -> Iterator[TextIO]:
     """A text file for `path`, which appears whole when all went well, or standard output if `path` is empty.
@@ -64,19 +89,15 @@ def open_output(path: str) -> Iterator[TextIO]:
         return
     path = str(expanded(path))
     if os.path.exists(path) and not os.path.isfile(path):  # a folder is refused here, before anything is translated
-        with explain_disk_errors(path):
-            device = open(path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115
-        with device:
+        with _Output(path, path) as device:
             yield device
         return
     target = os.path.realpath(path)
     partial = f"{target}.{os.getpid()}.partial"
     try:
-        with explain_disk_errors(path):
-            file = open(partial, "w", encoding="utf-8", newline="\n")  # noqa: SIM115
-        with file:
+        with _Output(partial, path) as file:
             yield file
-        with explain_disk_errors(path):
+        with explain_disk_errors(path, _OUTPUT):
             os.replace(partial, target)
     finally:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):

@@ -67,6 +67,43 @@ def test_an_unwritable_output_is_refused(tmp_path):
         pass
 
 
+def test_a_folder_that_is_not_there_is_told_by_the_flag_that_named_it(tmp_path):
+    told = r"cannot write .*nope/x: the folder is not there: make it or choose another --output$"
+    with pytest.raises(DiskError, match=told), open_output(str(tmp_path / "nope" / "x")):
+        raise AssertionError("too late")
+
+
+def _write(path, *, flush=False):
+    with open_output(str(path)) as output:
+        output.write("x" * 100)
+        if flush:
+            output.flush()
+
+
+@pytest.mark.parametrize("flush", [False, True])
+def test_a_full_disk_is_told_with_the_name_of_the_file(flush):
+    told = "cannot write /dev/full: the disk is full: free some space or choose another --output"
+    with pytest.raises(DiskError, match=told):
+        _write("/dev/full", flush=flush)
+
+
+def test_a_disk_that_fills_up_leaves_no_part(tmp_path):
+    (tmp_path / f"out.{os.getpid()}.partial").symlink_to("/dev/full")
+    with pytest.raises(DiskError, match=r"cannot write .*/out: the disk is full"):
+        _write(tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_reader_that_has_gone_is_not_the_disk():
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        with pytest.raises(BrokenPipeError), open_output(f"/dev/fd/{writer}") as output:
+            output.write("x")
+    finally:
+        os.close(writer)
+
+
 def test_a_folder_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(DiskError, match="it is a folder"), open_output(str(tmp_path)):
         raise AssertionError("too late")
