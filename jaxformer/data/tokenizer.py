@@ -161,20 +161,32 @@ class Tokenizer:
         if not path.is_file():
             raise FileNotFoundError(f"no tokenizer at {path}: was this folder written by a training run?")
         data = path.read_bytes()
-        source = target = data
-        if data.startswith(_SEPARATE):
-            header, _, rest = data.removeprefix(_SEPARATE).partition(b"\n")
-            split, _ = json.loads(header)
-            source, target = rest[:split], rest[split:]
         try:
-            tokenizer = cls(source, target)
-        except RuntimeError as error:
-            raise ValueError(f"{path} is damaged or no sentencepiece model: {error}") from None
+            tokenizer = cls(*_models(data))
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise ValueError(
+                f"{path} is damaged or no sentencepiece model: {error}; bring it back as the run wrote it"
+            ) from None
         for model in (tokenizer._source, tokenizer._target):
             ids = (model.pad_id(), model.unk_id(), model.bos_id(), model.eos_id())
             if ids != (PAD_ID, UNK_ID, BOS_ID, EOS_ID):
                 raise ValueError(f"{path} numbers pad, unk, bos, eos as {ids}; jaxformer needs 0, 1, 2, 3")
         return tokenizer
+
+
+def _models(data: bytes) -> tuple[bytes, bytes]:
+    """The models of both languages in what `Tokenizer.to_bytes` gave.
+
+    Raises:
+      ValueError, TypeError: if it is damaged.
+    """
+    if not data.startswith(_SEPARATE):
+        return data, data
+    header, _, rest = data.removeprefix(_SEPARATE).partition(b"\n")
+    source, target = json.loads(header)
+    if source + target != len(rest):
+        raise ValueError(f"there are {len(rest)} bytes of two models of {source} and {target}")
+    return rest[:source], rest[source:]
 
 
 def _encoded(

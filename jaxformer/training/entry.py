@@ -17,7 +17,7 @@ import jax
 
 from jaxformer.config import Config, to_dict
 from jaxformer.parallel.processes import check_agreement, explained_loss
-from jaxformer.paths import expanded
+from jaxformer.training import attention_table
 from jaxformer.training.closing import record_result, say_done, say_finished
 from jaxformer.training.interruption import Interrupted, Interruption
 from jaxformer.training.workdir import Workdir
@@ -56,8 +56,8 @@ def train(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str
             say_finished(workdir, result)
             return result
         _use_compilation_cache(config)
-        _keep_attention_table(config, workdir)
-        _use_attention_table(workdir)
+        attention_table.keep(config, workdir)
+        attention_table.use(workdir)
         from jaxformer.training.session import Session, open_checkpoints
         from jaxformer.training.study import open_study
         from jaxformer.training.trained import best_predictor
@@ -105,7 +105,7 @@ def evaluate(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[
 
     workdir = _as_workdir(workdir)
     _use_compilation_cache(config)
-    _use_attention_table(workdir)
+    attention_table.use(workdir)
     study, facts, predictor, described = open_predictor(config, workdir)
     splits = study.evaluation_splits(facts)
     if not splits:
@@ -146,7 +146,7 @@ def predict(
 
     workdir = _as_workdir(workdir)
     _use_compilation_cache(config)
-    _use_attention_table(workdir)
+    attention_table.use(workdir)
     study, _, predictor, described = open_predictor(config, workdir)
     _LOGGER.info("%s with %s", study.predicting(), described)
     prompt = study.prompt
@@ -204,11 +204,9 @@ def tune(config: Config, output: str = "") -> None:
 
 def plan(config: Config, workdir: Workdir | str | os.PathLike[str]) -> None:
     """Prints what `train` would do and need, and which layouts of the devices there are; writes nothing."""
-    from jaxformer.ops.attention import load_measurements
     from jaxformer.training.planner.describe import describe_plan
 
-    if config.model.attention_table:
-        load_measurements(expanded(config.model.attention_table))
+    attention_table.load(config)
     print(describe_plan(config, _as_workdir(workdir)), flush=True)
 
 
@@ -268,27 +266,3 @@ def _predicting_memory(study: Study) -> contextlib.AbstractContextManager[None]:
     from jaxformer.training.memory import explained_out_of_memory
 
     return explained_out_of_memory(study.memory_advice)
-
-
-def _keep_attention_table(config: Config, workdir: Workdir) -> None:
-    """A copy in the workdir, so that the run needs nothing else and cannot change under way."""
-    from jaxformer.monitoring.durable import atomic_write
-    from jaxformer.ops.attention import load_measurements
-
-    table = config.model.attention_table
-    if table and not workdir.attention_table.exists():
-        load_measurements(expanded(table))  # refused under the name that a person gave it
-        if jax.process_index() == 0:
-            atomic_write(workdir.attention_table, expanded(table).read_text(encoding="utf-8"))
-    if table and jax.process_count() > 1:  # all must find the copy, or they would compile different programs
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices("attention table")
-
-
-def _use_attention_table(workdir: Workdir) -> None:
-    from jaxformer.ops.attention import forget_measurements, load_measurements
-
-    forget_measurements()
-    if workdir.attention_table.exists():
-        load_measurements(workdir.attention_table)

@@ -224,14 +224,14 @@ class Workdir:
           WorkdirError: if there is none, or it is damaged or of another version.
         """
         try:
-            text = self.config.read_text(encoding="utf-8")
+            return from_dict(json.loads(self.config.read_text(encoding="utf-8")))
         except FileNotFoundError:
             what = "is not there" if not self.path.exists() else "holds no config.json"
             raise WorkdirError(f"workdir {self.path} {what}: {self._where_to_look()}") from None
-        try:
-            return from_dict(json.loads(text))
-        except (ValueError, TypeError, AttributeError) as error:
-            raise WorkdirError(f"{self.config} cannot be used: {error}") from None
+        except NotADirectoryError:
+            raise WorkdirError(f"workdir {self.path} is a file, not a folder: give the folder of a run") from None
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise WorkdirError(f"{self.config} cannot be used: {error}; choose another --workdir") from None
 
     def _where_to_look(self) -> str:
         siblings = sorted(str(found.parent) for found in self.path.parent.glob("*/config.json"))
@@ -245,7 +245,7 @@ class Workdir:
         """What `write_result` wrote if the run is finished, else None."""
         try:
             found = json.loads(self.result_file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # torn, or no text
             return None
         return found if isinstance(found, dict) else None
 

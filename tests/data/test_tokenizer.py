@@ -141,6 +141,19 @@ def test_a_vocabulary_too_small_is_refused_with_the_smallest() -> None:
         train_tokenizer(pairs(), config(vocabulary_size=100))
 
 
+def test_a_damaged_file_of_two_vocabularies_is_refused_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.model"
+    whole = train_tokenizer(pairs(), config(joint_vocabulary=False)).to_bytes()
+    name, sizes, models = whole.split(b"\n", 2)
+    for damaged in (
+        name + b"\n", name + b"\n[3]\n" + models, name + b"\n7\n" + models, name + b'\n["a", "b"]\n' + models,
+        name + b"\n\xff\n" + models, whole[:-1], b"\n".join([name, sizes, b"x" * len(models)]),
+    ):  # fmt: skip
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"tokenizer\.model is damaged or .*; bring it back as the run wrote it"):
+            Tokenizer.load(path)
+
+
 def test_files_that_are_no_tokenizer_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no tokenizer at .*tokenizer.model"):
         Tokenizer.load(tmp_path)

@@ -116,6 +116,13 @@ def test_a_table_that_cannot_be_used_is_refused_by_its_name_and_binds_nothing(tm
     bad.write_text("{}")
     with pytest.raises(ValueError, match=r"bad\.json must be an object"):
         training.train(replace(config, {"model.attention_table": str(bad)}), tmp_path / "run")
-    with pytest.raises(FileNotFoundError, match=r"none\.json"):
-        training.train(replace(config, {"model.attention_table": str(tmp_path / "none.json")}), tmp_path / "run")
+    missing = replace(config, {"model.attention_table": str(tmp_path / "none.json")})
+    told = r"cannot read --config\.model\.attention_table=.*none\.json: No such file .*; give a file that --mode=tune "
+    with pytest.raises(FileNotFoundError, match=told):
+        training.train(missing, tmp_path / "run")
+    with pytest.raises(FileNotFoundError, match=told):
+        training.plan(missing, tmp_path / "run")
+    bad.write_bytes(b"\xff\xfe")
+    with pytest.raises(OSError, match=r"attention_table=.*bad\.json: it is not UTF-8; give a file that"):
+        training.train(replace(config, {"model.attention_table": str(bad)}), tmp_path / "run")
     assert not Workdir(tmp_path / "run").config.exists()

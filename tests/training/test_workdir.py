@@ -206,8 +206,21 @@ def test_a_result_marks_a_run_as_finished(tmp_path):
 
 
 def test_a_torn_result_is_no_result(tmp_path):
-    (tmp_path / "result.json").write_text('{"metrics": {')
-    assert Workdir(tmp_path).result() is None
+    for content in (b'{"metrics": {', b"\xff\xfe\x00{"):
+        (tmp_path / "result.json").write_bytes(content)
+        assert Workdir(tmp_path).result() is None
+
+
+def test_a_configuration_that_is_no_text_is_refused_with_its_name(tmp_path):
+    (tmp_path / "config.json").write_bytes(b"\xff\xfe\x00{")
+    with pytest.raises(WorkdirError, match=r"config\.json cannot be used: .*utf-8.*; choose another --workdir$"):
+        Workdir(tmp_path).load_config()
+
+
+def test_a_file_in_place_of_a_workdir_is_refused(tmp_path):
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(WorkdirError, match=r"workdir .*file is a file, not a folder: give the folder of a run"):
+        Workdir(tmp_path / "file").load_config()
 
 
 def test_differences_are_dotted_and_complete():
