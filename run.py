@@ -16,6 +16,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from jaxformer.monitoring.early import begin
+
+if __name__ == "__main__":
+    begin("run.py")  # before the imports below, which take a moment
+
 from absl import flags
 from ml_collections import config_dict, config_flags
 
@@ -24,7 +29,6 @@ from jaxformer import training
 from jaxformer.config import Config, nearest, replace, to_dict
 from jaxformer.config_reference import checked_flags, overview, refused
 from jaxformer.monitoring.console import exit_code, log_to_stderr
-from jaxformer.monitoring.heap import restart_with_heap_settings
 from jaxformer.monitoring.machine import assess
 from jaxformer.monitoring.streams import open_lines, open_output
 from jaxformer.training.sweep.options import SWEEP_FLAGS, read_sweep
@@ -86,11 +90,9 @@ def select(values: flags.FlagValues, overrides: dict[str, Any]) -> tuple[Config,
 def run(values: flags.FlagValues, overrides: dict[str, Any]) -> None:
     """Carries out a parsed command line."""
     if values.help or values.list:
-        help_text = f"{__doc__}\n{overview(TEXT_FLAGS | SWITCHES | SWEEP_FLAGS)}"
-        print(help_text if values.help else experiments.listing())
+        print(f"{__doc__}\n{overview(TEXT_FLAGS | SWITCHES | SWEEP_FLAGS)}" if values.help else experiments.listing())
         return
     from jaxformer.parallel import gpu_flags, local, processes  # import JAX only where they start some
-
     gpu_flags.set_gpu_flags()
     sweep = read_sweep(values.flag_values_dict(), overrides, lambda flag: parse(["run.py", flag])[1])
     local.start(values.processes, values.mode != "train" or values.join or sweep, lambda: select(values, overrides))
@@ -106,8 +108,7 @@ def run(values: flags.FlagValues, overrides: dict[str, Any]) -> None:
         with open_lines(values.input) as lines, open_output(values.output) as output:
             training.predict(config, workdir, lines, output, interactive=not values.input and sys.stdin.isatty())
     else:
-        arguments = {"prepare": (config,), "tune": (config, values.output)}.get(values.mode, (config, workdir))
-        getattr(training, values.mode)(*arguments)
+        getattr(training, values.mode)(config, *{"prepare": (), "tune": (values.output,)}.get(values.mode, (workdir,)))
 
 
 def main(argv: list[str]) -> int:
@@ -116,5 +117,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    restart_with_heap_settings()
     sys.exit(main(sys.argv))

@@ -265,6 +265,17 @@ def test_an_interruption_is_130_without_a_stack_trace(monkeypatch, capsys):
     assert capsys.readouterr().err == "run.py: interrupted\n"
 
 
+def test_an_interruption_during_the_imports_is_the_same(tmp_path):
+    (tmp_path / "ml_collections.py").write_text(
+        "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(10)"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run(
+        [sys.executable, ROOT / "run.py", "--list"], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "run.py: interrupted\n")
+
+
 def test_a_library_s_error_hints_at_the_stack_trace(monkeypatch, capsys):
     monkeypatch.setitem(vars(training), "train", lambda *_: np.pad(np.zeros(2), 1, mode="none"))
     assert _run("--experiment=scan") == 1

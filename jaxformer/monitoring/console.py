@@ -15,6 +15,8 @@ import traceback
 from collections.abc import Callable
 from typing import Protocol
 
+from jaxformer.monitoring.early import hand_over
+
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # the package
 
 
@@ -39,6 +41,7 @@ def exit_code(program: str, work: Callable[[], None], *, debug: bool = False) ->
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter must not end a finished run
     try:
+        hand_over()
         work()
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output has gone, as in `run.py --list | head -1`
