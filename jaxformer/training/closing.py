@@ -6,6 +6,8 @@ Not for computing the scores (`study.Study.score`).
 from __future__ import annotations
 
 import contextlib
+import logging
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +21,13 @@ from jaxformer.training.workdir import Workdir
 if TYPE_CHECKING:
     from jaxformer.training.study import Scored, Study
 
+_LOGGER = logging.getLogger(__name__)
+
 
 def record_result(
     study: Study, workdir: Workdir, outcome: Any, scored: Scored, described: str, seconds: float
 ) -> dict[str, Any]:
     """Records the final scores, draws the learning curve, and marks the run as finished."""
-    from jaxformer.monitoring.report import learning_curves
-
     metrics, step = dict(scored.metrics), outcome.progress.step
     if jax.process_index():
         return {"metrics": metrics, "step": step}
@@ -33,7 +35,7 @@ def record_result(
         # Under another name than the validation on the way, which translates greedily.
         tracker.log(step, {name if name.startswith("test/") else f"final/{name}": v for name, v in metrics.items()})
     records = read_metrics(workdir.metrics)
-    learning_curves(records, workdir.report / "learning-curve.png", title=study.config.experiment, curves=study.curves)
+    _draw(study, workdir, records)
     losses = [record["train/loss"] for record in records if "train/loss" in record]
     return workdir.write_result(
         {**metrics, **({"train/loss": losses[-1]} if losses else {})},
@@ -49,6 +51,17 @@ def record_result(
         **({"breakdown": outcome.breakdown} if outcome.breakdown else {}),
         padding_efficiency=outcome.efficiency,
     )
+
+
+def _draw(study: Study, workdir: Workdir, records: list[dict[str, Any]]) -> None:
+    """The learning curve, if it can be drawn: the scores are there, and no picture is worth a run."""
+    path = workdir.report / "learning-curve.png"
+    try:
+        from jaxformer.monitoring.report import learning_curves
+
+        learning_curves(records, path, title=study.config.experiment, curves=study.curves)
+    except Exception as error:
+        _LOGGER.warning("%s is missing, the scores are not: %s", path, error, exc_info=True)
 
 
 def say_done(study: Study, workdir: Workdir, result: dict[str, Any], scored: Scored) -> None:
@@ -75,7 +88,7 @@ def _where(workdir: Workdir, config: Config) -> str:
     from jaxformer.training.study import open_study  # slow to import
 
     path: Path = workdir.path
-    name, flags = config.experiment, f"--workdir={workdir.path}"
+    name, flags = config.experiment, f"--workdir={shlex.quote(str(path))}"
     pictures = sorted(workdir.report.glob("*"))
     known = [file for file in (workdir.facts, workdir.tokenizer) if file.exists()]
     shown = ["result.json", "metrics.jsonl", *(f"report/{file.name}" for file in pictures)]
@@ -88,5 +101,6 @@ def _where(workdir: Workdir, config: Config) -> str:
         *(f"  {line}" for line in open_study(config).next_commands(command, flags)),
     ]
     if config.monitoring.tensorboard:
-        rows.append(f"  tensorboard --logdir {path}/tensorboard    # after pip install tensorboard")
+        folder = shlex.quote(str(workdir.tensorboard))
+        rows.append(f"  tensorboard --logdir {folder}    # after pip install tensorboard")
     return "\n".join(rows)

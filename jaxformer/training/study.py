@@ -239,7 +239,7 @@ class Study(Protocol):
         """What to do when predicting takes too much memory."""
 
     def next_commands(self, command: str, flags: str) -> list[str]:
-        """The next useful commands, from `python run.py --experiment=NAME` and `--workdir=DIR`."""
+        """The next useful commands, from `python run.py --experiment=NAME` and `--workdir=DIR`, for a shell."""
 
 
 def open_study(config: Config) -> Study:

@@ -12,6 +12,7 @@ import fcntl
 import json
 import logging
 import os
+import shlex
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -37,7 +38,6 @@ EVALUATION_MAY_SET = (
     "data.cache_dir", "data.num_threads", "data.prefetch",
 )
 """Fields that `evaluate` and `predict` may set: how to decode and where things are, never what was trained."""
-
 
 _GLANCE = 0.5
 """Seconds within which a sweep that only looks whether a workdir is in use has let go of its lock."""
@@ -237,7 +237,7 @@ class Workdir:
         siblings = sorted(str(found.parent) for found in self.path.parent.glob("*/config.json"))
         trained = f"there are {', '.join(siblings)}; or " if siblings else ""
         return (
-            f"{trained}train one with `python run.py --experiment=NAME --workdir={self.path}` "
+            f"{trained}train one with `python run.py --experiment=NAME --workdir={shlex.quote(str(self.path))}` "
             "(`python run.py --list` shows the experiments)"
         )
 

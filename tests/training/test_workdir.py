@@ -217,6 +217,11 @@ def test_a_configuration_that_is_no_text_is_refused_with_its_name(tmp_path):
         Workdir(tmp_path).load_config()
 
 
+def test_what_to_type_can_be_pasted(tmp_path):
+    with pytest.raises(WorkdirError, match=r"--experiment=NAME --workdir='.*/my run'`"):
+        Workdir(tmp_path / "my run").load_config()
+
+
 def test_a_file_in_place_of_a_workdir_is_refused(tmp_path):
     (tmp_path / "file").write_text("text")
     with pytest.raises(WorkdirError, match=r"workdir .*file is a file, not a folder: give the folder of a run"):
