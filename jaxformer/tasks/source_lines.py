@@ -39,6 +39,16 @@ class Job(NamedTuple):
     draw: int
 
 
+def check_lines(texts: object) -> None:
+    """Refuses one text where several are wanted: taken apart, it would be a line for every letter.
+
+    Raises:
+      ValueError: with what to do.
+    """
+    if isinstance(texts, (str, bytes)):
+        raise ValueError(f"texts must be a list of strings, one a line, got one {type(texts).__name__}: write [text]")
+
+
 class SourceLines:
     """Lines of text as jobs for a search.
 

@@ -25,7 +25,7 @@ from jaxformer.models import EncoderDecoder
 from jaxformer.parallel.threads import run_with, thread_settings
 from jaxformer.tasks.batch_search import BatchSearch, SearchWeights
 from jaxformer.tasks.rows import as_sequences, group_rows, padded
-from jaxformer.tasks.source_lines import Job, SourceLines, TextTokenizer
+from jaxformer.tasks.source_lines import Job, SourceLines, TextTokenizer, check_lines
 from jaxformer.types import Batch
 
 
@@ -129,8 +129,11 @@ class Translator:
           first_line: number of the first line, for messages and for sampling.
 
         Raises:
-          ValueError: if there are not as many prefixes as texts, or a prefix does not fit.
+          ValueError: for one text that is not in a list, if there are not as many prefixes as texts, or if a prefix
+            does not fit.
         """
+        for given in (texts, prefixes):
+            check_lines(given)
         if prefixes is not None and len(prefixes) != len(texts):
             raise ValueError(f"{len(texts)} lines but {len(prefixes)} prefixes: give one for each line, or none at all")
         jobs = self._lines.jobs(texts, prefixes, first_line)
@@ -149,7 +152,11 @@ class Translator:
         """One translation for each line, in order; `chunk` lines are read ahead, so that memory stays bounded.
 
         Translations as long as they may be are named in a warning, since more might have followed.
+
+        Raises:
+          ValueError: at the first line, for one text that is not in a list.
         """
+        check_lines(lines)
         rest = iter(lines)
         first_line = 1
         while texts := list(itertools.islice(rest, chunk)):

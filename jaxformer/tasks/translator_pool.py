@@ -26,6 +26,7 @@ from jaxformer.data.workers import without_main_module
 from jaxformer.ops.attention import loaded_measurements, use_measurements
 from jaxformer.parallel.local import shared_cores
 from jaxformer.parallel.threads import thread_settings
+from jaxformer.tasks.source_lines import check_lines
 from jaxformer.tasks.translator import Translation, Translator, warn_of_full
 
 _SETTINGS = (
@@ -90,8 +91,10 @@ class TranslatorPool:
         """The translation of every line, in the same order; see `Translator.translate`.
 
         Raises:
+          ValueError: for one text that is not in a list.
           OSError: if a process has ended, such as for lack of memory, or could not begin.
         """
+        check_lines(texts)
         size = max(1, -(-len(texts) // self.processes))
         parts = ((first_line + start, texts[start : start + size]) for start in range(0, len(texts), size))
         return [translation for found in self._run(parts) for translation in found]
@@ -100,8 +103,9 @@ class TranslatorPool:
         """One translation for each line, in order; a few times `chunk` lines are read ahead.
 
         Raises:
-          OSError: as of `translate`.
+          ValueError, OSError: as of `translate`.
         """
+        check_lines(lines)
         first_line = 1
         for found in self._run(_numbered(lines, chunk, self.processes)):
             warn_of_full(found, first_line)

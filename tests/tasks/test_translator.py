@@ -210,6 +210,14 @@ def test_greedy_is_a_beam_of_one_and_sampling_repeats(model):
     assert tokens(method="sample", n_best=2, temperature=2.0, seed=1) != drawn
 
 
+def test_one_text_that_is_not_in_a_list_is_refused(beam):
+    told = r"texts must be a list of strings, one a line, got one str: write \[text\]"
+    in_a_stream, as_prefixes = lambda text: next(beam.translate_stream(text)), lambda text: beam.translate(["w"], text)
+    for call in (beam.translate, in_a_stream, as_prefixes):
+        with pytest.raises(ValueError, match=told):
+            call("w")
+
+
 def test_a_stream_is_read_in_chunks_and_keeps_its_order(beam):
     taken = []
 

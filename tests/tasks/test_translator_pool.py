@@ -75,6 +75,12 @@ def test_a_stream_is_read_as_it_is_needed_and_names_lines_by_their_numbers(pool,
     assert [record.getMessage().rpartition(" ")[2] for record in caplog.records] == full
 
 
+def test_one_text_that_is_not_in_a_list_is_refused(pool):
+    for call in (pool.translate, lambda text: next(pool.translate_stream(text))):
+        with pytest.raises(ValueError, match=r"got one str: write \[text\]"):
+            call("w5")
+
+
 def test_a_process_that_ends_is_told(translator):
     with TranslatorPool(translator, 1) as pool:
         pool.translate(["w5"])

@@ -98,6 +98,8 @@ def test_a_trained_run_classifies_from_python(trained):
     (found,) = classifier.classify(["we loved the music ."])
     assert found.label == "positive"
     assert found.probabilities["positive"] > 0.5
+    with pytest.raises(ValueError, match=r"got one str: write \[text\]"):
+        classifier.classify("we loved the music .")
     with pytest.raises(ValueError, match=r"does not translate, its task.kind is text_classification: use jf.load_pred"):
         jaxformer.load_translator(workdir.path)
 

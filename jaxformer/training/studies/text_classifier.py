@@ -19,6 +19,7 @@ from jaxformer.monitoring.pages import ColouredText
 from jaxformer.tasks.attribution import gradient_times_input
 from jaxformer.tasks.classification import ClassificationTask
 from jaxformer.tasks.rows import group_rows
+from jaxformer.tasks.source_lines import check_lines
 from jaxformer.training.studies.records import LabelPredictor
 from jaxformer.types import Sequences
 
@@ -57,7 +58,11 @@ class TextClassifier(LabelPredictor):
         Args:
           texts: of any length; of long ones the beginning is read, which a warning names.
           first_line: number of the first, for that warning.
+
+        Raises:
+          ValueError: for one text that is not in a list.
         """
+        check_lines(texts)
         encoder = self.encoder
         normal = [encoder.normalize(text)[0] for text in texts]
         places = [place for place, text in enumerate(normal) if text.strip()]
