@@ -97,7 +97,7 @@ def checked_flags(arguments: Sequence[str]) -> list[str]:
     """Command line arguments, refused if they set what is no field, and `auto` in them put as the field's own value.
 
     Raises:
-      ValueError: see `check_name`.
+      ValueError: see `check_name`; also for a file, or another value, in place of a field.
     """
     joined: list[str] = []
     for argument in arguments:
@@ -113,8 +113,13 @@ def _checked_flag(argument: str) -> str:
     match = re.match(r"--?(?:no)?config(?:\.([^=]*))?(?:=(.*)|$)", argument, re.DOTALL)
     if match and match[2] == "auto" and match[1] in _AUTOMATIC:
         return f"--config.{_AUTOMATIC[match[1]]}"
+    if match and not match[1]:
+        raise ValueError(
+            f"{argument} sets nothing: no file is read, every field is set by its name, --config.SECTION.FIELD=VALUE; "
+            "--help lists them"
+        )
     if match:
-        check_name(match[1] or "")
+        check_name(match[1])
     return argument
 
 
@@ -129,6 +134,8 @@ def refused(error: Exception, known_flags: Iterable[str]) -> ValueError:
     """What to tell a person of absl's `flags.Error`: the nearest flag, or what a field takes."""
     if unknown := getattr(error, "flagname", ""):
         return ValueError(f"unknown flag --{unknown}: {nearest(unknown.partition('.')[0], ('config', *known_flags))}")
+    if match := re.match(r"Missing value for flag --(\S+)", str(error)):
+        return ValueError(f"--{match[1]} needs a value: write --{match[1]}=VALUE; --help says what it takes")
     match = re.match(r"flag --config\.([\w.]+)=(.*?): ", str(error), re.DOTALL)
     return ValueError(f"--config.{match[1]} takes {takes(match[1])}, got {match[2]!r}" if match else str(error))
 
