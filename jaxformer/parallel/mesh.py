@@ -87,12 +87,6 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def batch_sharding(layout: Layout, rank: int = 2) -> NamedSharding:
-    """How [B, T], or [B] with rank 1, of a batch lies: rows and sequences are split."""
-    axes = [layout.axes("rows") or None, layout.axes("length") or None]
-    return NamedSharding(layout.mesh, PartitionSpec(*axes[:rank]))
-
-
 def host_share(layout: Layout) -> tuple[int, int]:
     """Which share of a batch's rows this process reads, number `index` of `count` equal ones.
 

@@ -75,7 +75,6 @@ A = _determiner("a", "ein", de.MIXED_ENDINGS, False)
 NOT_A = _determiner("a", "kein", de.MIXED_ENDINGS, False)
 NOT_ANY = _determiner("any", "kein", de.MIXED_ENDINGS, False)
 BARE = _determiner("", "", de.STRONG_ENDINGS, False)
-EVERY = _determiner("every", "jed", de.WEAK_ENDINGS, True)
 ALL = _determiner("all the", "all", de.WEAK_ENDINGS, True)
 MANY, SOME, SEVERAL = (
     _determiner(english, german, de.STRONG_ENDINGS, False)
