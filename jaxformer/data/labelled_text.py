@@ -1,8 +1,8 @@
-"""Texts with a label each, from files, from TFDS, or generated: where they are, which columns, how labels are spelt.
+"""Texts with a label each, from files, from TFDS, or generated: where they are, how labels are spelt.
 
 A file is a table, tab-separated or CSV, plain or `.gz`: `label<TAB>text`, or any columns under a header that names
-them. Read whole: text classification has no corpora of the size of translation's. Not for cleaning or tokens
-(`classify`).
+them. Read whole: text classification has no corpora of the size of translation's. Not for which columns a table has
+(`labelled_columns`), nor for cleaning or tokens (`classify`).
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxformer.config import DataConfig
+from jaxformer.data.labelled_columns import NoLabelsError, check_labels, check_width, columns_of, is_csv, pattern
 from jaxformer.data.sources import VALIDATION_NAMES
 from jaxformer.data.text import read_lines
 from jaxformer.paths import expanded
 
 _LOGGER = logging.getLogger(__name__)
 
-_LABEL_COLUMNS = ("label", "labels", "sentiment", "class", "category", "polarity")
-_TEXT_COLUMNS = ("sentence", "text", "review", "phrase", "content")
 _SUFFIXES = (".tsv", ".csv", ".tsv.gz", ".csv.gz")
 _PREFIX = "__label__"
 """Before labels in the files of fastText."""
@@ -109,38 +108,32 @@ class TextSplit(NamedTuple):
     places: Sequence[str] = ()
 
 
-class NoLabelsError(ValueError):
-    """A table with a column of texts, and none of labels."""
-
-
 def read_table(path: Path) -> TextSplit:
     """The records of one file; empty lines are left out.
 
     Raises:
       NoLabelsError: if it has no labels.
-      ValueError: for missing columns or a row of too few or too many, by line; for binary or wrongly encoded text, or
-        quotes that do not match.
+      ValueError: for missing columns or a row of too few or too many, by line; for a header that is not known, or texts
+        where labels should be; for binary or wrongly encoded text, or quotes that do not match.
       OSError: if it cannot be read.
     """
     lines = read_lines(path)
-    if path.name.removesuffix(".gz").endswith(".csv"):
+    if is_csv(path):
         rows = list(_csv_rows(path, lines))
     else:
         rows = [(number, line.split("\t")) for number, line in enumerate(lines, 1)]
     filled = [(number, row) for number, row in rows if any(cell.strip() for cell in row)]
     if not filled:
-        raise ValueError(f"{path} is empty: it needs a line `label<TAB>text` for each record")
-    columns, width = _columns(path, filled[0][1])
+        raise ValueError(f"{path} is empty: it needs a line `{pattern(path)}` for each record")
+    first = filled[0][1]
+    columns = columns_of(path, first)
     records, places = [], []
-    for number, row in filled[columns is not None :]:
-        label, text = columns or (0, 1)
-        if len(row) != width:
-            raise ValueError(
-                f"{path}, line {number}: expected {width} columns, "
-                f"{'as the header has' if columns else 'label<TAB>text'}, found {len(row)}"
-            )
-        records.append(LabelledText(row[label].strip(), row[text]))
+    for number, row in filled[columns.header :]:
+        check_width(path, number, row, columns, first)
+        records.append(LabelledText(row[columns.label].strip(), row[columns.text]))
         places.append(f"{path}, line {number}")
+    if not columns.header:
+        check_labels(path, [record.label for record in records])
     return TextSplit(records, len(rows) - len(filled), places)
 
 
@@ -158,25 +151,6 @@ def _csv_rows(path: Path, lines: Sequence[str]) -> Iterator[tuple[int, list[str]
             f"{path}, the record that begins in line {start}: {error}: a cell that begins with a quote must end with "
             'one, and hold others doubled (""); mend it, or give tab-separated text as .tsv'
         ) from None
-
-
-def _columns(path: Path, header: list[str]) -> tuple[tuple[int, int] | None, int]:
-    """Where label and text are if `header` is one, else None; and how many columns there are."""
-    cells = [cell.strip().casefold() for cell in header]
-    label = next((cells.index(name) for name in _LABEL_COLUMNS if name in cells), None)
-    text = next((cells.index(name) for name in _TEXT_COLUMNS if name in cells), None)
-    if label is not None and text is not None:
-        return (label, text), len(cells)
-    short = all(len(cell.split()) == 1 for cell in cells)
-    if short and len(cells) > 1 and (label is not None or text is not None):
-        columns = f"{path} has the columns {', '.join(header)}, and none of them is the"
-        if label is None:
-            raise NoLabelsError(
-                f"{columns} label: call one {' or '.join(_LABEL_COLUMNS)}, or name a file that has labels; texts "
-                "without any are for --mode=predict"
-            )
-        raise ValueError(f"{columns} text: call one {' or '.join(_TEXT_COLUMNS)}")
-    return None, 2
 
 
 def open_texts(config: DataConfig, *, train: bool = True) -> dict[str, TextSplit]:

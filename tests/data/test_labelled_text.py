@@ -53,12 +53,13 @@ def test_empty_lines_are_left_out_and_counted(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.tsv", "1 a warm film\n", r"a\.tsv, line 1: expected 2 columns, label<TAB>text, found 1"),
-        ("a.tsv", "1\tgood\n0\tdull\tx\n", r"a\.tsv, line 2: expected 2 columns, label<TAB>text, found 3"),
+        ("a.tsv", "1 a warm film\n", r"a\.tsv, line 1: expected 2 columns, label<TAB>text, with a tab between"),
+        ("a.tsv", "1\tgood\n0\tdull\tx\n", r"a\.tsv, line 2: expected 2 columns, label<TAB>text, .*, found 3; give"),
         ("a.tsv", "label\tsentence\n1\n", r"a\.tsv, line 2: expected 2 columns, as the header has, found 1"),
         ("a.csv", "label,id\n1,2\n", r"has the columns label, id, and none of them is the text: call one sentence or"),
         ("a.csv", "text,score\ngood,2\n", r"none of them is the label: call one label or"),
         ("a.tsv", "\n\n", "is empty: it needs a line"),
+        ("a.csv", "\n\n", "is empty: it needs a line `label,text`"),
         ("a.csv", '1,good\n0,"dull\n1,fine\n0,bad\n', r"a\.csv, the record that begins in line 2: unexpected end"),
         ("a.csv", '1,good\n0,"dull" film\n1,fine\n', r"a\.csv, the record that begins in line 2: ',' expected after"),
     ],
