@@ -17,7 +17,8 @@ from jaxformer.data.proteins.chain import Chain
 from jaxformer.data.proteins.fasta import Record
 from jaxformer.data.proteins.files import stem
 
-_RCSB = re.compile(r"(\w+)_\d+\|Chains? ([^|,\[\s]+)")
+_RCSB = re.compile(r"(\w+)_\d+\|Chains? ([^|,\[\s]+)(?:\[auth ([^]]+)\])?")
+"""An entry, its first chain, and the author's name of that chain where it is another."""
 _LEAST_IDENTITY = 0.9
 
 
@@ -67,8 +68,9 @@ def _chain(name: str, rows: list[tuple[str, str, float]], path: str) -> Chain:
 def with_whole_sequences(resolved: Iterable[Chain], records: Iterable[Record]) -> Iterator[Chain]:
     """The chains of FASTA `records`, with labels from the `resolved` chain of the same name where they align.
 
-    `1CBS_A`, `1cbs:A` and `1CBS_1|Chain A|...` all name chain A of 1cbs. A record without such a chain, or one that
-    differs from it in more than a tenth of the residues, comes without labels: cleaning counts it.
+    `1CBS_A`, `1cbs:A`, `1CBS_1|Chain A|...` and `1CBS_1|Chain B[auth A]|...` all name chain A of 1cbs: classic DSSP has
+    the names that authors gave. A record without such a chain, or one that differs from it in more than a tenth of the
+    residues, comes without labels: cleaning counts it.
     """
     known = {_key(chain.name): chain for chain in resolved}
     for record in records:
@@ -81,7 +83,10 @@ def with_whole_sequences(resolved: Iterable[Chain], records: Iterable[Record]) -
 
 def _key(title: str) -> str:
     named = _RCSB.match(title)
-    entry, chain = named.groups() if named else re.split(r"[-_:|\s]", title + "--", maxsplit=2)[:2]
+    if named:
+        entry, chain = named[1], named[3] or named[2]
+    else:
+        entry, chain = re.split(r"[-_:|\s]", title + "--", maxsplit=2)[:2]
     return f"{entry.lower()}-{chain}"
 
 

@@ -72,6 +72,12 @@ def test_whole_sequences_score_what_was_resolved(tmp_path):
     assert (third.three, other.three) == ("", "")  # no such chain: cleaning counts them
 
 
+@pytest.mark.parametrize("chain", ["Chain C[auth A]", "Chains B[auth A], A[auth B]", "Chains A, B[auth C]"])
+def test_a_chain_goes_by_the_name_that_its_author_gave(tmp_path, chain):
+    (found,) = with_whole_sequences(_chain_of(tmp_path), read_fasta([f">9XYZ_1|{chain}|some protein|Homo", "GMCK"]))
+    assert (found.three, found.scored.tolist()) == ("CHEC", [False, True, True, True])
+
+
 def test_another_protein_under_the_same_name_gets_no_labels(tmp_path):
     (chain,) = with_whole_sequences(_chain_of(tmp_path), read_fasta([">9xyz_A", "WWWWW"]))
     assert chain.three == ""
