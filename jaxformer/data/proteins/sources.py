@@ -34,7 +34,7 @@ def read_splits(config: DataConfig, *, train: bool = True) -> dict[str, Iterator
       train: whether the training split is read, and must be there.
 
     Raises:
-      ValueError, OSError: if a split is not there, with what is.
+      ValueError, OSError: if a split is not there, with what is; by its reader, if it holds no chains.
     """
     if config.source == "bundled":
         sizes = DEFAULT_SIZES | {"train": config.num_examples}
@@ -59,8 +59,20 @@ def read_splits(config: DataConfig, *, train: bool = True) -> dict[str, Iterator
                 f"--config.data.{split}, the folder with --config.data.path"
             )
         if path is not None:
-            found[split] = read_chains(path)
+            found[split] = _filled(split, path)
     return found
+
+
+def _filled(split: str, path: Path) -> Iterator[Chain]:
+    """The chains of a split, of which there must be some."""
+    chain = None
+    for chain in read_chains(path):
+        yield chain
+    if chain is None:
+        raise ValueError(
+            f"the {split} split {path} holds no chains: give it some, remove it, or name another with "
+            f"--config.data.{split}"
+        )
 
 
 def read_chains(path: Path) -> Iterator[Chain]:

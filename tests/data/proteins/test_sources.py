@@ -41,6 +41,16 @@ def test_a_split_that_is_not_there_is_refused_with_what_is(tmp_path):
         read_splits(_config(tmp_path, test="casp"), train=False)
 
 
+@pytest.mark.parametrize(("name", "text"), [("val.tsv", "id\tseq\tss3\n\n"), ("val.list", "\n")])
+def test_a_split_without_chains_is_refused_by_name(tmp_path, name, text):
+    (tmp_path / "train.tsv").write_text(TABLE.format("x"))
+    (tmp_path / name).write_text(text)
+    splits = read_splits(_config(tmp_path))
+    assert len(list(splits["train"])) == 1
+    with pytest.raises(ValueError, match=rf"the validation split .*{name} holds no chains: .*--config.data.val"):
+        list(splits["validation"])
+
+
 def test_a_named_split_is_that_file_or_folder_and_no_other(tmp_path):
     for name in ("train", "test_a"):
         (tmp_path / f"{name}.tsv").write_text(TABLE.format(name))
