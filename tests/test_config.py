@@ -214,6 +214,13 @@ def test_a_trace_after_the_last_step_is_refused():
         replace(Config(), {"training.num_steps": 5, "profile.num_steps": 1})
 
 
+@pytest.mark.parametrize("field", [name for name, field in fields().items() if field.type == "float"])
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_no_field_takes_what_is_not_finite(field, value):
+    with pytest.raises(ValueError, match=rf"{field} must be .*, got {value}"):
+        replace(Config(), {field: value})
+
+
 @pytest.mark.parametrize("field", ["training.seed", "data.seed", "decoding.seed"])
 def test_a_seed_that_no_generator_takes_is_refused(field):
     with pytest.raises(ValueError, match=rf"{field} must be at least 0 and less than 2147483648, got {2**31}"):

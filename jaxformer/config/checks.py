@@ -7,6 +7,7 @@ several fields together: that stands where the fields do.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -30,20 +31,30 @@ def check_choice(field: str, value: str, *choices: str) -> None:
         raise ValueError(f"{field}={value!r} is not known: {nearest(value, choices)}")
 
 
+def check_finite(section: str, config: Any, *fields: str) -> None:
+    """Refuses what is infinite, or no number, in `fields` of `config`, which is the section of this name."""
+    for field in fields:
+        value = getattr(config, field)
+        if not abs(value) < math.inf:
+            raise ValueError(f"{section}.{field} must be a finite number, got {value}")
+
+
 def check_positive(section: str, config: Any, *fields: str) -> None:
-    """Refuses what is 0 or less, or no number, in `fields` of `config`, which is the section of this name."""
+    """Refuses what is 0 or less, infinite, or no number."""
     for field in fields:
         value = getattr(config, field)
         if not value > 0:
             raise ValueError(f"{section}.{field} must be greater than 0, got {value}")
+    check_finite(section, config, *fields)
 
 
 def check_not_negative(section: str, config: Any, *fields: str) -> None:
-    """Refuses what is less than 0, or no number."""
+    """Refuses what is less than 0, infinite, or no number."""
     for field in fields:
         value = getattr(config, field)
         if not value >= 0:
             raise ValueError(f"{section}.{field} must be 0 or greater, got {value}")
+    check_finite(section, config, *fields)
 
 
 def check_seed(section: str, config: Any) -> None:

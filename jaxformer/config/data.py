@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 
-from jaxformer.config.checks import check_choice, check_fraction, check_not_negative, check_positive, check_seed
+from jaxformer.config.checks import (
+    check_choice,
+    check_finite,
+    check_fraction,
+    check_not_negative,
+    check_positive,
+    check_seed,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +164,7 @@ class SeriesConfig:
     def __post_init__(self) -> None:
         check_positive("series", self, "window", "horizon", "patch_length", "patch_stride", "season")
         check_not_negative("series", self, "market_days")
+        check_finite("series", self, "rise", "fall")
         check_choice("series.loss", self.loss, "squared", "absolute", "huber")
         if not 0.0 <= self.outliers < 0.5:
             raise ValueError(f"series.outliers must be at least 0 and less than 0.5, got {self.outliers}")
