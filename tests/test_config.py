@@ -113,6 +113,7 @@ REFUSED = [
     ({"decoding.method": "bean"}, "Did you mean 'beam'"),
     ({"decoding.beam_size": 0}, "decoding.beam_size must be greater than 0"),
     ({"decoding.n_best": 6}, "decoding.n_best=6 is more than decoding.beam_size=5"),
+    ({"decoding": {"method": "greedy", "n_best": 2}}, "decoding.n_best=2 is more than the one hypothesis of decoding."),
     ({"decoding.temperature": 0.0}, "decoding.temperature must be greater than 0"),
     ({"decoding.length_penalty": -1.0}, "decoding.length_penalty must be 0 or greater"),
     ({"decoding.top_p": 0.0}, "decoding.top_p must be greater than 0 and at most 1"),
@@ -226,6 +227,10 @@ def test_a_seed_that_no_generator_takes_is_refused(field):
     with pytest.raises(ValueError, match=rf"{field} must be at least 0 and less than 2147483648, got {2**31}"):
         replace(Config(), {field: 2**31})
     assert replace(Config(), {field: 2**31 - 1})
+
+
+def test_as_many_samples_as_wanted_may_be_drawn():
+    assert replace(Config(), {"decoding": {"method": "sample", "n_best": 9}}).decoding.beam_size == 5
 
 
 def test_averaging_needs_checkpoints():

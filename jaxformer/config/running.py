@@ -18,7 +18,8 @@ class DecodingConfig:
       method: `beam`, `greedy` or `sample`.
       beam_size: beam width, W.
       length_penalty: alpha of Wu et al. 2016, equation 14; 0 ranks by plain log-probability.
-      n_best: hypotheses returned for each sentence; at most `beam_size`.
+      n_best: hypotheses returned for each sentence: at most `beam_size` of a beam, 1 of `greedy`; `sample` draws as
+        many as are wanted.
       temperature, top_k, top_p: of sampling; `top_k=0` and `top_p=1` keep the whole vocabulary.
       seed: of sampling.
       max_length: longest output in tokens; 0 for twice the source plus ten. Never more than `data.max_length`, the
@@ -51,6 +52,11 @@ class DecodingConfig:
             raise ValueError(
                 f"decoding.n_best={self.n_best} is more than decoding.beam_size={self.beam_size}: "
                 "a beam holds no more hypotheses than its width"
+            )
+        if self.method == "greedy" and self.n_best > 1:
+            raise ValueError(
+                f"decoding.n_best={self.n_best} is more than the one hypothesis of decoding.method=greedy: set "
+                "--config.decoding.n_best=1, or --config.decoding.method to beam or sample"
             )
 
 
