@@ -60,6 +60,7 @@ REFUSED = [
     ({"data.tokenizer": "word", "data.subword_sampling": 0.1}, "data.subword_sampling=0.1 samples segmentations, of "),
     ({"model.local_layers": 6}, "model.local_layers=6 leaves none of model.num_encoder_layers=6"),
     ({"model.local_window": 0}, "model.local_window must be greater than 0"),
+    ({"model.local_window": 4}, "model.local_window=4 is for encoders with heads, and task.kind=translation: set"),
     ({"model.position": "rotery"}, "Did you mean 'rotary'"),
     ({"model.position": "rotary", "model.d_model": 24}, "model.position=rotary needs an even head size"),
     ({"model.dropout": 1.0}, "model.dropout must be at least 0 and less than 1, got 1.0"),

@@ -34,7 +34,7 @@ class ModelConfig:
       neighbourhood: of encoders with heads: an input token also takes an embedding of each of its neighbours up to this
         far away, by distance; for vocabularies as small as amino acids. 0 for none.
       local_layers: of encoders with heads: in the first so many layers a position sees only those near to it.
-      local_window: how far away they may be, on either side.
+      local_window: of encoders with heads: how far away they may be, on either side.
       scale_embedding: of encoders with heads: multiply embeddings by sqrt(D), as the paper does. Without it they begin
         small, and what is rare in few data stays so.
       final_norm: of encoders with heads and `pre`: normalise once at the end. Without it, how long the vector of a

@@ -89,7 +89,7 @@ class Config:
     def _check_what_the_task_has(self) -> None:
         """Settings of parts that only some tasks have stay as they are by default for the others."""
         of_encoders: list[tuple[str, Any, tuple[str, ...]]] = [
-            ("model", self.model, ("neighbourhood", "local_layers", "scale_embedding", "final_norm")),
+            ("model", self.model, ("neighbourhood", "local_layers", "local_window", "scale_embedding", "final_norm")),
             ("task", self.task, ("part_weights", "class_weights", "token_dropout", "vary_token_dropout", "members")),
         ]
         for section, fields, names in of_encoders:
