@@ -13,7 +13,7 @@ import experiments
 import run
 from jaxformer.config import replace
 from jaxformer.data import cleaning
-from jaxformer.training.workdir import EVALUATION_MAY_SET
+from jaxformer.training.workdir import EVALUATION_MAY_SET, MAY_DIFFER
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
@@ -66,6 +66,13 @@ def test_every_line_of_the_cleaning_table_is_explained():
     for line in cleaning.CleaningReport().table().splitlines():
         label = line.split("  ")[0]
         assert label.startswith("pairs ") or f"| {label} |" in text
+
+
+def test_all_that_a_continued_run_may_change_is_listed():
+    text = (ROOT / "docs/own_text.md").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"those that\s+change no number, but for rounding \((.*?)\)", text, re.DOTALL)
+    fields = [f"{name}*" if name.endswith(".") else name for name in MAY_DIFFER]
+    assert sorted(re.findall(r"`(.*?)`", listed)) == sorted(fields)
 
 
 def test_every_document_is_linked_from_another():
