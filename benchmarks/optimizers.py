@@ -1,11 +1,12 @@
-"""Adam, AdamW, SGD with momentum, RMSprop, Lion and Adafactor on one experiment, each at the best of as many rates.
+"""Adam, AdamW, SGD with momentum, RMSprop, Lion and Adafactor on one experiment, each at a rate found by one rule.
 
     python -m benchmarks.optimizers --experiment=wmt:bundled [--rates=3] [--further=4] [--seeds=3] [--parallel=1]
         [--workdir=W] [--metric=validation/bleu] [--json=FILE] [--config.FIELD=VALUE ...]
 
 Sweeps of `run.py` in one folder, which continue where they were stopped. The first tries `--rates` learning rates for
 every optimizer, a factor of three apart around its customary one, with seed 0. Where the best is the first or the last
-of them, a better one may lie beyond, and the next is tried, `--further` times at most: the same rule for all. The last
+of them, a better one may lie beyond, and the next is tried, `--further` times at most: the same rule for all, by which
+some have more rates than others (the column `of`); the fewest has who is best between the first and the last. The last
 sweep trains each optimizer at the rate that was best on the validation split with `--seeds` other seeds, which had no
 part in the choice: their mean and standard error are what is compared. Everything else, steps, batches, schedule,
 warm-up and the norm at which gradients are clipped, is the same for all. The tables and `optimizers.png` go to the
@@ -25,10 +26,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import report
+from jaxformer.config.checks import as_text
 from jaxformer.monitoring.report import series
 from jaxformer.monitoring.trackers import read_metrics
 from jaxformer.training.retention import lower_is_better
-from jaxformer.training.sweep.grid import as_text
 from jaxformer.training.sweep.outcomes import mean_and_error
 from jaxformer.training.sweep.table import mean_text
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxformer.config import Config, nearest
-from jaxformer.config.checks import said
+from jaxformer.config.checks import as_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _checked_flag(argument: str) -> str:
 
 def as_given(name: str, value: Any) -> str:
     """The flag that sets the field `name` to `value`, with `auto` where that stands for it."""
-    given = f"{name}={said(value)}"
+    given = f"{name}={as_text(value)}"
     automatic = {meaning: f"{short}=auto" for short, meaning in _AUTOMATIC.items()}
     return f"--config.{automatic.get(given, given)}"
 

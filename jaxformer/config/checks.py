@@ -20,8 +20,8 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     return f"choose one of {', '.join(listed)}.{hint}"
 
 
-def said(value: Any) -> str:
-    """As it is written on the command line."""
+def as_text(value: Any) -> str:
+    """A value as it is written on a command line."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from jaxformer.config.checks import check_choice, nearest, said
+from jaxformer.config.checks import as_text, check_choice, nearest
 from jaxformer.config.data import DataConfig, SeriesConfig
 from jaxformer.config.devices import MemoryConfig, MeshConfig, PlanConfig
 from jaxformer.config.network import POOLED, ModelConfig, TaskConfig
@@ -97,8 +97,8 @@ class Config:
                 value, default = getattr(fields, name), getattr(type(fields), name)
                 if value != default:
                     raise ValueError(
-                        f"{section}.{name}={said(value)} is for encoders with heads, and task.kind=translation: set "
-                        f"--config.{section}.{name}={said(default)}"
+                        f"{section}.{name}={as_text(value)} is for encoders with heads, and task.kind=translation: set "
+                        f"--config.{section}.{name}={as_text(default)}"
                     )
         if self.task.kind not in POOLED and self.task.pooling != TaskConfig.pooling:
             raise ValueError(

@@ -18,13 +18,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxformer.config import Config, replace, to_dict
+from jaxformer.config.checks import as_text
 from jaxformer.monitoring.durable import atomic_write
 from jaxformer.monitoring.machine import Machine, assess
 from jaxformer.paths import expanded
 from jaxformer.training.sweep import picture, table
 from jaxformer.training.sweep.children import Children, share_machine, whole_machine
 from jaxformer.training.sweep.folder import FINAL, SweepFolder, Trial, held_experiment
-from jaxformer.training.sweep.grid import Fields, as_text
+from jaxformer.training.sweep.grid import Fields
 from jaxformer.training.sweep.options import Sweep
 from jaxformer.training.sweep.outcomes import Results, collect
 from jaxformer.training.workdir import flat

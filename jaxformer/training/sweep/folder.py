@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxformer.config import Config, to_dict
+from jaxformer.config.checks import as_text
 from jaxformer.monitoring.durable import atomic_write, explain_disk_errors, plain
-from jaxformer.training.sweep.grid import Fields, as_text
+from jaxformer.training.sweep.grid import Fields
 from jaxformer.training.workdir import MAY_DIFFER, Workdir, WorkdirError, flat
 
 _LONGEST_NAME = 120

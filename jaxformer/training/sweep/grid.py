@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from jaxformer.config.checks import as_text
 from jaxformer.config_reference import check_name
 from jaxformer.config_reference import fields as known_fields
 
@@ -222,8 +223,3 @@ def draw(choices: Sequence[Choice], count: int, seed: int) -> list[Fields]:
             raise ValueError(f"--sweep_random={count}: only {len(found)} different trials were found: {too_many}")
         found.setdefault(tuple(drawn.values()), drawn)
     return list(found.values())
-
-
-def as_text(value: Any) -> str:
-    """A value as it is typed on a command line."""
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from jaxformer.config.checks import as_text
 from jaxformer.training.sweep import grid
 
 SWEEP_FLAGS = {
@@ -143,7 +144,7 @@ def _check_fields(choices: Sequence[grid.Choice], overrides: Mapping[str, Any]) 
                     "give all its values in one"
                 )
             if name in overrides:
-                value = grid.as_text(overrides[name])
+                value = as_text(overrides[name])
                 raise ValueError(
                     f"{name} is set by --config.{name}={value} and swept by --sweep={choice.text}: leave one out"
                 )

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxformer.config.checks import as_text
 from jaxformer.monitoring.durable import explain_disk_errors
 from jaxformer.training.sweep.folder import short_names
-from jaxformer.training.sweep.grid import as_text
 from jaxformer.training.sweep.outcomes import FINAL, Outcome, Results
 
 _BEST = "#C44E52"

@@ -11,8 +11,8 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 
+from jaxformer.config.checks import as_text
 from jaxformer.training.sweep.folder import Trial, short_names
-from jaxformer.training.sweep.grid import as_text
 from jaxformer.training.sweep.outcomes import SEED, Outcome, Results, mean_and_error
 
 Rows = list[list[str]]

@@ -7,6 +7,7 @@ import math
 import pytest
 
 import run
+from jaxformer.config.checks import as_text
 from jaxformer.training.sweep import grid
 
 
@@ -154,4 +155,4 @@ def test_ranges_of_fields_that_change_together_are_drawn_from_the_one_that_belon
 @pytest.mark.parametrize("value", [True, False, 3, 1e-05, 0.1, "a b"])
 def test_a_value_is_written_as_the_command_line_reads_it(value):
     name = {bool: "data.reverse", int: "training.seed", float: "optimizer.learning_rate", str: "data.path"}[type(value)]
-    assert typed(name, grid.as_text(value)) == value
+    assert typed(name, as_text(value)) == value
