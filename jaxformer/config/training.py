@@ -58,7 +58,8 @@ class TrainingConfig:
         more the two predictions differ; twice the work a step, less overfitting; 0 for one pass.
       r_drop_start: steps that are taken before R-Drop begins: it slows the first part of training down.
       log_every, eval_every, checkpoint_every: in steps; 0 switches evaluation on the way, or regular checkpoints, off.
-      checkpoint_minutes: also save a checkpoint after this many minutes without one; 0 for never.
+      checkpoint_minutes: also save a checkpoint after this many minutes without one, at which several processes look
+        every ten steps; 0 for never.
       keep_checkpoints: how many of the newest checkpoints stay.
       average_checkpoints: evaluate the mean of the last N checkpoints' parameters; 0 or 1 for none.
       ema_decay: decay of the exponential moving average of the parameters, which is then evaluated; 0 for none.

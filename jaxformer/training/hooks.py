@@ -12,13 +12,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-import jax
-
 from jaxformer.monitoring import progress as progress_line
 from jaxformer.monitoring.throughput import Throughput
 from jaxformer.monitoring.utilisation import Utilisation
 from jaxformer.training.checkpoint import Checkpoints
-from jaxformer.training.loop import Loop, Progress
+from jaxformer.training.loop import Loop, Progress, agreed
 from jaxformer.training.retention import lower_is_better
 from jaxformer.training.state import evaluation_params
 from jaxformer.types import Mean
@@ -219,7 +217,7 @@ class SaveCheckpoint:
 
     Args:
       every: in steps; 0 leaves the other reasons.
-      minutes: of the clock; 0 for never.
+      minutes: of the clock; 0 for never. Several processes look at it at every tenth step.
       checkpoints: where to.
       tracker: made durable first, so that no record of a saved step can be missing after a restart.
       config: saved with it, a JSON value.
@@ -246,11 +244,11 @@ class SaveCheckpoint:
             return False
         regular = self.every > 0 and progress.step % self.every == 0
         best = progress.best_step == progress.evaluated == progress.step
-        return regular or best or loop.done or self._late()
+        return regular or best or loop.done or self._late(progress.step)
 
-    def _late(self) -> bool:
-        # Several processes must save together; their clocks do not agree, so only one process saves by the clock.
-        return 0 < self._seconds < time.monotonic() - self._saved_at and jax.process_count() == 1
+    def _late(self, step: int) -> bool:
+        # Several processes must save together, and their clocks do not agree: they save once one of them is late.
+        return self._seconds > 0 and agreed(time.monotonic() - self._saved_at > self._seconds, step) > 0
 
     def __call__(self, loop: Loop) -> None:
         """Saves; the arrays are written in the background."""

@@ -136,6 +136,18 @@ def _between_steps() -> contextlib.AbstractContextManager[None]:
     return jax.transfer_guard_host_to_device("disallow" if jax.process_count() == 1 else "allow")
 
 
+def agreed(mine: int, step: int) -> int:
+    """The largest `mine` of all processes, which must ask together; 0 but every tenth step, for it costs a message."""
+    if jax.process_count() == 1:
+        return mine
+    if step % 10:
+        return 0
+    from jax.experimental import multihost_utils
+
+    with jax.transfer_guard_host_to_device("allow"):  # the message, one number
+        return int(multihost_utils.process_allgather(mine).max())
+
+
 class Loop:
     """Steps until `num_steps`, an early stop, or an interruption.
 
@@ -272,13 +284,8 @@ class Loop:
         self.progress.seconds = self._seconds_before + sum(seconds.get(phase, 0.0) for phase in TRAINING_PHASES)
 
     def _asked_to_stop(self, interruption: Interruption) -> bool:
-        if jax.process_count() == 1:
-            return interruption.requested != 0
-        # Every process must stop at the same step, whichever got the signal; asking costs a message, hence the 10.
-        if self.progress.step % 10:
-            return False
-        from jax.experimental import multihost_utils
-
-        with jax.transfer_guard_host_to_device("allow"):  # the message, one number
-            interruption.requested = int(multihost_utils.process_allgather(interruption.requested).max())
-        return interruption.requested != 0
+        # Every process must stop at the same step, whichever got the signal.
+        requested = agreed(interruption.requested, self.progress.step)
+        if requested and not interruption.requested:
+            interruption.requested = requested  # of another process
+        return requested != 0

@@ -107,6 +107,17 @@ def test_two_processes_of_four_devices_are_one_of_eight(data, alone, tmp_path, m
 
 
 @pytest.mark.slow
+def test_two_processes_save_by_the_clock(data, tmp_path):
+    steps = {"training__num_steps": 25, "training__checkpoint_every": 0, "training__eval_every": 0}
+    address = _address()
+    clock = {"training__checkpoint_minutes": 1e-6, "training__keep_checkpoints": 9}
+    _end(*(_start(1, f"{i}/2@{address}", data, tmp_path / "run", **steps, **clock) for i in range(2)))
+    assert {folder.name for folder in (tmp_path / "run/checkpoints").iterdir() if folder.name.isdigit()} == {
+        "10", "20", "25",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
 def test_two_processes_make_one_plan_and_keep_it(data, tmp_path):
     steps = STEPS | {"training__num_steps": 4, "training__checkpoint_every": 2}
     settings = steps | {"mesh__auto": True, "data__batch_tokens": 0, "plan__memory": 0.02}

@@ -315,6 +315,31 @@ def test_checkpoints_by_the_clock(tmp_path, monkeypatch):
     assert not saver.due(loop), "this very step is on disk"
 
 
+def test_processes_save_by_the_clock_together(monkeypatch):
+    """At every tenth step, if any of them is late, whatever the clock of this one says."""
+    from jax.experimental import multihost_utils
+
+    others: list[int] = []
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(multihost_utils, "process_allgather", lambda mine: np.array([mine, others.pop()]))
+    saver = hooks.SaveCheckpoint(0, 10.0, None, Recorder(), {})  # type: ignore[arg-type]
+    loop = Loop(STEP, None, Progress(step=9), None, num_steps=STEPS + 20)  # type: ignore[arg-type]
+    assert not saver.due(loop), "nobody is asked"
+    loop.progress.step = 10
+    for late in (0, 1):
+        others.append(late)
+        assert saver.due(loop) == bool(late)
+    assert not others
+    monkeypatch.setattr(hooks.time, "monotonic", lambda: 1e12)
+    others.append(0)
+    assert saver.due(loop)
+    loop.progress.step = 11
+    assert not saver.due(loop), "the other one would not save"
+    never = hooks.SaveCheckpoint(0, 0.0, None, Recorder(), {})  # type: ignore[arg-type]
+    loop.progress.step = 20
+    assert not never.due(loop)
+
+
 def test_signals_ask_once_and_handlers_come_back():
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     with Interruption() as interruption:

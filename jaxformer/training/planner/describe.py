@@ -11,7 +11,7 @@ import dataclasses
 
 import jax
 
-from jaxformer.config import Config, replace
+from jaxformer.config import Config, TrainingConfig, replace
 from jaxformer.data.bucketing import Shape
 from jaxformer.monitoring.progress import duration
 from jaxformer.parallel.mesh import make_layout
@@ -49,11 +49,7 @@ def describe_plan(config: Config, workdir: Workdir) -> str:
         ("memory", _memory(found, make_task)),
         ("time", _time(config, chosen, filled)),
         ("evaluation", _evaluation(study, config)),
-        (
-            "checkpoints",
-            f"every {config.training.checkpoint_every:,} steps or {config.training.checkpoint_minutes:g} minutes; the "
-            f"newest {config.training.keep_checkpoints} and the best by {config.training.best_metric} stay",
-        ),
+        ("checkpoints", _checkpoints(config.training)),
         ("workdir", str(workdir.path)),
     ]
     table = "\n".join(f"{name:<12} {text}" for name, text in lines)
@@ -104,6 +100,16 @@ def _evaluation(study: Study, config: Config) -> str:
         return f"{every}, and at the end"
     search = f"beam {decoding.beam_size}" if decoding.method == "beam" else decoding.method
     return f"{every}, greedy; at the end {search}"
+
+
+def _checkpoints(training: TrainingConfig) -> str:
+    every = f"every {training.checkpoint_every:,} steps, " if training.checkpoint_every else ""
+    late = f"after {training.checkpoint_minutes:g} minutes without one, " if training.checkpoint_minutes else ""
+    scored = "after each best validation, " if training.eval_every else ""
+    best = f" and the best by {training.best_metric}" if training.eval_every else ""
+    when = f"{every}{late}{scored}"
+    end = "and at the end" if when else "at the end alone"
+    return f"{when}{end}; the newest {training.keep_checkpoints}{best} stay"
 
 
 def _work(study: Study, config: Config, found: Resolved, filled: bool) -> list[tuple[str, str]]:

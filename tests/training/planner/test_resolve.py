@@ -151,6 +151,21 @@ def test_the_plan_here_compares_its_formula_with_the_compiled_step(tmp_path):
     assert "In bf16" not in text, "a processor has no data sheet to compare by"
 
 
+@pytest.mark.parametrize(
+    ("every", "minutes", "evaluated", "line"),
+    [
+        (500, 5.0, 100, "every 500 steps, after 5 minutes without one, after each best validation, and at the end; the "
+                        "newest 3 and the best by validation/bleu stay"),
+        (0, 10.0, 0, "after 10 minutes without one, and at the end; the newest 3 stay"),
+        (0, 0.0, 0, "at the end alone; the newest 3 stay"),
+    ],
+)  # fmt: skip
+def test_the_plan_says_when_checkpoints_are_made_and_which_stay(tmp_path, every, minutes, evaluated, line):
+    fields = {"checkpoint_every": every, "checkpoint_minutes": minutes, "eval_every": evaluated, "keep_checkpoints": 3}
+    text = describe_plan(replace(CONFIG, {"training": fields}), Workdir(tmp_path / "run"))
+    assert f"checkpoints  {line}\n" in text
+
+
 def test_more_devices_than_named_are_refused():
     with pytest.raises(ValueError, match=r"mesh.data=16 is more than the 8 devices there are"):
         plan_for(replace(CONFIG, {"mesh.data": 16}), make_task)
