@@ -14,6 +14,7 @@ import jax
 from jax.sharding import PartitionSpec
 
 from jaxformer.ops.attention import choice
+from jaxformer.ops.attention.checks import check_dropout
 from jaxformer.ops.attention.choice import prefer
 from jaxformer.ops.attention.chunked import attention_xla_chunked
 from jaxformer.ops.attention.cudnn import attention_cudnn
@@ -85,7 +86,7 @@ def attention(
       v: [B, S, K, H], values.
       mask: which keys each query may see; None for all. A query that sees nothing gets zeros.
       scale: of the scores; by default 1 / sqrt(H).
-      dropout: rate on the attention weights.
+      dropout: rate on the attention weights, in [0, 1).
       dropout_seed: uint32 scalar, or one for each row, [B], or head, [B, N] (see `head_seeds`); None switches dropout
         off.
       implementation: a name in `IMPLEMENTATIONS`, which then never falls back to another one; None for the one measured
@@ -97,10 +98,11 @@ def attention(
       [B, T, N, H], in the dtype of `q`.
 
     Raises:
-      ValueError: for shapes that do not fit together or do not divide over the devices, or an unknown implementation.
+      ValueError: for shapes that do not fit together or do not divide over the devices, a dropout rate outside of
+        [0, 1), or an unknown implementation.
       NotImplementedError: if the named implementation, or every one, refuses; with the reasons.
     """
-    _check(q, k, v, implementation)
+    _check(q, k, v, dropout, implementation)
     scale = q.shape[3] ** -0.5 if scale is None else scale
     if shards is not None:
         local = functools.partial(attention, scale=scale, dropout=dropout, implementation=implementation)
@@ -146,11 +148,12 @@ def _on_shards(
     )(q, k, v, mask, seeds)
 
 
-def _check(q: Any, k: Any, v: Any, implementation: str | None) -> None:
+def _check(q: Any, k: Any, v: Any, dropout: float, implementation: str | None) -> None:
     if q.ndim != 4 or k.ndim != 4 or k.shape != v.shape:
         raise ValueError(f"attention takes q [B,T,N,H] and k, v [B,S,K,H], got {q.shape}, {k.shape}, {v.shape}")
     if q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3] or q.shape[2] % k.shape[2]:
         raise ValueError(f"q {q.shape} and k {k.shape} must agree in B and H, and K must divide N")
+    check_dropout(dropout)
     if implementation is not None and implementation not in IMPLEMENTATIONS:
         raise ValueError(f"attention implementation {implementation!r} is not one of {', '.join(IMPLEMENTATIONS)}")
 
@@ -214,7 +217,7 @@ def describe_attention(
       ValueError: as `attention`.
       NotImplementedError: if the named implementation, or every one, refuses; with the reasons.
     """
-    _check(q, k, k, implementation)
+    _check(q, k, k, dropout, implementation)
     if implementation is None:
         preference = prefer(q, k, mask, dropout > 0.0)
         order, reason = preference.order, preference.reason
