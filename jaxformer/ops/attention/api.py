@@ -14,7 +14,7 @@ import jax
 from jax.sharding import PartitionSpec
 
 from jaxformer.ops.attention import choice
-from jaxformer.ops.attention.checks import check_dropout
+from jaxformer.ops.attention.checks import check_dropout, check_mask
 from jaxformer.ops.attention.choice import prefer
 from jaxformer.ops.attention.chunked import attention_xla_chunked
 from jaxformer.ops.attention.cudnn import attention_cudnn
@@ -98,11 +98,12 @@ def attention(
       [B, T, N, H], in the dtype of `q`.
 
     Raises:
-      ValueError: for shapes that do not fit together or do not divide over the devices, a dropout rate outside of
-        [0, 1), or an unknown implementation.
+      TypeError: for a mask that is no `Mask`, or holds something else than arrays; as `check_mask`.
+      ValueError: for shapes that do not fit together or do not divide over the devices, a mask that does not fit, a
+        dropout rate outside of [0, 1), or an unknown implementation.
       NotImplementedError: if the named implementation, or every one, refuses; with the reasons.
     """
-    _check(q, k, v, dropout, implementation)
+    _check(q, k, v, mask, dropout, implementation)
     scale = q.shape[3] ** -0.5 if scale is None else scale
     if shards is not None:
         local = functools.partial(attention, scale=scale, dropout=dropout, implementation=implementation)
@@ -148,11 +149,12 @@ def _on_shards(
     )(q, k, v, mask, seeds)
 
 
-def _check(q: Any, k: Any, v: Any, dropout: float, implementation: str | None) -> None:
+def _check(q: Any, k: Any, v: Any, mask: Any, dropout: float, implementation: str | None) -> None:
     if q.ndim != 4 or k.ndim != 4 or k.shape != v.shape:
         raise ValueError(f"attention takes q [B,T,N,H] and k, v [B,S,K,H], got {q.shape}, {k.shape}, {v.shape}")
     if q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3] or q.shape[2] % k.shape[2]:
         raise ValueError(f"q {q.shape} and k {k.shape} must agree in B and H, and K must divide N")
+    check_mask(mask, q.shape[0], q.shape[1], k.shape[1])
     check_dropout(dropout)
     if implementation is not None and implementation not in IMPLEMENTATIONS:
         raise ValueError(f"attention implementation {implementation!r} is not one of {', '.join(IMPLEMENTATIONS)}")
@@ -214,10 +216,11 @@ def describe_attention(
       implementation: as in `attention`.
 
     Raises:
+      TypeError: as `attention`.
       ValueError: as `attention`.
       NotImplementedError: if the named implementation, or every one, refuses; with the reasons.
     """
-    _check(q, k, k, dropout, implementation)
+    _check(q, k, k, mask, dropout, implementation)
     if implementation is None:
         preference = prefer(q, k, mask, dropout > 0.0)
         order, reason = preference.order, preference.reason

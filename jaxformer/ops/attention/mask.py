@@ -13,9 +13,12 @@ import jax.numpy as jnp
 class Mask:
     """Which keys each query may see; the conjunction of everything that is set. Combine masks with `&`.
 
+    A mask is not checked when it is made, but where `attention` uses it: see `check_mask`. Its arrays may have one row
+    that holds for all.
+
     Attributes:
       causal: a query sees keys at its own index or before.
-      window: a query sees keys at most this far away from it, on either side.
+      window: a query sees keys at most this far away from it, on either side; at least 0.
       query_lengths: int32 [B]; queries from this index on see nothing.
       key_lengths: int32 [B]; keys from this index on are not seen.
       query_segment_ids: int32 [B, T]; a query sees keys of its own segment only; 0 (padding) sees nothing.
@@ -37,7 +40,12 @@ class Mask:
         """Queries [B, T] see keys [B, S] (by default the same) of their own segment."""
         return cls(query_segment_ids=queries, key_segment_ids=queries if keys is None else keys)
 
-    def __and__(self, other: Mask) -> Mask:
+    def __and__(self, other: Mask | None) -> Mask:
+        if other is None:  # hides nothing, as in `attention`
+            return self
+        if not isinstance(other, Mask):
+            raise TypeError(f"a Mask is combined by & with another Mask or None, got {type(other).__name__}")
+
         def both(name: str) -> jax.Array | None:
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine is not None and theirs is not None:
@@ -60,6 +68,9 @@ class Mask:
             key_segment_ids=both("key_segment_ids"),
             query_offset=both("query_offset"),
         )
+
+    def __rand__(self, other: None) -> Mask:
+        return self & other
 
     def of_queries(self, start: jax.Array | int, number: int) -> Mask:
         """The mask of `number` queries from `start`, a scalar, on: of a device that has a part of a sequence's."""

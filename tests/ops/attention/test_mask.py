@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -22,6 +23,28 @@ def test_combining_masks_is_conjunction():
     assert Mask().materialise(5, 7) is None
     with pytest.raises(ValueError, match="both masks have query_segment_ids"):
         segments & segments
+
+
+def test_masks_combine_with_masks_or_nothing():
+    mask = Mask(causal=True)
+    assert mask & None is mask
+    assert None & mask is mask
+    for other in (True, np.ones((5, 7), bool), jnp.ones((5, 7), bool), [3]):
+        with pytest.raises(TypeError, match="by & with another Mask or None, got "):
+            mask & other
+    ids = jnp.ones((2, 5), jnp.int32)
+    parts = Mask(query_segment_ids=ids) & Mask(key_segment_ids=ids)  # a part alone is a value too
+    np.testing.assert_array_equal(parts.materialise(5, 5), Mask.segments(ids).materialise(5, 5))
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_a_mask_is_a_tree_whatever_stands_for_its_arrays(name):
+    mask = make_mask(name, 2, 5, 7)[0] or Mask()
+    for standing in (lambda x: None, lambda x: 0, lambda x: (x.shape, x.dtype)):
+        leaves = jax.tree.map(standing, mask)
+        assert (leaves.causal, leaves.window) == (mask.causal, mask.window)
+    leaves, tree = jax.tree.flatten(mask)
+    assert jax.tree.structure(jax.tree.unflatten(tree, leaves)) == tree
 
 
 @pytest.mark.parametrize("name", MASKS)
