@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from jaxformer.ops.attention import choice
@@ -84,7 +85,7 @@ def attention(
       q: [B, T, N, H], queries.
       k: [B, S, K, H], keys; K divides N, and N / K neighbouring query heads share a key/value head.
       v: [B, S, K, H], values.
-      mask: which keys each query may see; None for all. A query that sees nothing gets zeros.
+      mask: which keys each query may see; None for all. A query that sees nothing, as where S is 0, gets zeros.
       scale: of the scores; by default 1 / sqrt(H).
       dropout: rate on the attention weights, in [0, 1).
       dropout_seed: uint32 scalar, or one for each row, [B], or head, [B, N] (see `head_seeds`); None switches dropout
@@ -110,6 +111,8 @@ def attention(
         return _on_shards(local, q, k, v, mask, dropout_seed if dropout else None, shards)
     if (calls := _CALLS.get()) is not None:
         calls.append(Call.of(q, k, mask, dropout if dropout_seed is not None else 0.0))
+    if not k.shape[1]:
+        return jnp.zeros_like(q)  # queries that see nothing; a softmax over no keys has no maximum
     dropped = dropout > 0.0 and dropout_seed is not None
     refusals = []
     for name in [implementation] if implementation else prefer(q, k, mask, dropped).order:
@@ -152,6 +155,8 @@ def _on_shards(
 def _check(q: Any, k: Any, v: Any, mask: Any, dropout: float, implementation: str | None) -> None:
     if q.ndim != 4 or k.ndim != 4 or k.shape != v.shape:
         raise ValueError(f"attention takes q [B,T,N,H] and k, v [B,S,K,H], got {q.shape}, {k.shape}, {v.shape}")
+    if not k.shape[2]:
+        raise ValueError(f"attention takes k and v [B,S,K,H] with K at least 1, got {k.shape}: it has no heads")
     if q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3] or q.shape[2] % k.shape[2]:
         raise ValueError(f"q {q.shape} and k {k.shape} must agree in B and H, and K must divide N")
     check_mask(mask, q.shape[0], q.shape[1], k.shape[1])
@@ -221,6 +226,8 @@ def describe_attention(
       NotImplementedError: if the named implementation, or every one, refuses; with the reasons.
     """
     _check(q, k, k, mask, dropout, implementation)
+    if not k.shape[1]:
+        return "attention uses no implementation: without keys a query sees nothing and gets zeros"
     if implementation is None:
         preference = prefer(q, k, mask, dropout > 0.0)
         order, reason = preference.order, preference.reason

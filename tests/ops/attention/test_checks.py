@@ -85,3 +85,37 @@ def test_masks_that_fit_are_taken_traced_mapped_and_of_one_row():
     np.testing.assert_allclose(rows, expected, atol=1e-6)
     seeded = jax.jit(lambda seed: attention(q, k, v, mask=Mask(window=0), dropout=0.5, dropout_seed=seed))
     assert seeded(jnp.uint32(1)).shape == q.shape
+
+
+@pytest.mark.parametrize("implementation", [None, "xla", "xla_chunked", "pallas"])
+@pytest.mark.parametrize("queries", [5, 0])
+def test_without_keys_all_queries_get_zeros_and_no_gradient(queries, implementation):
+    q, k, v, do = random_inputs(queries=queries, keys=0, kv_heads=2, size=32, dtype="bfloat16")
+    mask = Mask.segments(IDS[:, :queries], KEY_IDS[:, :0]) & Mask(causal=True, key_lengths=LENGTHS)
+    for seen in (None, mask):
+        out, pullback = jax.vjp(
+            lambda q, k, v, mask=seen: attention(
+                q, k, v, mask=mask, dropout=0.1, dropout_seed=jnp.uint32(1), implementation=implementation
+            ), q, k, v
+        )
+        for ours, of in zip((out, *pullback(do)), (q, q, k, v), strict=True):
+            assert (ours.shape, ours.dtype) == (of.shape, of.dtype)
+            np.testing.assert_array_equal(ours, 0)
+    assert describe_attention(q, k, mask=mask, implementation=implementation).startswith("attention uses no impl")
+
+
+@pytest.mark.parametrize("implementation", [None, "xla", "xla_chunked"])
+@pytest.mark.parametrize("sizes", [{"batch": 0}, {"queries": 0}])
+def test_without_rows_or_queries_the_result_is_empty(sizes, implementation):
+    q, k, v, do = random_inputs(**sizes)
+    out, pullback = jax.vjp(lambda q, k, v: attention(q, k, v, implementation=implementation), q, k, v)
+    assert out.shape == q.shape
+    for gradient, of in zip(pullback(do), (q, k, v), strict=True):
+        np.testing.assert_array_equal(gradient, jnp.zeros_like(of))
+
+
+def test_without_heads_it_is_refused():
+    for heads in (0, 4):
+        q, k, v, _ = random_inputs(heads=heads, kv_heads=0)
+        with pytest.raises(ValueError, match=r"K at least 1, got \(2, 7, 0, 8\)"):
+            attention(q, k, v)
