@@ -85,6 +85,14 @@ def split_rows(rows: _Tree, parts: int) -> _Tree:
     return jax.tree.map(lambda x: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]), rows)
 
 
+def _slots(batch: Rows, accumulate: int, layout: Layout | None) -> int:
+    """Positions of a micro-batch on a device: its rows times its part of the longest side. Static."""
+    leaves = jax.tree.leaves(batch)
+    length = max((leaf.shape[1] for leaf in leaves if leaf.ndim > 1), default=1)
+    rows_apart, length_apart = (1, 1) if layout is None else (layout.parts("rows"), layout.parts("length"))
+    return max(1, leaves[0].shape[0] // (accumulate * rows_apart) * length // length_apart)
+
+
 def _moving_average(ema: Any, params: Any, decay: float, step: jax.Array) -> Any:
     """`decay * ema + (1 - decay) * params`, with a smaller decay at first so that the start is soon forgotten."""
     rate = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
@@ -157,7 +165,7 @@ def make_train_step(
     def step(state: TrainState, batch: Rows) -> tuple[TrainState, Metrics]:
         seed = jax.random.bits(jax.random.fold_in(state.key, state.step), (), jnp.uint32)
         seeds = row_seeds(seed, jax.tree.leaves(batch)[0].shape[0])
-        scale = 1.0 if state.loss_scale is None else state.loss_scale.scale
+        scale = 1.0 if state.loss_scale is None else state.loss_scale.of_sum(_slots(batch, accumulate, layout))
         gradient, (weight, metrics) = gradients_over_rows(gradients, layout)(state.params, scale, (batch, seeds))
         gradient = jax.tree.map(lambda g: g / (scale * jnp.maximum(weight, 1e-9)), gradient)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)

@@ -10,10 +10,14 @@ import numpy as np
 import optax
 import pytest
 
+from jaxformer.config import Config, MeshConfig, replace
+from jaxformer.parallel.mesh import make_layout
+from jaxformer.tasks.translation import TranslationTask
 from jaxformer.training.hooks import StopAtSkips, TrainingDiverged
 from jaxformer.training.loss_scale import LossScale
+from jaxformer.training.planner.share import abstract_layout
 from jaxformer.training.state import create_state
-from jaxformer.training.step import make_train_step
+from jaxformer.training.step import _slots, make_train_step
 from jaxformer.types import Batch, Mean, Sequences
 
 RNG = np.random.default_rng(0)
@@ -155,6 +159,42 @@ def test_the_loss_scale_grows_after_enough_finite_steps_and_never_falls_below_on
     for _ in range(40):
         scale = scale.adjusted(jnp.bool_(False))
     assert float(scale.scale) == 1.0
+
+
+class _Sizes:
+    source_vocabulary_size = target_vocabulary_size = 40
+
+
+def _first_step(precision):
+    sizes = {"d_model": 32, "d_ff": 64, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 1}
+    task = TranslationTask(replace(Config(), {"precision": precision, "model": sizes}), _Sizes())
+    tokens = np.random.default_rng(0).integers(4, 40, (128, 64)).astype(np.int32)
+    positions, ones = np.broadcast_to(np.arange(64, dtype=np.int32), tokens.shape), np.ones_like(tokens)
+    side = Sequences(tokens, positions, ones, ones.astype(np.float32))
+    optimizer = optax.sgd(0.1)
+    state = create_state(task.init_params(0), optimizer, seed=0, ema=False, loss_scale=precision == "fp16")
+    return make_train_step(task.loss_function, optimizer, accumulate=2)(state, Batch(side, side))[1]
+
+
+def test_gradients_summed_over_thousands_of_tokens_do_not_overflow_float16_in_the_first_step():
+    half, full = map(_first_step, ("fp16", "fp32"))
+    assert half["skipped"].value() == 0.0
+    assert half["loss_scale"].value() == 2.0**15
+    assert half["grad_norm"].value() == pytest.approx(full["grad_norm"].value(), rel=5e-3)
+
+
+def test_the_scale_of_a_sum_is_smaller_by_the_slots_rounded_up_to_a_power_of_two():
+    scale = LossScale.create()
+    found = [float(scale.of_sum(slots)) for slots in (1, 2, 3, 4096, 4097)]
+    assert found == [2.0**15, 2.0**14, 2.0**13, 2.0**3, 2.0**2]
+
+
+def test_slots_are_those_of_a_micro_batch_on_a_device():
+    assert _slots(BATCH, 1, None) == 24
+    assert _slots(BATCH, 4, make_layout(MeshConfig(data=1))) == 6
+    longer = jax.tree.map(lambda x: np.repeat(x, 4, axis=1), BATCH.target)
+    assert _slots(Batch(BATCH.source, longer), 2, abstract_layout(2, 1, 2, 1)) == 2 * 6
+    assert _slots(np.zeros(8), 1, None) == 8  # rows of a single number
 
 
 def test_too_many_skips_in_a_row_end_training_naming_the_steps():
