@@ -1,9 +1,10 @@
 """Model FLOPs of a training step: the floating-point operations of its matrix products, by formula.
 
 Counted as in Chowdhery et al. 2022 (PaLM, appendix B): what the mathematics needs, whatever a program does. A product
-of [m, k] by [k, n] is 2 m k n; the backward pass is twice the forward; causal attention is half of full attention;
-work done again (rematerialisation) and elementwise work count for nothing. Slots are counted, padding included: what a
-step spends on padding is said by the padding efficiency instead.
+of [m, k] by [k, n] is 2 m k n; the backward pass is twice the forward; causal attention is half of full attention; in a
+layer with a local window a query meets as many keys as the window has, 2 `model.local_window` + 1, or all where they
+are fewer; work done again (rematerialisation) and elementwise work count for nothing. Slots are counted, padding
+included: what a step spends on padding is said by the padding efficiency instead.
 """
 
 from __future__ import annotations
@@ -36,11 +37,17 @@ def forward_flops(model: ModelConfig, vocabulary: int, rows: int, source: int, t
     )
     # Scores and the weighted sum are one product each of [T, D] by [D, S].
     attention = 2 * d * (
-        model.num_encoder_layers * source * source
+        source * _keys_met(model, source)
         + model.num_decoder_layers * (target * target / 2 + target * source)
     )
     parts = {"encoder": encoder, "decoder": decoder, "attention": attention, "output": target * d * vocabulary}
     return {name: 2.0 * rows * products for name, products in parts.items()}
+
+
+def _keys_met(model: ModelConfig, length: int) -> int:
+    """Keys that a query of the encoder meets in all layers together, among `length`; a window reaches both ways."""
+    whole = model.num_encoder_layers - model.local_layers
+    return whole * length + model.local_layers * min(length, 2 * model.local_window + 1)
 
 
 def training_flops(model: ModelConfig, vocabulary: int, rows: int, source: int, target: int) -> float:
@@ -86,5 +93,5 @@ def describe_encoder_flops(parts: Mapping[str, float], rows: int, length: int) -
     shares = ", ".join(f"{name} {value / 1e9:,.3g}" for name, value in parts.items())
     return (
         f"{3 * sum(parts.values()) / 1e9:,.4g} GFLOP for {rows}x{length} slots = 3 (forward, and backward twice that) "
-        f"x ({shares}); recomputation counts for nothing"
+        f"x ({shares}); a layer with a local window counts the positions in it, recomputation nothing"
     )

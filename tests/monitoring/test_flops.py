@@ -40,6 +40,20 @@ def test_one_layer_by_hand():
     assert training_flops(model, V, 1, 2, 4) == 3 * sum(flops.values())
 
 
+@pytest.mark.parametrize(
+    ("window", "length", "keys"), [(1, 8, 3), (2, 8, 5), (2, 5, 5), (2, 4, 4), (16, 8, 8)]
+)  # a query, and so many on either side
+def test_layers_with_a_local_window_count_its_positions(window, length, keys):
+    model = dataclasses.replace(SMALL, num_encoder_layers=3, local_layers=2, local_window=window)
+    parts = encoder_flops(model, B, length)
+    assert parts["attention"] == B * 2 * 2 * 16 * (1 * length * length + 2 * length * keys)
+    everywhere = encoder_flops(dataclasses.replace(model, local_layers=0), B, length)
+    assert parts["encoder"] == everywhere["encoder"]
+    assert everywhere["attention"] == B * 2 * 2 * 16 * 3 * length * length
+    text = describe_encoder_flops(parts, B, length)
+    assert text.endswith("; a layer with a local window counts the positions in it, recomputation nothing")
+
+
 def _products(jaxpr) -> float:
     """FLOPs of every matrix product in a jaxpr."""
     total = 0.0
