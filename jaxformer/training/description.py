@@ -6,7 +6,9 @@ Not for what a run would need (`plan`) nor for the machine (`monitoring.machine`
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 
@@ -14,10 +16,13 @@ from jaxformer.data.bucketing import Shape
 from jaxformer.monitoring.peaks import mesh_peak
 from jaxformer.ops import Mask
 from jaxformer.ops.attention import Call, describe_attention
+from jaxformer.ops.attention.choice import Case, current_device, loaded_measurements, prefer
 from jaxformer.parallel.layout import Layout
 from jaxformer.tasks.task import Task
 from jaxformer.training.study import Study, TrainingPipeline
 from jaxformer.training.tuning import attention_calls
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def describe_run(study: Study, task: Task[Any], pipeline: TrainingPipeline, layout: Layout, size: int) -> str:
@@ -77,12 +82,92 @@ def describe_precision(precision: str, device: Any) -> str:
 
 
 def _attention(task: Task[Any], pipeline: TrainingPipeline, layout: Layout, accumulate: int) -> str:
-    """Which attention the decoder, or an encoder alone, uses on each device for the longest rows, and why."""
-    rows, source, target = max(pipeline.shapes, key=lambda shape: (shape.target_length, shape.source_length))
-    calls = attention_calls(task, [(rows // (accumulate * layout.parts("rows")), source, target)])
-    call = next((call for call in calls if call.mask is not None and call.mask.causal), calls[-1])
-    call = from_own_positions(call, layout)
-    return describe_attention(call.q, call.k, mask=call.mask, dropout=call.dropout)
+    """Which attention a device uses and why: a line for each distinct decision among the calls of a step."""
+    parts = accumulate * layout.parts("rows")
+    calls = [
+        from_own_positions(call, layout)
+        for rows, source, target in _lengths_apart(pipeline.shapes)
+        for call in reversed(attention_calls(task, [(rows // parts, source, target)]))
+    ]
+    return describe_decisions(calls)
+
+
+def _lengths_apart(shapes: Iterable[Shape]) -> list[Shape]:
+    """From the longest on, of shapes whose lengths measurements do not tell apart the longest alone."""
+    longest_first = sorted(shapes, key=lambda shape: (shape.target_length, shape.source_length), reverse=True)
+    found: dict[tuple[int, int], Shape] = {}
+    for shape in longest_first:
+        found.setdefault((_up_to(shape.source_length), _up_to(shape.target_length)), shape)
+    return list(found.values())
+
+
+def _up_to(length: int) -> int:
+    return 1 << (max(length, 16) - 1).bit_length()
+
+
+class _Decision(NamedTuple):
+    """What decides that two calls are told in one line.
+
+    Attributes:
+      used: the implementation.
+      measured: whether it was the fastest, or taken by a rule.
+      refused: those that came before it.
+    """
+
+    used: str
+    measured: bool
+    refused: tuple[str, ...]
+
+
+def describe_decisions(calls: Iterable[Call]) -> str:
+    """Which implementation of attention the calls use and why, one line for each distinct decision.
+
+    A line speaks of the first causal call of its decision, or else of the first, and where there are several decisions
+    it names the others that are decided alike. Warns where `model.attention_table` has a fastest one that refuses.
+
+    Args:
+      calls: the longest first; at least one.
+
+    Raises:
+      NotImplementedError: if every implementation refuses one of them; with the reasons.
+    """
+    alike: dict[_Decision, list[tuple[Call, str]]] = {}
+    for call in dict.fromkeys(calls):
+        said = describe_attention(call.q, call.k, mask=call.mask, dropout=call.dropout)
+        preference = prefer(call.q, call.k, call.mask, call.dropout > 0)
+        used = said.removeprefix("attention uses ").partition(":")[0]
+        refused = preference.order[: preference.order.index(used)]
+        measured = preference.reason.startswith("measured")
+        alike.setdefault(_Decision(used, measured, refused), []).append((call, said))
+    _warn_of_refusals(alike)
+    lines = []
+    for told in alike.values():
+        call, line = next((one for one in told if one[0].mask is not None and one[0].mask.causal), told[0])
+        others = dict.fromkeys(_case(other) for other, _ in told)
+        others.pop(_case(call))
+        rest = "; ".join(f"up to {case.length} positions, mask {case.mask}" for case in others)
+        lines.append(f"{line}; likewise for {rest}" if rest and len(alike) > 1 else line)
+    return "\n".join(lines)
+
+
+def _warn_of_refusals(alike: Mapping[_Decision, Iterable[tuple[Call, str]]]) -> None:
+    """Says once for each case of `model.attention_table` that its fastest implementation refuses the call."""
+    table, warned = loaded_measurements(), set[Case]()
+    for decision, told in alike.items():
+        for call, said in told:
+            case = _case(call)
+            fastest = min(table.get(case, {}).items(), key=lambda item: item[1], default=(decision.used, 0.0))[0]
+            if fastest != decision.used and case not in warned:
+                warned.add(case)
+                _LOGGER.warning(
+                    "model.attention_table has %s as the fastest for %s, but it refuses such a call: %s. Write the "
+                    "table again with --mode=tune on this device",
+                    fastest, case, said,
+                )  # fmt: skip
+
+
+def _case(call: Call) -> Case:
+    return Case.of(call.q, call.k, call.mask, call.dropout > 0, current_device().device_kind)
 
 
 def from_own_positions(call: Call, layout: Layout) -> Call:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import types
+
 import jax
 import pytest
 
+from jaxformer.config import Config, MeshConfig, replace
+from jaxformer.data.bucketing import Shape
 from jaxformer.ops import Mask
-from jaxformer.ops.attention import Call
-from jaxformer.training.description import describe_precision, from_own_positions
+from jaxformer.ops.attention import Call, choice, load_measurements
+from jaxformer.parallel.mesh import make_layout
+from jaxformer.tasks.translation import TranslationTask
+from jaxformer.training import description
+from jaxformer.training.description import describe_decisions, describe_precision, from_own_positions
 from jaxformer.training.planner.share import abstract_layout
 
 
@@ -50,3 +59,71 @@ def test_attention_is_described_as_a_device_that_gathers_keys_calls_it():
     assert own.mask.query_segment_ids.shape == (2, 4)
     assert own.mask.key_segment_ids.shape == (2, 16)
     assert own.mask.offset_matters(dropped=False)
+
+
+def _call(length, mask=None):
+    q = jax.ShapeDtypeStruct((2, length, 4, 8), "float32")
+    return Call(q, q, mask, 0.0)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Loads a table with these milliseconds of implementations, by length and mask."""
+
+    def load(times):
+        case = {"device": choice.current_device().device_kind, "head_size": 8, "dtype": "float32", "dropout": False}
+        entries = [
+            {**case, "length": length, "mask": mask, "milliseconds": found} for (length, mask), found in times.items()
+        ]
+        file = tmp_path / "table.json"
+        file.write_text(json.dumps({"format": 1, "measurements": entries}))
+        load_measurements(file)
+
+    yield load
+    choice.forget_measurements()
+
+
+def test_calls_that_are_decided_alike_are_told_in_the_line_of_the_longest_causal_one():
+    text = describe_decisions([_call(64), _call(64, Mask(causal=True)), _call(16, Mask(causal=True)), _call(16)])
+    assert "\n" not in text
+    assert text.startswith("attention uses xla: nothing was measured for ")
+    assert "up to 64 positions" in text
+    assert "mask causal, " in text
+    assert "likewise" not in text
+
+
+def test_every_distinct_decision_has_a_line_that_says_for_what_else_it_holds(table, caplog):
+    table({(64, "causal"): {"xla_chunked": 1.0, "xla": 2.0}, (64, "none"): {"xla_chunked": 2.0, "xla": 3.0}})
+    text = describe_decisions([_call(64), _call(64, Mask(causal=True)), _call(16, Mask(causal=True)), _call(16)])
+    first, second = text.splitlines()
+    assert first.startswith("attention uses xla_chunked: measured in ms for ")
+    assert "mask causal, " in first
+    assert first.endswith(": xla_chunked 1, xla 2; likewise for up to 64 positions, mask none")
+    assert second.startswith("attention uses xla: nothing was measured for ")
+    assert second.endswith("; likewise for up to 16 positions, mask none")
+    assert not caplog.records
+
+
+def test_a_pinned_implementation_that_refuses_is_warned_of(table, caplog):
+    table({(64, "none"): {"cudnn": 1.0, "xla": 2.0}, (64, "causal"): {"xla": 1.0}})
+    with caplog.at_level(logging.WARNING):
+        text = describe_decisions([_call(64), _call(64), _call(64, Mask(causal=True))])
+    (record,) = caplog.records
+    assert record.getMessage().startswith("model.attention_table has cudnn as the fastest for cpu, up to 64 ")
+    assert "attention uses xla: " in record.getMessage()
+    assert "(refused by cudnn: " in record.getMessage()
+    assert [line.partition(":")[0] for line in text.splitlines()] == ["attention uses xla"] * 2
+
+
+def test_a_run_tells_of_encoder_decoder_and_cross_attention_and_of_short_rows(table):
+    table({(64, "causal+segments"): {"xla_chunked": 1.0}})
+    model = {"d_model": 32, "d_ff": 32, "num_heads": 4, "num_encoder_layers": 1, "num_decoder_layers": 1}
+    sizes = types.SimpleNamespace(source_vocabulary_size=9, target_vocabulary_size=9)
+    task = TranslationTask(replace(Config(), {"model": model}), sizes)
+    pipeline = types.SimpleNamespace(shapes=[Shape(16, 16, 16), Shape(4, 60, 60), Shape(4, 64, 64)])
+    first, second = description._attention(task, pipeline, make_layout(MeshConfig(data=1)), 1).splitlines()
+    assert {first.partition(":")[0], second.partition(":")[0]} == {"attention uses xla", "attention uses xla_chunked"}
+    (rule,) = [line for line in (first, second) if line.startswith("attention uses xla:")]
+    for case in ("up to 64 positions, mask segments", "up to 16 positions, mask segments"):
+        assert case in rule
+    assert "causal+segments" in first + second
