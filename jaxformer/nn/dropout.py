@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 
+from jaxformer.ops.dropout import Parts, keep_mask
 from jaxformer.ops.dropout import dropout as drop
 from jaxformer.parallel.sharding import place
 
@@ -19,4 +20,13 @@ def dropout(x: jax.Array, rate: float, seed: jax.Array | None, *, width: str = "
     """
     if rate == 0.0 or seed is None:
         return x
-    return drop(x, rate, seed, (place("length"), place(width)) if x.ndim > 2 else ())
+    return drop(x, rate, seed, _parts(x.ndim, width))
+
+
+def kept(shape: tuple[int, ...], rate: float, seed: jax.Array, *, width: str = "model_width") -> jax.Array:
+    """bool `shape`: what `dropout` of activations of this shape leaves; rate in (0, 1)."""
+    return keep_mask(seed, shape, rate, _parts(len(shape), width))
+
+
+def _parts(rank: int, width: str) -> Parts:
+    return (place("length"), place(width)) if rank > 2 else ()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import jax
 from flax import nnx
 
-from jaxformer.nn.dropout import dropout
+from jaxformer.nn.dropout import dropout, kept
 from jaxformer.nn.linear import Linear
-from jaxformer.ops import relu
+from jaxformer.ops import relu, relu_dropout
 
 
 class FeedForward(nnx.Module):
@@ -37,12 +37,25 @@ class FeedForward(nnx.Module):
     def __call__(self, x: jax.Array, *, seed: jax.Array | None = None) -> jax.Array:
         """[*, D] to [*, D]."""
         # A matrix throughout, so that what relu keeps and what the second product keeps are one array.
-        hidden = self.expand(x.reshape(-1, x.shape[-1]), then=relu if self.activation == "relu" else None)
+        rows, places = x.reshape(-1, x.shape[-1]), x.shape[:-1]
+        if self.activation == "relu":
+            hidden = self.expand(rows, then=lambda h: self._rectified(h, places, seed))
+        else:
+            hidden = dropout(
+                self._activated(self.expand(rows)).reshape(*places, -1), self.dropout, seed, width="feed_forward"
+            )
+        return self.contract(hidden).reshape(*places, -1)
+
+    def _rectified(self, hidden: jax.Array, places: tuple[int, ...], seed: jax.Array | None) -> jax.Array:
+        """`relu` of [M, F], and dropout as of [*places, F]."""
+        if not self.dropout or seed is None:
+            return relu(hidden)
+        shape = (*places, hidden.shape[-1])
+        mask = kept(shape, self.dropout, seed, width="feed_forward").reshape(hidden.shape)
+        return relu_dropout(hidden, mask, self.dropout)
+
+    def _activated(self, hidden: jax.Array) -> jax.Array:
         if self.activation == "gelu":
-            hidden = jax.nn.gelu(hidden, approximate=False)
-        elif self.activation == "swiglu":
-            pairs = hidden.reshape(hidden.shape[0], -1, 2)
-            hidden = jax.nn.silu(pairs[..., 0]) * pairs[..., 1]
-        if self.dropout and seed is not None:
-            hidden = dropout(hidden.reshape(*x.shape[:-1], -1), self.dropout, seed, width="feed_forward")
-        return self.contract(hidden).reshape(*x.shape[:-1], -1)
+            return jax.nn.gelu(hidden, approximate=False)
+        pairs = hidden.reshape(hidden.shape[0], -1, 2)
+        return jax.nn.silu(pairs[..., 0]) * pairs[..., 1]

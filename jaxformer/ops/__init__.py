@@ -15,7 +15,7 @@ from jaxformer.ops.losses import (
 from jaxformer.ops.multi_task import uncertainty_total, weighted_total
 from jaxformer.ops.norms import layer_norm, rms_norm
 from jaxformer.ops.positions import Rotation, apply_rotary, rotate, rotation, sinusoidal_positions
-from jaxformer.ops.relu import relu
+from jaxformer.ops.relu import relu, relu_dropout
 from jaxformer.ops.shift import shift_right
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "quantile_loss",
     "r_drop_cross_entropy",
     "relu",
+    "relu_dropout",
     "rms_norm",
     "rotate",
     "rotation",
