@@ -105,19 +105,43 @@ def training_advice(config: Config, make_task: MakeTask, layout: Layout, shape: 
     slots = f"({shape[1]}+{shape[2]})" if shape[2] else str(shape[1])
     step = f"out of memory: a step on {shape[0]}x{slots} slots"
     try:
-        now = describe_size(_needed(config, make_task, layout, shape))
+        now = _needed(config, make_task, layout, shape)
     except jax.errors.JaxRuntimeError:  # compiling may need memory as well
-        settings = "\n".join(f"  {setting}" for setting, _, _ in _cheaper(config, shape[0], layout.parts("rows")))
+        settings = "\n".join(f"  {setting}" for setting, _, _ in _cheaper(config, shape[0], layout))
         return f"{step} does not fit, {_available(device)}. What needs less:\n{settings}"
     lines = [
-        f"{step} needs {now} on each device, and {_available(device)}. What it would need instead (compiled, not "
-        "guessed):"
+        f"{step} needs {describe_size(now)} on each device, and {_available(device)}. What it would need "
+        "instead (compiled, not guessed):"
     ]
-    for setting, changed, rows in _cheaper(config, shape[0], layout.parts("rows")):
+    found: dict[str, int] = {}
+    for setting, changed, rows in _cheaper(config, shape[0], layout):
         with contextlib.suppress(jax.errors.JaxRuntimeError):
-            needed = _needed(changed, make_task, layout, (rows, *shape[1:]))
+            found[setting] = needed = _needed(changed, make_task, layout, (rows, *shape[1:]))
             lines.append(f"  {describe_size(needed):>9}  {setting}")
+    limit, halved = _limit(device), found.get(_accumulated(2 * config.memory.accumulate))
+    if limit and halved and min(found.values()) > limit:
+        lines += _enough_micro_batches(config, shape[0], layout, (now, halved), limit)
     return "\n".join(lines)
+
+
+def _enough_micro_batches(
+    config: Config, rows: int, layout: Layout, needed: tuple[int, int], limit: int
+) -> Iterator[str]:
+    """The line for the smallest `memory.accumulate` that would fit, if any, not compiled: scaled.
+
+    Args:
+      config, rows, layout: see `_cheaper`.
+      needed: bytes with the present micro-batches, and with twice as many: what one adds is in proportion to its rows.
+      limit: bytes that there are.
+    """
+    shrinking = max(0, 2 * (needed[0] - needed[1]))
+    constant, times = needed[0] - shrinking, 4
+    while _possible(config, {"memory.accumulate": times * config.memory.accumulate}, rows, layout.parts("rows")):
+        if (about := constant + shrinking // times) <= limit:
+            setting = _accumulated(times * config.memory.accumulate)
+            yield f"  about {describe_size(about)}  {setting} (nothing above fits; scaled, not compiled)"
+            return
+        times *= 2
 
 
 def decoding_advice(config: DecodingConfig) -> str:
@@ -126,40 +150,71 @@ def decoding_advice(config: DecodingConfig) -> str:
     return f"out of memory while translating: lower --config.decoding.batch_tokens (now {config.batch_tokens}){beam}"
 
 
-def _cheaper(config: Config, rows: int, devices: int) -> Iterator[tuple[str, Config, int]]:
+def _cheaper(config: Config, rows: int, layout: Layout) -> Iterator[tuple[str, Config, int]]:
     """Settings that need less and can be trained with, the configuration with each, and its rows."""
     parts = 2 * config.memory.accumulate
     batch = "data.batch_rows" if config.data.batch_rows else "data.batch_tokens"
     half = (config.data.batch_rows or config.data.batch_tokens) // 2
-    scan = "--config.model.scan_layers=true"
     offers: list[tuple[str, dict[str, Any], int]] = [
-        (f"--config.memory.accumulate={parts}", {"memory.accumulate": parts}, rows),
+        (_accumulated(parts), {"memory.accumulate": parts}, rows),
         (f"--config.{batch}={half}", {batch: half}, rows // 2),
     ]
     if config.precision == "fp32":
         offers.append(("--config.precision=bf16", {"precision": "bf16"}, rows))
-    if config.memory.remat == "none":
-        for remat in ("dots", "full"):
-            changes = {"memory.remat": remat, "model.scan_layers": True}
-            offers.append((f"--config.memory.remat={remat} {scan}", changes, rows))
+    offers += [(setting, changes, rows) for setting, changes in _recomputing(config, _platform(layout))]
     for setting, changes, wanted in offers:
-        with contextlib.suppress(ValueError):  # what training would refuse is no advice
-            changed = replace(config, changes)
-            divisor = devices * changed.memory.accumulate
-            if changed.data.batching == "pack":
-                yield setting, changed, packed_rows(changed.data, divisor)[0]
-            elif whole := wanted // divisor * divisor:  # the pipeline rounds rows in the same way
-                yield setting, changed, whole
+        if possible := _possible(config, changes, wanted, layout.parts("rows")):
+            yield setting, *possible
+
+
+def _accumulated(parts: int) -> str:
+    return f"--config.memory.accumulate={parts}"
+
+
+def _recomputing(config: Config, platform: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Settings that keep less for the backward pass than the present ones, and the changes that each makes.
+
+    On a CPU recomputation saves memory where layers are scanned alone, and there is no other memory to offload to.
+    """
+    scan = platform == "cpu" and not config.model.scan_layers
+    scanned, suffix = ({"model.scan_layers": True}, " --config.model.scan_layers=true") if scan else ({}, "")
+    if scan and config.memory.remat != "none":
+        yield suffix.strip(), scanned
+    policies = ("none", "dots", "full") if platform == "cpu" else ("none", "dots", "full", "offload")
+    present = config.memory.remat
+    for remat in policies[policies.index(present) + 1 :] if present in policies else ():
+        yield f"--config.memory.remat={remat}{suffix}", {"memory.remat": remat, **scanned}
+
+
+def _possible(config: Config, changes: dict[str, Any], rows: int, devices: int) -> tuple[Config, int] | None:
+    """The changed configuration and what the pipeline makes of `rows` with it; None if training would refuse it."""
+    with contextlib.suppress(ValueError):
+        changed = replace(config, changes)
+        divisor = devices * changed.memory.accumulate
+        if changed.data.batching == "pack":
+            return changed, packed_rows(changed.data, divisor)[0]
+        if whole := rows // divisor * divisor:  # the pipeline rounds rows in the same way
+            return changed, whole
+    return None
 
 
 def _needed(config: Config, make_task: MakeTask, layout: Layout, shape: tuple[int, int, int]) -> int:
     return step_memory(config, make_task(config, layout), layout, shape).total
 
 
+def _platform(layout: Layout) -> str:
+    return str(layout.mesh.devices.flat[0].platform)
+
+
+def _limit(device: Any) -> int:
+    """Bytes that there are for a step; 0 where the backend does not tell."""
+    return host_memory()[1] if device.platform == "cpu" else int((device.memory_stats() or {}).get("bytes_limit", 0))
+
+
 def _available(device: Any) -> str:
+    limit = _limit(device)
     if device.platform == "cpu":
-        return f"{describe_size(host_memory()[1])} of host memory are free"
-    limit = int((device.memory_stats() or {}).get("bytes_limit", 0))
+        return f"{describe_size(limit)} of host memory are free"
     return f"{device.device_kind} gives {describe_size(limit)}" if limit else f"{device.device_kind} has less"
 
 
