@@ -19,8 +19,12 @@ from benchmarks import report
 from jaxformer.monitoring.heap import restart_with_heap_settings
 
 
-def seconds(config: Any, vocabulary: int, shape: tuple[int, int, int], steps: int) -> list[float]:
-    """The wall time of each of `steps` training steps of one batch of `shape`: rows, source and target tokens."""
+def run(config: Any, vocabulary: int, shape: tuple[int, int, int], steps: int) -> tuple[list[float], float]:
+    """`steps` training steps of one batch of `shape`: rows, source and target tokens.
+
+    Returns:
+      The wall time of each step, and the loss a token of the last.
+    """
     import jax
     import numpy as np
 
@@ -38,7 +42,7 @@ def seconds(config: Any, vocabulary: int, shape: tuple[int, int, int], steps: in
 
     task = TranslationTask(config, Vocabulary(vocabulary))
     optimizer, decay = make_optimizer(config.optimizer, config.training.num_steps), config.training.ema_decay
-    step = make_train_step(task.loss_function, optimizer, ema_decay=decay)
+    step = make_train_step(task.loss_function, optimizer, accumulate=config.memory.accumulate, ema_decay=decay)
     state = create_state(task.init_params(0), optimizer, seed=0, ema=bool(decay))
     batch = jax.device_put(Batch(side(shape[1]), side(shape[2])))
     times = []
@@ -47,7 +51,7 @@ def seconds(config: Any, vocabulary: int, shape: tuple[int, int, int], steps: in
         state, metrics = step(state, batch)
         jax.block_until_ready((state, metrics))
         times.append(time.perf_counter() - start)
-    return times[3:]
+    return times[3:], float(metrics["loss"].value())
 
 
 def main() -> None:
@@ -65,7 +69,7 @@ def main() -> None:
     name, _, variant = options.experiment.partition(":")
     config = experiments.find(name).config(variant)
     shape = (options.rows, options.source, options.target)
-    times = seconds(config, options.vocabulary, shape, options.steps)
+    times, _ = run(config, options.vocabulary, shape, options.steps)
     median = statistics.median(times)
     rate = options.rows * (options.source + options.target) / median
     spread = f"{min(times) * 1e3:.1f} to {max(times) * 1e3:.1f}"

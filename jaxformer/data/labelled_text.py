@@ -17,7 +17,7 @@ from typing import NamedTuple
 from jaxformer.config import DataConfig
 from jaxformer.data.labelled_columns import NoLabelsError, check_labels, check_width, columns_of, is_csv, pattern
 from jaxformer.data.sources import VALIDATION_NAMES
-from jaxformer.data.text import read_lines
+from jaxformer.data.text import LONGEST_LINE, read_lines
 from jaxformer.paths import expanded
 
 _LOGGER = logging.getLogger(__name__)
@@ -25,8 +25,6 @@ _LOGGER = logging.getLogger(__name__)
 _SUFFIXES = (".tsv", ".csv", ".tsv.gz", ".csv.gz")
 _PREFIX = "__label__"
 """Before labels in the files of fastText."""
-_LONGEST_CELL = 1 << 26
-"""Characters of a cell of CSV, as many as a line of text may have; the module `csv` stops at 131,072 otherwise."""
 
 SENTIMENT = ("negative", "positive")
 _WITHHELD = "-1"
@@ -139,7 +137,7 @@ def read_table(path: Path) -> TextSplit:
 
 def _csv_rows(path: Path, lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     """The rows of a CSV file, each with the number of its first line."""
-    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
     reader = csv.reader((line + "\n" for line in lines), strict=True)
     start = 1
     try:

@@ -82,27 +82,20 @@ def describe_precision(precision: str, device: Any) -> str:
 
 
 def _attention(task: Task[Any], pipeline: TrainingPipeline, layout: Layout, accumulate: int) -> str:
-    """Which attention a device uses and why: a line for each distinct decision among the calls of a step."""
+    """Which attention a device uses and why, for the longest rows and the shortest: a line for each decision."""
     parts = accumulate * layout.parts("rows")
     calls = [
         from_own_positions(call, layout)
-        for rows, source, target in _lengths_apart(pipeline.shapes)
+        for rows, source, target in _longest_and_shortest(pipeline.shapes)
         for call in reversed(attention_calls(task, [(rows // parts, source, target)]))
     ]
     return describe_decisions(calls)
 
 
-def _lengths_apart(shapes: Iterable[Shape]) -> list[Shape]:
-    """From the longest on, of shapes whose lengths measurements do not tell apart the longest alone."""
-    longest_first = sorted(shapes, key=lambda shape: (shape.target_length, shape.source_length), reverse=True)
-    found: dict[tuple[int, int], Shape] = {}
-    for shape in longest_first:
-        found.setdefault((_up_to(shape.source_length), _up_to(shape.target_length)), shape)
-    return list(found.values())
-
-
-def _up_to(length: int) -> int:
-    return 1 << (max(length, 16) - 1).bit_length()
+def _longest_and_shortest(shapes: Iterable[Shape]) -> list[Shape]:
+    """The shapes at both ends, or the only one; what lies between is left out, as each takes a second to trace."""
+    by_length = sorted(shapes, key=lambda shape: (shape.target_length, shape.source_length))
+    return list(dict.fromkeys((by_length[-1], by_length[0])))
 
 
 class _Decision(NamedTuple):

@@ -7,6 +7,7 @@ of any of it (`share`).
 from __future__ import annotations
 
 import abc
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -166,8 +167,9 @@ class LabellingNetwork(Network):
         return 0
 
     def products(self, rows: int, source: int, target: int) -> Products:
-        """With the product that finds what stands around a token."""
-        parts = encoder_flops(self._model, rows, source, members=self.members)
+        """With the product that finds what stands around a token, and the scores that a local window hides."""
+        everywhere = dataclasses.replace(self._model, local_layers=0)  # plain attention computes them
+        parts = encoder_flops(everywhere, rows, source, members=self.members)
         inputs = self._task.num_channels or 2 * self._model.neighbourhood * self._task.vocabulary_size
         embeddings = 2.0 * self.members * rows * source * inputs * self._model.d_model
         ends = embeddings + self._task.head_flops(rows, source)
