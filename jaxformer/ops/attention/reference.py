@@ -43,4 +43,4 @@ def attention_xla(
     first = None if mask is None else mask.query_offset
     weights = apply_dropout(weights, dropout, seeds, first=first).astype(v.dtype)
     weights = weights.reshape(batch, num_kv_heads, groups, num_queries, num_keys)
-    return jnp.einsum("bkgts,bskh->btkgh", weights, v).reshape(q.shape)
+    return jnp.einsum("bkgts,bskh->btkgh", weights, v).reshape(q.shape).astype(q.dtype)
