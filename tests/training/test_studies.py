@@ -17,7 +17,7 @@ from jaxformer.training import hooks, same_data
 from jaxformer.training import study as study_module
 from jaxformer.training.studies.records import LabelledFacts
 from jaxformer.training.studies.translation import TranslationFacts
-from jaxformer.training.workdir import Workdir
+from jaxformer.training.workdir import Workdir, WorkdirError
 from tests.devices import run_on_eight_devices
 from tests.training import parity
 
@@ -254,3 +254,11 @@ def test_balanced_classes_weigh_as_rarely_as_they_occur(tmp_path):
     weights = balanced.class_weights([1, 3])
     assert weights == (2.0, 2 / 3)
     assert (1 * weights[0] + 3 * weights[1]) / 4 == 1.0
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe"])
+def test_damaged_facts_are_refused_by_name(tmp_path, content):
+    workdir = Workdir(tmp_path)
+    workdir.facts.write_bytes(content)
+    with pytest.raises(WorkdirError, match=r"facts\.json is damaged: .*; bring it back as the run wrote it"):
+        LabelledFacts.load(workdir)

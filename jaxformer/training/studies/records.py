@@ -22,7 +22,7 @@ from jaxformer.data.tokenizer import Tokenizer
 from jaxformer.monitoring.durable import atomic_write
 from jaxformer.tasks.labelling import LabellingTask
 from jaxformer.tasks.rows import group_rows
-from jaxformer.training.workdir import Workdir
+from jaxformer.training.workdir import Workdir, WorkdirError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +55,13 @@ class LabelledFacts:
 
         Raises:
           FileNotFoundError: if the folder holds no trained run.
+          WorkdirError: if the file is damaged.
         """
         workdir.check_trained(workdir.facts)
-        values = json.loads(workdir.facts.read_text(encoding="utf-8"))
+        try:
+            values = json.loads(workdir.facts.read_text(encoding="utf-8"))
+        except ValueError as error:  # of JSON or UTF-8
+            raise WorkdirError(f"{workdir.facts} is damaged: {error}; bring it back as the run wrote it") from None
         return cls(values, Tokenizer.load(workdir.tokenizer) if workdir.tokenizer.exists() else None)
 
 
