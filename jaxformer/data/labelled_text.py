@@ -7,17 +7,17 @@ them. Read whole: text classification has no corpora of the size of translation'
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from jaxformer.config import DataConfig
+from jaxformer.data.csv_rows import csv_rows
 from jaxformer.data.labelled_columns import NoLabelsError, check_labels, check_width, columns_of, is_csv, pattern
 from jaxformer.data.sources import VALIDATION_NAMES
-from jaxformer.data.text import LONGEST_LINE, read_lines
+from jaxformer.data.text import read_lines
 from jaxformer.paths import expanded
 
 _LOGGER = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ def read_table(path: Path) -> TextSplit:
     """
     lines = read_lines(path)
     if is_csv(path):
-        rows = list(_csv_rows(path, lines))
+        rows = list(csv_rows(lines, path))
     else:
         rows = [(number, line.split("\t")) for number, line in enumerate(lines, 1)]
     filled = [(number, row) for number, row in rows if any(cell.strip() for cell in row)]
@@ -133,22 +133,6 @@ def read_table(path: Path) -> TextSplit:
     if not columns.header:
         check_labels(path, [record.label for record in records])
     return TextSplit(records, len(rows) - len(filled), places)
-
-
-def _csv_rows(path: Path, lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a CSV file, each with the number of its first line."""
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
-    reader = csv.reader((line + "\n" for line in lines), strict=True)
-    start = 1
-    try:
-        for row in reader:
-            yield start, row
-            start = reader.line_num + 1
-    except csv.Error as error:
-        raise ValueError(
-            f"{path}, the record that begins in line {start}: {error}: a cell that begins with a quote must end with "
-            'one, and hold others doubled (""); mend it, or give tab-separated text as .tsv'
-        ) from None
 
 
 def open_texts(config: DataConfig, *, train: bool = True) -> dict[str, TextSplit]:

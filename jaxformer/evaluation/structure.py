@@ -67,6 +67,11 @@ class StructureScores:
             numbers |= {f"precision_{state}": precision, f"recall_{state}": recall, f"f1_{state}": f1}
         return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
+    def short_metrics(self) -> dict[str, float]:
+        """Accuracy, and the F1 of each state, named after it: `q8`, `q8_f1_G`; beside `metrics` of three states."""
+        of_states = {f"{self.name}_f1_{state}": f1 for state, (_, _, f1, _) in self.by_class().items()}
+        return {self.name: self.accuracy} | {name: f1 for name, f1 in of_states.items() if math.isfinite(f1)}
+
     def table(self) -> str:
         """The scores as plain text."""
         numbers = self.metrics()

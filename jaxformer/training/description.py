@@ -6,17 +6,18 @@ Not for what a run would need (`plan`) nor for the machine (`monitoring.machine`
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 import jax
 
 from jaxformer.data.bucketing import Shape
 from jaxformer.monitoring.peaks import mesh_peak
 from jaxformer.ops import Mask
-from jaxformer.ops.attention import Call, describe_attention
-from jaxformer.ops.attention.choice import Case, current_device, loaded_measurements, prefer
+from jaxformer.ops.attention import Call, Decision, decide_attention, loaded_measurements
+from jaxformer.ops.attention.choice import Case, current_device
 from jaxformer.parallel.layout import Layout
 from jaxformer.tasks.task import Task
 from jaxformer.training.study import Study, TrainingPipeline
@@ -98,20 +99,6 @@ def _longest_and_shortest(shapes: Iterable[Shape]) -> list[Shape]:
     return list(dict.fromkeys((by_length[-1], by_length[0])))
 
 
-class _Decision(NamedTuple):
-    """What decides that two calls are told in one line.
-
-    Attributes:
-      used: the implementation.
-      measured: whether it was the fastest, or taken by a rule.
-      refused: those that came before it.
-    """
-
-    used: str
-    measured: bool
-    refused: tuple[str, ...]
-
-
 def describe_decisions(calls: Iterable[Call]) -> str:
     """Which implementation of attention the calls use and why, one line for each distinct decision.
 
@@ -124,39 +111,35 @@ def describe_decisions(calls: Iterable[Call]) -> str:
     Raises:
       NotImplementedError: if every implementation refuses one of them; with the reasons.
     """
-    alike: dict[_Decision, list[tuple[Call, str]]] = {}
+    alike: dict[Any, list[tuple[Call, Decision]]] = {}
     for call in dict.fromkeys(calls):
-        said = describe_attention(call.q, call.k, mask=call.mask, dropout=call.dropout)
-        preference = prefer(call.q, call.k, call.mask, call.dropout > 0)
-        used = said.removeprefix("attention uses ").partition(":")[0]
-        refused = preference.order[: preference.order.index(used)]
-        measured = preference.reason.startswith("measured")
-        alike.setdefault(_Decision(used, measured, refused), []).append((call, said))
-    _warn_of_refusals(alike)
+        made = decide_attention(call.q, call.k, mask=call.mask, dropout=call.dropout)
+        refused = tuple(name for name, _ in made.refusals)
+        alike.setdefault((made.used, made.measured, refused), []).append((call, made))
+    _warn_of_refusals(itertools.chain(*alike.values()))
     lines = []
     for told in alike.values():
-        call, line = next((one for one in told if one[0].mask is not None and one[0].mask.causal), told[0])
+        call, made = next((one for one in told if one[0].mask is not None and one[0].mask.causal), told[0])
         others = dict.fromkeys(_case(other) for other, _ in told)
         others.pop(_case(call))
         rest = "; ".join(f"up to {case.length} positions, mask {case.mask}" for case in others)
-        lines.append(f"{line}; likewise for {rest}" if rest and len(alike) > 1 else line)
+        lines.append(f"{made}; likewise for {rest}" if rest and len(alike) > 1 else str(made))
     return "\n".join(lines)
 
 
-def _warn_of_refusals(alike: Mapping[_Decision, Iterable[tuple[Call, str]]]) -> None:
+def _warn_of_refusals(told: Iterable[tuple[Call, Decision]]) -> None:
     """Says once for each case of `model.attention_table` that its fastest implementation refuses the call."""
     table, warned = loaded_measurements(), set[Case]()
-    for decision, told in alike.items():
-        for call, said in told:
-            case = _case(call)
-            fastest = min(table.get(case, {}).items(), key=lambda item: item[1], default=(decision.used, 0.0))[0]
-            if fastest != decision.used and case not in warned:
-                warned.add(case)
-                _LOGGER.warning(
-                    "model.attention_table has %s as the fastest for %s, but it refuses such a call: %s. Write the "
-                    "table again with --mode=tune on this device",
-                    fastest, case, said,
-                )  # fmt: skip
+    for call, made in told:
+        case = _case(call)
+        fastest = min(table.get(case, {}).items(), key=lambda item: item[1], default=(made.used, 0.0))[0]
+        if fastest != made.used and case not in warned:
+            warned.add(case)
+            _LOGGER.warning(
+                "model.attention_table has %s as the fastest for %s, but it refuses such a call: %s. Write the "
+                "table again with --mode=tune on this device",
+                fastest, case, made,
+            )  # fmt: skip
 
 
 def _case(call: Call) -> Case:

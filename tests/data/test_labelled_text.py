@@ -60,8 +60,8 @@ def test_empty_lines_are_left_out_and_counted(tmp_path):
         ("a.csv", "text,score\ngood,2\n", r"none of them is the label: call one label or"),
         ("a.tsv", "\n\n", "is empty: it needs a line"),
         ("a.csv", "\n\n", "is empty: it needs a line `label,text`"),
-        ("a.csv", '1,good\n0,"dull\n1,fine\n0,bad\n', r"a\.csv, the record that begins in line 2: unexpected end"),
-        ("a.csv", '1,good\n0,"dull" film\n1,fine\n', r"a\.csv, the record that begins in line 2: ',' expected after"),
+        ("a.csv", '1,good\n0,"dull\n1,fine\n0,bad\n', r"a\.csv, the row that begins in line 2: unexpected end"),
+        ("a.csv", '1,good\n0,"dull" film\n1,fine\n', r"a\.csv, the row that begins in line 2: ',' expected after"),
     ],
 )
 def test_columns_that_are_missing_are_named_with_file_and_line(tmp_path, name, text, message):

@@ -5,7 +5,7 @@ Not for reading or cleaning. A record is a `Piece`: a chain that fits, or a wind
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -73,6 +73,11 @@ def _labels(piece: Piece, part: str) -> tuple[np.ndarray, np.ndarray]:
     if not letters:
         return np.zeros(len(places), np.int32), np.zeros(len(places), np.float32)
     return classes(letters[here], STATES[part]), weights.astype(np.float32)
+
+
+def chains_of(pieces: Iterable[Piece]) -> list[Chain]:
+    """The chains that these pieces, in the order of `records_of`, are of."""
+    return [piece.chain for piece in pieces if piece.window.start == 0]
 
 
 def by_chain(pieces: Sequence[Piece], values: np.ndarray) -> Iterator[tuple[Chain, np.ndarray]]:

@@ -6,17 +6,17 @@ is no number is a mistake in the file. Not for what the columns mean.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from jaxformer.config import nearest
-from jaxformer.data.text import LONGEST_LINE, read_lines
+from jaxformer.data.csv_rows import csv_rows
+from jaxformer.data.text import read_lines
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.0+)?)?)?")
 _MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "-"})
@@ -151,24 +151,6 @@ def parse_table(lines: Iterable[str], name: str | os.PathLike[str], required: Se
     if not cells:
         raise ValueError(f"{path} has column names but no rows: nothing can be learnt from it")
     return Table(path, dict(zip(header, map(list, zip(*cells, strict=True)), strict=True)), rows)
-
-
-def csv_rows(lines: Iterable[str], path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The number of each row's last line, from 1, and its cells.
-
-    Raises:
-      ValueError: for quotes or ends of lines that are none of CSV, naming the line.
-    """
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
-    reader = csv.reader(lines)
-    try:
-        for row in reader:
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise ValueError(
-            f"{path}, row {reader.line_num}: {str(error).partition(' - ')[0]}: a line ends in LF or CRLF, and a cell "
-            "that begins with a quote ends with one: save the file again as CSV"
-        ) from None
 
 
 def column_names(lines: Iterable[str], path: Path) -> list[str]:

@@ -3,8 +3,9 @@
 from jaxformer.ops.attention.api import (
     IMPLEMENTATIONS,
     Call,
+    Decision,
     attention,
-    describe_attention,
+    decide_attention,
     load_measurements,
     recorded_calls,
 )
@@ -15,10 +16,11 @@ from jaxformer.ops.attention.mask import Mask
 __all__ = [
     "IMPLEMENTATIONS",
     "Call",
+    "Decision",
     "Mask",
     "attention",
+    "decide_attention",
     "decode_attention",
-    "describe_attention",
     "forget_measurements",
     "load_measurements",
     "loaded_measurements",

@@ -8,7 +8,7 @@ import functools
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec
 
 from jaxformer.ops.attention import choice
 from jaxformer.ops.attention.checks import check_dropout, check_mask
-from jaxformer.ops.attention.choice import prefer
+from jaxformer.ops.attention.choice import Preference, prefer
 from jaxformer.ops.attention.chunked import attention_xla_chunked
 from jaxformer.ops.attention.cudnn import attention_cudnn
 from jaxformer.ops.attention.mask import Mask
@@ -203,15 +203,35 @@ def recorded_calls() -> Iterator[list[Call]]:
         _CALLS.reset(token)
 
 
-def describe_attention(
+class Decision(NamedTuple):
+    """Which implementation takes a call; as text a sentence for a run's log.
+
+    Attributes:
+      used: its name.
+      reason: why, in a few words.
+      measured: whether it stands in an order that was measured.
+      refusals: names and reasons of those that come before it.
+    """
+
+    used: str
+    reason: str
+    measured: bool = False
+    refusals: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        refused = "; ".join(f"{name}: {why}" for name, why in self.refusals)
+        return f"attention uses {self.used}: {self.reason}{f' (refused by {refused})' if refused else ''}"
+
+
+def decide_attention(
     q: jax.ShapeDtypeStruct | jax.Array,
     k: jax.ShapeDtypeStruct | jax.Array,
     *,
     mask: Mask | None = None,
     dropout: float = 0.0,
     implementation: str | None = None,
-) -> str:
-    """Which implementation `attention` uses for such a call on this device, and why: a sentence for a run's log.
+) -> Decision:
+    """Which implementation `attention` uses for such a call on this device, and why.
 
     Args:
       q: [B, T, N, H], an array or its shape and dtype.
@@ -227,16 +247,15 @@ def describe_attention(
     """
     _check(q, k, k, mask, dropout, implementation)
     if not k.shape[1]:
-        return "attention uses no implementation: without keys a query sees nothing and gets zeros"
+        return Decision("no implementation", "without keys a query sees nothing and gets zeros")
     if implementation is None:
         preference = prefer(q, k, mask, dropout > 0.0)
-        order, reason = preference.order, preference.reason
     else:
-        order, reason = (implementation,), "it was asked for by name"
+        preference = Preference((implementation,), "it was asked for by name")
     shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (q, k, k))
     seed = jax.ShapeDtypeStruct((), "uint32") if dropout else None
-    refusals = []
-    for name in order:
+    refusals: list[tuple[str, str]] = []
+    for name in preference.order:
         try:
             jax.eval_shape(
                 lambda q, k, v, mask, seed, name=name: IMPLEMENTATIONS[name](
@@ -245,11 +264,12 @@ def describe_attention(
                 *shapes, mask, seed,
             )  # fmt: skip
         except NotImplementedError as refusal:
-            refusals.append(f"{name}: {refusal}")
+            refusals.append((name, str(refusal)))
             continue
-        refused = f" (refused by {'; '.join(refusals)})" if refusals else ""
-        return f"attention uses {name}: {reason}{refused}"
-    raise NotImplementedError("no implementation of attention takes this call: " + "; ".join(refusals))
+        return Decision(name, preference.reason, preference.measured, tuple(refusals))
+    raise NotImplementedError(
+        "no implementation of attention takes this call: " + "; ".join(f"{name}: {why}" for name, why in refusals)
+    )
 
 
 def load_measurements(path: str | Path) -> int:

@@ -101,10 +101,11 @@ def mask_kind(mask: Mask | None) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Preference:
-    """Implementations in the order in which to try them, and why in a few words."""
+    """Implementations in the order in which to try them, and why in a few words; whether the first were measured."""
 
     order: tuple[str, ...]
     reason: str
+    measured: bool = False
 
 
 _LOADED: dict[Case, dict[str, float]] = {}
@@ -170,7 +171,7 @@ def prefer(q: Any, k: Any, mask: Mask | None, dropout: bool, device: str = "") -
         return Preference(rule.order, f"nothing was measured for {case}, and {rule.reason}")
     order = sorted(measured, key=lambda name: measured[name])
     times = ", ".join(f"{name} {measured[name]:.4g}" for name in order)
-    return Preference(tuple(dict.fromkeys([*order, *rule.order])), f"measured in ms for {case}: {times}")
+    return Preference(tuple(dict.fromkeys([*order, *rule.order])), f"measured in ms for {case}: {times}", True)
 
 
 def _is_hopper(device: str) -> bool:

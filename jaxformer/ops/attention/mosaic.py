@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
+from jaxformer.ops.attention.checks import check_dropout
 from jaxformer.ops.attention.mask import Mask
 from jaxformer.ops.attention.mosaic_blocks import (
     SHARED_MEMORY,
@@ -77,17 +78,13 @@ def attention_mosaic_anywhere(
     from jaxformer.ops.attention.mosaic_tile import Call
 
     _refuse_call(q, k, v, scale)
+    check_dropout(dropout)
     head_size = q.shape[3]
     mask = Mask() if mask is None else mask
     drops = dropout > 0.0 and dropout_seed is not None
     if blocks is None:
         blocks = _blocks_for(q, k, mask, drops=drops)
-    for kernel, size in blocks.shared_memory(head_size).items():
-        if size > SHARED_MEMORY:
-            raise NotImplementedError(
-                f"the {kernel} kernel of head size {head_size} needs {size} bytes of shared memory, more than"
-                f" {SHARED_MEMORY}, with {blocks}"
-            )
+    _refuse_blocks(blocks, head_size)
     if mask.offset_matters(drops):
         raise NotImplementedError("its kernels count queries from 0, and these are some of more (query_offset)")
     call = Call(
@@ -103,8 +100,6 @@ def attention_mosaic_anywhere(
         window=mask.window,
         blocks=blocks,
     )
-    if not 0.0 <= call.dropout < 1.0:
-        raise ValueError(f"dropout rate must be at least 0 and less than 1, got {dropout}")
     seed = head_seeds(dropout_seed, call.batch, call.num_heads) if call.dropout and dropout_seed is not None else None
     return _attention(call, q, k, v, mask, seed)
 
@@ -131,6 +126,16 @@ def _refuse_call(q: jax.Array, k: jax.Array, v: jax.Array, scale: float) -> None
         raise NotImplementedError(f"takes no empty arrays, got {q.shape} and {k.shape}")
     if q.shape[0] > 65535 or q.shape[2] > 65535:
         raise NotImplementedError(f"a launch takes at most 65535 sentences and heads, got {q.shape}")
+
+
+def _refuse_blocks(blocks: Blocks, head_size: int) -> None:
+    """Raises `NotImplementedError` for blocks that do not fit into shared memory."""
+    for kernel, size in blocks.shared_memory(head_size).items():
+        if size > SHARED_MEMORY:
+            raise NotImplementedError(
+                f"the {kernel} kernel of head size {head_size} needs {size} bytes of shared memory, more than"
+                f" {SHARED_MEMORY}, with {blocks}"
+            )
 
 
 def _refuse_device() -> None:

@@ -20,7 +20,7 @@ from jaxformer.data.proteins.alphabet import THREE_STATES, VOCABULARY_SIZE
 from jaxformer.data.proteins.chain import Chain
 from jaxformer.data.proteins.fasta import checked_chunks, read_fasta, typed
 from jaxformer.data.proteins.folded import Folded, observed
-from jaxformer.data.proteins.records import STATES, by_chain, parts_of, records_of
+from jaxformer.data.proteins.records import STATES, by_chain, chains_of, parts_of, records_of
 from jaxformer.evaluation.classification import confusion_matrix, reliability
 from jaxformer.evaluation.structure import StructureScores, score_structure
 from jaxformer.monitoring import chain_picture, pictures
@@ -30,7 +30,7 @@ from jaxformer.tasks.objectives import Classes, Numbers, Objective
 from jaxformer.tasks.tagging import TaggingTask
 from jaxformer.training.studies.chain_predictor import ChainPredictor
 from jaxformer.training.studies.labelled import LabelledStudy, Predicted
-from jaxformer.training.studies.protein_baselines import protein_baselines, structure_metrics
+from jaxformer.training.studies.protein_baselines import protein_baselines
 from jaxformer.training.studies.records import LabelledData, LabelledFacts, LabelPredictor, Split
 from jaxformer.training.study import Curves
 
@@ -145,7 +145,7 @@ class ProteinStudy(LabelledStudy):
         return ChainPredictor(task, params, facts, self.config)
 
     def measure(self, split: Split, predicted: Predicted) -> dict[str, float]:
-        """Q3, and Q8 and the error of accessibility where they are known; see `structure_metrics`."""
+        """Q3, and Q8 and the error of accessibility where they are known; see `StructureScores`."""
         found = _scores(split, "ss3", predicted["ss3"].argmax(axis=-1)).metrics()
         for name, values in predicted.items():
             labels = split.records.labels[name]
@@ -155,13 +155,13 @@ class ProteinStudy(LabelledStudy):
                 errors = np.abs(values[:, 0] - labels.values)
                 found["rsa_mae"] = float(np.average(errors, weights=labels.weights))
             else:
-                found |= structure_metrics(name, _scores(split, name, values.argmax(axis=-1)))
+                found |= _scores(split, name, values.argmax(axis=-1)).short_metrics()
         return found
 
     def size(self, split: Split) -> str:
         """The scored residues, and the chains that they are of."""
-        chains = sum(1 for _ in by_chain(split.raw, np.zeros(len(split.records.inputs))))
-        return f"{int((split.records.labels['ss3'].weights > 0).sum()):,} residues of {chains:,} chains"
+        residues = int((split.records.labels["ss3"].weights > 0).sum())
+        return f"{residues:,} residues of {len(chains_of(split.raw)):,} chains"
 
     def baselines(self, prepared: LabelledData, splits: Mapping[str, Split]) -> dict[str, dict[str, float]]:
         """See `protein_baselines`."""

@@ -5,14 +5,14 @@ Not for the network's own scores (`protein`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from jaxformer.data.proteins.alphabet import VOCABULARY_SIZE, classes, encode
 from jaxformer.data.proteins.chain import Chain
 from jaxformer.data.proteins.folded import scored
-from jaxformer.data.proteins.records import STATES, by_chain
+from jaxformer.data.proteins.records import STATES, chains_of
 from jaxformer.evaluation.structure import StructureScores, score_structure
 from jaxformer.evaluation.window_bayes import WindowBayes
 from jaxformer.training.studies.records import Split
@@ -41,18 +41,10 @@ def protein_baselines(
         for rival, predict in _rivals(train, part).items():
             for name, split in splits.items():
                 if split.records.labels[part].weights.any():
-                    scores = structure_metrics(part, _scores(split, part, predict))
-                    found[rival] |= {f"{name}/{metric}": value for metric, value in scores.items()}
+                    scores = _scores(split, part, predict)
+                    metrics = scores.metrics() if part == "ss3" else scores.short_metrics()
+                    found[rival] |= {f"{name}/{metric}": value for metric, value in metrics.items()}
     return found
-
-
-def structure_metrics(part: str, scores: StructureScores) -> dict[str, float]:
-    """All `scores` of three states; of eight states Q8, and the F1 of each: `q8_f1_G`."""
-    if part == "ss3":
-        return scores.metrics()
-    return {scores.name: scores.accuracy} | {
-        f"{scores.name}_f1_{state}": f1 for state, (_, _, f1, _) in scores.by_class().items() if np.isfinite(f1)
-    }
 
 
 def _rivals(train: Sequence[Chain], part: str) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
@@ -71,13 +63,9 @@ def _letters(chain: Chain, part: str) -> str:
 
 
 def _scores(split: Split, part: str, predict: Callable[[np.ndarray], np.ndarray]) -> StructureScores:
-    chains = (chain for chain in _chains(split) if _letters(chain, part))
+    chains = (chain for chain in chains_of(split.raw) if _letters(chain, part))
     rows = ((classes(_letters(one, part), STATES[part]), predict(encode(one.sequence)), scored(one)) for one in chains)
     return score_structure(rows, STATES[part])
-
-
-def _chains(split: Split) -> Iterator[Chain]:
-    return (chain for chain, _ in by_chain(split.raw, np.zeros(len(split.records.inputs))))
 
 
 def _accessibility_errors(train: Sequence[Chain], splits: Mapping[str, Split]) -> dict[str, float]:

@@ -40,7 +40,7 @@ def test_a_gzip_file_and_names_of_other_case_are_read(tmp_path):
         ("1.5", "one", "row 2, column 'close': expected a number, got 'one'"),
         ("nan", "inf", "row 5, column 'close': expected a number from -1e+15 to 1e+15, got 'inf'"),
         ("nan", "-1e300", "row 5, column 'close': expected a number from -1e+15 to 1e+15, got '-1e300'"),
-        ("\n", "\r", "row 1: new-line character seen in unquoted field: a line ends in LF or CRLF"),
+        ("\n", "\r", "the row that begins in line 1: new-line character seen in unquoted field: commas separate cells"),
         ("2016-01-05", "05.01.2016", "row 4, column 'date': expected a date such as 2016-01-31"),
         ("2016-01-05", "2016-02-30", "row 4, column 'date': expected a date that the calendar has, got '2016-02-30'"),
         ("2016-01-05", "today", "row 4, column 'date': expected a date such as 2016-01-31"),

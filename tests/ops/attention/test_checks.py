@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxformer.ops import Mask, attention
-from jaxformer.ops.attention import describe_attention
+from jaxformer.ops.attention import decide_attention
 from tests.ops.attention.oracle import random_inputs
 
 
@@ -21,7 +21,7 @@ def test_a_dropout_rate_outside_of_0_to_1_is_refused(rate, seed, implementation)
     with pytest.raises(ValueError, match=rf"at least 0 and less than 1, got {rate}"):
         attention(q, k, v, dropout=rate, dropout_seed=seed, implementation=implementation)
     with pytest.raises(ValueError, match="at least 0 and less than 1"):
-        describe_attention(q, k, dropout=rate, implementation=implementation)
+        decide_attention(q, k, dropout=rate, implementation=implementation)
 
 
 IDS = jnp.ones((2, 5), jnp.int32)
@@ -55,7 +55,7 @@ def test_a_mask_that_does_not_fit_is_refused(mask, message, implementation):
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(lambda mask: attention(q, k, v, mask=mask, implementation=implementation), mask)
     with pytest.raises(ValueError, match=message):
-        describe_attention(q, k, mask=mask, implementation=implementation)
+        decide_attention(q, k, mask=mask, implementation=implementation)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_without_keys_all_queries_get_zeros_and_no_gradient(queries, implementat
         for ours, of in zip((out, *pullback(do)), (q, q, k, v), strict=True):
             assert (ours.shape, ours.dtype) == (of.shape, of.dtype)
             np.testing.assert_array_equal(ours, 0)
-    assert describe_attention(q, k, mask=mask, implementation=implementation).startswith("attention uses no impl")
+    assert str(decide_attention(q, k, mask=mask, implementation=implementation)).startswith("attention uses no impl")
 
 
 @pytest.mark.parametrize("implementation", [None, "xla", "xla_chunked"])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxformer.ops import Mask, attention
-from jaxformer.ops.attention import choice, describe_attention, load_measurements
+from jaxformer.ops.attention import choice, decide_attention, load_measurements
 from jaxformer.ops.attention.api import IMPLEMENTATIONS
 from tests.ops.attention.oracle import random_inputs
 
@@ -51,7 +51,7 @@ def test_unmeasured_the_size_of_the_weights_decides():
     assert choice.prefer(q, k, None, False).order[0] == "xla"
     long = jax.ShapeDtypeStruct((8, 16384, 4, 64), "bfloat16")
     assert choice.prefer(long, long, None, False).order[0] == "xla_chunked"
-    said = describe_attention(long, long, mask=Mask(causal=True), dropout=0.1)
+    said = str(decide_attention(long, long, mask=Mask(causal=True), dropout=0.1))
     assert said.startswith("attention uses xla_chunked: nothing was measured for ")
     assert said.endswith("weights of 3.277e+04 MiB would exceed 1024 MiB")
 
@@ -75,7 +75,7 @@ def test_measured_the_fastest_that_does_not_refuse_is_used(tmp_path):
     q, k, v, _ = random_inputs()
     assert load_measurements(_write(tmp_path, _entry())) == 1
     assert choice.prefer(q, k, None, False).order == ("cudnn", "xla_chunked", "xla")
-    said = describe_attention(q, k)
+    said = str(decide_attention(q, k))
     assert said.startswith("attention uses xla_chunked: measured in ms for ")
     assert "cudnn 0.1, xla_chunked 0.5, xla 1 (refused by cudnn: cuDNN takes bfloat16 and float16 only" in said
     text = jax.jit(attention).lower(q, k, v).as_text()
@@ -86,9 +86,9 @@ def test_measured_the_fastest_that_does_not_refuse_is_used(tmp_path):
 
 def test_named_ones_never_fall_back():
     q, k, _, _ = random_inputs()
-    assert describe_attention(q, k, implementation="xla") == "attention uses xla: it was asked for by name"
+    assert str(decide_attention(q, k, implementation="xla")) == "attention uses xla: it was asked for by name"
     with pytest.raises(NotImplementedError, match="implementation of attention takes this call: pallas: head size 8"):
-        describe_attention(q, k, implementation="pallas")
+        decide_attention(q, k, implementation="pallas")
 
 
 def test_the_kind_of_a_mask_names_its_parts():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxformer.ops import Mask, attention
-from jaxformer.ops.attention import describe_attention, mosaic
+from jaxformer.ops.attention import decide_attention, mosaic
 from jaxformer.ops.attention.chunked import attention_xla_chunked
 from jaxformer.ops.attention.reference import attention_xla
 from jaxformer.ops.dropout import head_seeds, keep_mask
@@ -60,7 +60,7 @@ def test_kernels_that_count_from_0_refuse_where_it_matters() -> None:
             attention(q, k, v, implementation="pallas", **dropping)
         with pytest.raises(NotImplementedError, match="its kernels count queries from 0"):
             mosaic.attention_mosaic_anywhere(q, k, v, scale=1.0, **dropping)
-    assert describe_attention(q, k, mask=CAUSAL, dropout=0.1).startswith("attention uses xla")
+    assert str(decide_attention(q, k, mask=CAUSAL, dropout=0.1)).startswith("attention uses xla")
 
 
 def test_kernels_take_it_where_it_does_not_matter() -> None:
