@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.work import Work
+from jaxformer.cores import bound_to, shared_cores
 from jaxformer.monitoring.heap import restart_with_heap_settings
 from jaxformer.parallel.gpu_flags import set_gpu_flags
-from jaxformer.parallel.local import bound_to, free_port, shared_cores
+from jaxformer.parallel.local import free_port
 from jaxformer.parallel.processes import start_processes
 
 EACH_CORE = "jaxformer-each-core"

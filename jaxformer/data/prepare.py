@@ -21,13 +21,14 @@ import sentencepiece
 from absl import logging
 
 from jaxformer.config import DataConfig
+from jaxformer.cores import available_cores
 from jaxformer.data import cache
 from jaxformer.data.cleaning import Cleaner, CleaningReport
 from jaxformer.data.sampling import SubwordSampler
 from jaxformer.data.sources import Source, open_splits
 from jaxformer.data.store import ArrayFile, DatasetWriter, TokenizedDataset, first_occurrences, select, token_dtype
 from jaxformer.data.tokenizer import Tokenizer, train_tokenizer
-from jaxformer.data.workers import available_cores, ordered_map
+from jaxformer.data.workers import ordered_map
 from jaxformer.types import EOS_ID, Pair
 
 _FORMAT = 3  # of cache entries: raise it when their content changes for the same key

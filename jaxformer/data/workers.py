@@ -27,11 +27,6 @@ _state: dict[str, Any] = {}  # of a worker process: what `_initialize` gave it
 _main_lock = threading.Lock()
 
 
-def available_cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextlib.contextmanager
 def without_main_module() -> Iterator[None]:
     """Hides the main module while a process is spawned: workers need only what they import themselves.

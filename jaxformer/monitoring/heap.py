@@ -12,6 +12,7 @@ import os
 import sys
 from pathlib import Path
 
+from jaxformer.cores import available_cores
 from jaxformer.parallel.local import GPU
 
 _SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -37,8 +38,9 @@ def restart_with_heap_settings(setting: Path = _SETTING) -> None:
     if not sys.platform.startswith("linux"):
         return
     given = os.environ.get(_VARIABLE, "")
+    keeps = available_cores() <= _MOST_CORES and not GPU.exists()
     wanted: dict[str, int] = {}
-    for group, helps in ((_HUGE_PAGES, _grants_huge_pages(setting)), (_KEPT, _few_cores() and not GPU.exists())):
+    for group, helps in ((_HUGE_PAGES, _grants_huge_pages(setting)), (_KEPT, keeps)):
         if helps and not any(name in given for name in group):
             wanted |= group
     if wanted:
@@ -52,7 +54,3 @@ def _grants_huge_pages(setting: Path) -> bool:
         return "[madvise]" in setting.read_text()
     except OSError:
         return False
-
-
-def _few_cores() -> bool:
-    return len(os.sched_getaffinity(0)) <= _MOST_CORES

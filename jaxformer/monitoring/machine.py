@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxformer.config import DataConfig
+from jaxformer.cores import available_cores
 from jaxformer.data.cache import cache_folder
 from jaxformer.paths import expanded
 
@@ -151,9 +152,8 @@ def free_disk(path: str | os.PathLike[str]) -> int:
 
 def usable_cores() -> int:
     """Cores this process may use: its affinity, and the container's quota if there is one."""
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_cores()
-    return max(1, min(affinity, int(quota + 0.5))) if quota else affinity
+    cores, quota = available_cores(), _cgroup_cores()
+    return max(1, min(cores, int(quota + 0.5))) if quota else cores
 
 
 def memory() -> tuple[int, int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import jax
 
+from jaxformer.cores import bound_cores
 from jaxformer.parallel.gpu_flags import jaxlib_was_tried
 
 _OPTION = "xla_cpu_experimental_ynn_fusion_type"
@@ -32,7 +33,7 @@ def options_for_few_rows(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, str
     Args:
       cpuinfo: in which Linux describes the processor.
     """
-    one_core = hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) == 1
+    one_core = len(bound_cores()) == 1
     flags = os.environ.get("XLA_FLAGS", "").strip()
     own_choice = _OPTION in flags or (flags and not flags.startswith("--"))
     if jax.default_backend() != "cpu" or not one_core or own_choice:

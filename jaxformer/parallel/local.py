@@ -8,7 +8,6 @@ Not for GPUs, which one process keeps busy, nor for several machines, on which a
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import signal
 import socket
@@ -17,10 +16,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
+
+from jaxformer.cores import available_cores, bound_to, shared_cores
 
 GPU = Path("/dev/nvidiactl")
 """There where the NVIDIA driver is."""
@@ -97,7 +98,7 @@ def _say_why(parent: int) -> None:
 
 
 def _checked(processes: str) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     if not (processes.isascii() and processes.isdigit()) or not 1 <= int(processes) <= cores:
         raise ValueError(
             f"--processes={processes}: give a number from 1 to {cores}, the cores that this program may use"
@@ -108,30 +109,6 @@ def _checked(processes: str) -> int:
             "JAX_PLATFORMS=cpu in the environment)"
         )
     return int(processes)
-
-
-def shared_cores(processes: int) -> list[list[int]]:
-    """The cores of each process: those of this one divided, or one for several where there are too few of them."""
-    if not hasattr(os, "sched_getaffinity"):
-        return [[] for _ in range(processes)]
-    cores = sorted(os.sched_getaffinity(0))
-    if processes >= len(cores):
-        return [[cores[number % len(cores)]] for number in range(processes)]
-    cuts = [number * len(cores) // processes for number in range(processes + 1)]
-    return [cores[first:last] for first, last in itertools.pairwise(cuts)]
-
-
-@contextlib.contextmanager
-def bound_to(cores: Sequence[int]) -> Iterator[None]:
-    """Processes that are started in here run on `cores` alone; on all of ours if empty."""
-    ours = os.sched_getaffinity(0) if cores else set()
-    if cores:
-        os.sched_setaffinity(0, cores)  # inherited: before a process asks how many there are
-    try:
-        yield
-    finally:
-        if cores:
-            os.sched_setaffinity(0, ours)
 
 
 def free_port() -> int:

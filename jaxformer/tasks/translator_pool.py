@@ -22,9 +22,9 @@ from typing import IO, Any
 
 import jax
 
+from jaxformer.cores import shared_cores
 from jaxformer.data.workers import without_main_module
 from jaxformer.ops.attention import loaded_measurements, use_measurements
-from jaxformer.parallel.local import shared_cores
 from jaxformer.parallel.threads import thread_settings
 from jaxformer.tasks.source_lines import check_lines
 from jaxformer.tasks.translator import Translation, Translator, warn_of_full

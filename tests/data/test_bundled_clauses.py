@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from jaxformer.data.bundled import clauses, phrases, verbs
-from jaxformer.data.bundled.clauses import Clause
 from jaxformer.data.bundled.draw import Draw
 from jaxformer.data.bundled.german import DAT, FORMAL, HE, ME, SHE, THEY, YOU
 from jaxformer.data.bundled.phrases import Subject
+from jaxformer.data.bundled.word_order import Clause
 
 ANNA = Subject("Anna", "Anna", SHE)
 VERBS = {(verb.english, verb.prepositions[0], verb.particle): verb for verb in verbs.VERBS}

@@ -17,7 +17,6 @@ import jax
 import pytest
 
 from jaxformer.config import DecodingConfig
-from jaxformer.parallel.local import shared_cores
 from jaxformer.tasks.translator import Translator
 from jaxformer.tasks.translator_pool import TranslatorPool
 from tests.tasks.test_translator import BEAM, WordTokenizer, lines, make_model
@@ -170,13 +169,3 @@ def test_refuses_other_devices_and_no_process(translator, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     with pytest.raises(ValueError, match=r"processes=2 is for CPUs, and one process keeps this device \(gpu\) busy"):
         TranslatorPool(translator, 2)
-
-
-@pytest.mark.parametrize(
-    ("processes", "shares"),
-    [(1, [[0, 1, 2, 5, 7]]), (2, [[0, 1], [2, 5, 7]]), (5, [[0], [1], [2], [5], [7]]),
-     (6, [[0], [1], [2], [5], [7], [0]])],
-)  # fmt: skip
-def test_processes_divide_the_cores(processes, shares, monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {7, 0, 1, 5, 2}, raising=False)
-    assert shared_cores(processes) == shares

@@ -20,6 +20,7 @@ from jaxformer.training import closing, hooks
 from jaxformer.training.checkpoint import Checkpoints
 from jaxformer.training.hooks import TrainingDiverged
 from jaxformer.training.interruption import Interrupted
+from jaxformer.training.memory import StepMemory
 from jaxformer.training.scoring import read_references
 from jaxformer.training.workdir import Workdir
 from jaxformer.types import Pair
@@ -374,7 +375,10 @@ def test_too_little_memory_becomes_advice_with_numbers(trained, tmp_path, monkey
         jax.jit(lambda: jax.numpy.zeros((1 << 22, 1 << 22)))().block_until_ready()  # 64 TiB
 
     monkeypatch.setattr("jaxformer.training.loop.Loop.run", exhaust)
-    with pytest.raises(ValueError, match=r"(?s)out of memory: a step on .* needs .*--config.memory.accumulate=2"):
+    # What it is really: `test_the_advice_gives_what_each_setting_would_need`.
+    monkeypatch.setattr("jaxformer.training.memory.step_memory", lambda *_: StepMemory(3 * 2**20, None))
+    told = r"(?s)out of memory: a step on .* needs 3 MiB .*--config.memory.accumulate=2"
+    with pytest.raises(ValueError, match=told):
         training.train(_short(trained[0]), tmp_path / "run")
 
 

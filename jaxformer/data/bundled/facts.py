@@ -5,10 +5,10 @@ from __future__ import annotations
 from jaxformer.data.bundled import adverbials, lexicon, numerals, phrases, verbs
 from jaxformer.data.bundled import english as en
 from jaxformer.data.bundled import german as de
-from jaxformer.data.bundled.clauses import finish, join
 from jaxformer.data.bundled.draw import Draw
 from jaxformer.data.bundled.german import ACC, HE, IT, NOM, SHE, THEY
 from jaxformer.data.bundled.phrases import NOUNS, OF_KIND, THE, Subject, Text
+from jaxformer.data.bundled.word_order import finish, join
 
 _NEVER_PREDICATED = frozenset(lexicon.NEVER_PREDICATED.split())
 _DEGREES = (

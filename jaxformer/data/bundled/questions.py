@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from jaxformer.data.bundled import clauses, phrases, verbs
 from jaxformer.data.bundled import german as de
-from jaxformer.data.bundled.clauses import finish
 from jaxformer.data.bundled.draw import Draw
 from jaxformer.data.bundled.german import FORMAL, HE, THEY, YOU
 from jaxformer.data.bundled.phrases import Subject, Text
 from jaxformer.data.bundled.verbs import Verb
+from jaxformer.data.bundled.word_order import finish
 
 _QUESTION_MODES = (
     verbs.PROGRESSIVE, verbs.PROGRESSIVE, verbs.PAST, verbs.PAST, verbs.PERFECT, verbs.FUTURE, verbs.WANT,

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from jaxformer.data.bundled import clauses, facts, phrases, questions, subordination, verbs
-from jaxformer.data.bundled.clauses import finish
 from jaxformer.data.bundled.draw import Draw
 from jaxformer.data.bundled.german import DAT, GEN
 from jaxformer.data.bundled.phrases import NOUNS, OF_KIND, THE, Text
+from jaxformer.data.bundled.word_order import finish
 
 _NEVER_IN_FRONT = frozenset({"right now"})
 _EVENTS = tuple(noun for noun in OF_KIND["event"] if noun.english not in ("journey", "film", "breakfast"))

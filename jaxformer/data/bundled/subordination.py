@@ -8,11 +8,11 @@ from __future__ import annotations
 from jaxformer.data.bundled import adverbials, clauses, facts, lexicon, phrases, verbs
 from jaxformer.data.bundled import english as en
 from jaxformer.data.bundled import german as de
-from jaxformer.data.bundled.clauses import Clause, finish, join
 from jaxformer.data.bundled.draw import Draw
 from jaxformer.data.bundled.german import ACC, DAT, IT, NOM, PLURAL, THEY, YOU
 from jaxformer.data.bundled.phrases import THE, Subject, Text
 from jaxformer.data.bundled.verbs import Verb
+from jaxformer.data.bundled.word_order import Clause, finish, join
 
 
 def _forms(english: en.EnglishGroup, german: tuple[str, ...], negated: bool = False) -> tuple[tuple[str, ...], ...]:

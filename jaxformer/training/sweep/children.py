@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
+from jaxformer.cores import shared_cores
 from jaxformer.monitoring.durable import explain_disk_errors
 from jaxformer.training.sweep.folder import FINAL, Trial
 
@@ -73,9 +74,7 @@ def share_machine(parallel: int, platform: str, num_devices: int) -> list[Slot]:
       ValueError: for other accelerators, which a single process owns.
     """
     if platform == "cpu":
-        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-        count = max(len(cores), 1)
-        shares = [frozenset(cores[index::parallel] or cores[index % count :][:1]) for index in range(parallel)]
+        shares = [frozenset(cores) for cores in shared_cores(parallel)]
         return [Slot(share, {}, f"cores {_listed(share)}" if share else "all cores") for share in shares]
     if platform not in ("gpu", "cuda", "rocm"):
         raise ValueError(f"--sweep_parallel={parallel}: the devices here ({platform}) serve one process: leave it out")

@@ -363,8 +363,8 @@ def _end_when(there, process):
 
 def test_cores_are_dealt_out(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 8})
-    assert [sorted(slot.cores) for slot in share_machine(2, "cpu", 1)] == [[0, 2, 8], [1, 3]]
-    assert share_machine(2, "cpu", 1)[0].described == "cores 0,2,8"
+    assert [sorted(slot.cores) for slot in share_machine(2, "cpu", 1)] == [[0, 1], [2, 3, 8]]
+    assert share_machine(2, "cpu", 1)[1].described == "cores 2,3,8"
     assert [sorted(slot.cores) for slot in share_machine(7, "cpu", 1)] == [[0], [1], [2], [3], [8], [0], [1]]
 
 
