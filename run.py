@@ -30,7 +30,7 @@ from jaxformer.config import Config, nearest, replace, to_dict
 from jaxformer.config_reference import checked_flags, overview, refused
 from jaxformer.monitoring.console import exit_code, log_to_stderr
 from jaxformer.monitoring.machine import assess
-from jaxformer.monitoring.streams import open_lines, open_output
+from jaxformer.monitoring.streams import check_streams, open_lines, open_output
 from jaxformer.training.sweep.options import SWEEP_FLAGS, read_sweep
 from jaxformer.training.workdir import Workdir, evaluation_config
 
@@ -60,13 +60,13 @@ def parse(argv: list[str]) -> tuple[flags.FlagValues, dict[str, Any]]:
     schema = {name: value for name, value in to_dict(Config()).items() if name != "experiment"}
     try:
         config_flags.DEFINE_config_dict("config", config_dict.ConfigDict(schema), flag_values=values, sys_argv=argv)
-        extra = values(argv)[1:]
+        if extra := values(argv)[1:]:
+            raise ValueError(f"unexpected argument {extra[0]!r}: everything is said with --NAME=VALUE, see --help")
     except flags.Error as error:
         raise refused(error, (*TEXT_FLAGS, *SWITCHES, *SWEEP_FLAGS)) from None
-    if extra:
-        raise ValueError(f"unexpected argument {extra[0]!r}: everything is said with --NAME=VALUE, see --help")
     if values.mode not in MODES:
         raise ValueError(f"unknown mode {values.mode!r}: {nearest(values.mode, MODES)}")
+    check_streams(values.mode, values.input, values.output)
     return values, config_flags.get_override_values(values["config"])
 
 

@@ -104,6 +104,7 @@ REFUSED = [
     ({"training.r_drop": 1.0, "training.r_drop_start": 10_000}, "training.num_steps=10000; raise these"),
     ({"training.best_metric": "bleu"}, "training.best_metric='bleu' is not known"),
     ({"training.average_checkpoints": 5, "training.ema_decay": 0.9}, "two ways to average parameters"),
+    ({"training.early_stopping": 2, "training.eval_every": 0}, "early_stopping=2 needs evaluations to count: set"),
     ({"memory.accumulate": 0}, "memory.accumulate must be greater than 0"),
     ({"mesh.data": 0}, "mesh.data must be greater than 0"),
     ({"data.batch_tokens": -1}, "data.batch_tokens must be 0 or greater"),

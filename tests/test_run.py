@@ -98,6 +98,7 @@ def _store(folder, spec="wmt:bundled", **changes):
         (["--config.data.reverse=maybe"], "--config.data.reverse takes true or false, got 'maybe'"),
         (["--experiment=scan", "--config.model.num_heads=5"], "model.num_heads=5 does not divide model.d_model=128"),
         (["--experiment=scan", "--config.precision=fp8"], "'fp8' is not known: choose one of bf16, fp16, fp32."),
+        (["--experiment=scan", "--input=x"], "--input is for --mode=predict, and --mode=train does not use it"),
         (["--mode=predict"], "--mode=predict needs a trained run: give its folder with --workdir=DIR"),
         (["--mode=predict", "--workdir=none"], "workdir none is not there"),
         (["--mode=predict", "--workdir=none"], "train one with `python run.py --experiment=NAME --workdir=none`"),

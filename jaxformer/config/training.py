@@ -107,6 +107,11 @@ class TrainingConfig:
                 f"training.r_drop_start={self.r_drop_start} has no R-Drop after it: training.r_drop={self.r_drop} and "
                 f"training.num_steps={self.num_steps}; raise these, or set --config.training.r_drop_start=0"
             )
+        if self.early_stopping and not self.eval_every:
+            raise ValueError(
+                f"training.early_stopping={self.early_stopping} needs evaluations to count: set "
+                "--config.training.eval_every to a number of steps"
+            )
         if self.average_checkpoints > 1 and not self.checkpoint_every:
             raise ValueError(
                 f"training.average_checkpoints={self.average_checkpoints} needs checkpoints to average: set "

@@ -2,6 +2,7 @@
 
 from jaxformer.evaluation.translation import (
     Score,
+    check_language,
     corpus_bleu,
     corpus_chrf,
     exact_match,
@@ -9,4 +10,4 @@ from jaxformer.evaluation.translation import (
     tokenized_bleu,
 )
 
-__all__ = ["Score", "corpus_bleu", "corpus_chrf", "exact_match", "tokenize_like", "tokenized_bleu"]
+__all__ = ["Score", "check_language", "corpus_bleu", "corpus_chrf", "exact_match", "tokenize_like", "tokenized_bleu"]

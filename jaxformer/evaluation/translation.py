@@ -43,18 +43,35 @@ def corpus_bleu(
 ) -> Score:
     """Cased BLEU of plain, detokenised text (Papineni et al. 2002; Post 2018), as sacreBLEU tokenises `language`.
 
-    That is `13a` for languages written with spaces, and tokenisers of their own for `zh`, `ja` and `ko`.
+    That is `13a` for languages written with spaces, and tokenisers of their own for `zh` (`zh-CN`, `zh_TW`), `ja` and
+    `ko`.
 
     Raises:
       ValueError: if the sides differ in length or are empty, or the tokeniser of the language is not installed.
     """
     _check_sides(hypotheses, references)
-    try:
-        metric = BLEU(lowercase=lowercase, trg_lang=language)
-    except (ImportError, RuntimeError) as error:
-        raise ValueError(f"BLEU of {language} needs sacreBLEU's tokeniser for it: {error}") from None
+    metric = _bleu(language, lowercase)
     value = metric.corpus_score(list(hypotheses), [list(references)]).score
     return Score("bleu", value, str(metric.get_signature()))
+
+
+def check_language(language: str) -> None:
+    """Refuses a language that `corpus_bleu` cannot tokenise here.
+
+    Raises:
+      ValueError: if its tokeniser is not installed, with what to install.
+    """
+    _bleu(language)
+
+
+def _bleu(language: str, lowercase: bool = False) -> BLEU:
+    base = re.split("[-_]", language.lower())[0]
+    try:
+        return BLEU(lowercase=lowercase, trg_lang=base)
+    except (ImportError, RuntimeError):
+        raise ValueError(
+            f"BLEU of {language} needs sacreBLEU's tokeniser for it: `pip install 'sacrebleu[{base}]'`"
+        ) from None
 
 
 def corpus_chrf(hypotheses: Sequence[str], references: Sequence[str]) -> Score:

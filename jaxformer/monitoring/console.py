@@ -6,13 +6,14 @@ to standard output.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from jaxformer.monitoring.early import hand_over
@@ -43,9 +44,10 @@ def exit_code(program: str, work: Callable[[], None], *, debug: bool = False) ->
     try:
         hand_over()
         work()
-        sys.stdout.flush()
+        if sys.stdout:  # None where the shell has closed it
+            sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output has gone, as in `run.py --list | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
@@ -56,8 +58,34 @@ def exit_code(program: str, work: Callable[[], None], *, debug: bool = False) ->
         # An error of a library that we call was not written for the person: where it arose may be the better hint.
         ours = "site-packages" not in traceback.extract_tb(error.__traceback__)[-1].filename
         print(f"{program}: {error}{'' if ours or debug else ' (--debug shows where)'}", file=sys.stderr)
+        try:
+            if sys.stdout:
+                sys.stdout.flush()
+        except OSError:  # its disk is full: Python would say so again as it ends
+            _forget_output()
         return 1
     return 0
+
+
+def _forget_output() -> None:
+    """What standard output still holds goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def ended_in_order() -> Iterator[None]:
+    """SIGTERM inside leaves every `with` on its way out, as Ctrl-C does, and ends the process with the shell's code.
+
+    Outside the main thread it does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 lock = threading.RLock()

@@ -12,8 +12,24 @@ import sys
 from collections.abc import Iterator
 from typing import BinaryIO, TextIO
 
+from jaxformer.monitoring.console import ended_in_order
 from jaxformer.monitoring.durable import explain_disk_errors
 from jaxformer.paths import expanded
+
+_GZIP = b"\x1f\x8b"
+_OUTPUT = "--output"
+
+
+def check_streams(mode: str, input_: str, output: str) -> None:
+    """Refuses `--input` and `--output` where `mode` neither reads nor writes them.
+
+    Raises:
+      ValueError: naming the flag.
+    """
+    for flag, given, modes in (("--input", input_, ("predict",)), (_OUTPUT, output, ("predict", "tune"))):
+        if given and mode not in modes:
+            used = " and ".join(f"--mode={one}" for one in modes)
+            raise ValueError(f"{flag} is for {used}, and --mode={mode} does not use it: leave it out or set --mode")
 
 
 @contextlib.contextmanager
@@ -22,9 +38,11 @@ def open_lines(path: str) -> Iterator[Iterator[str]]:
 
     Raises:
       FileNotFoundError: if `path` is not there.
-      ValueError: while reading, for a line that is not UTF-8, by number.
+      ValueError: without standard input; while reading, for a line that is not UTF-8, by number.
     """
     if not path:
+        if sys.stdin is None:  # closed by the shell: `<&-`
+            raise ValueError("standard input is closed: name a file with --input=FILE")
         yield _decoded(sys.stdin.buffer, "standard input")
         return
     try:
@@ -41,23 +59,27 @@ def _decoded(file: BinaryIO, name: str) -> Iterator[str]:
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
+            first = "convert it first, for example with `iconv -f ISO-8859-1 -t UTF-8`"
+            if number == 1 and line.startswith(_GZIP):
+                first = "it is compressed: give what `gunzip -c` makes of it"
             raise ValueError(
-                f"{name}, line {number}: not UTF-8 ({error.reason}, byte 0x{line[error.start]:02x}): "
-                "convert it first, for example with `iconv -f ISO-8859-1 -t UTF-8`"
+                f"{name}, line {number}: not UTF-8 ({error.reason}, byte 0x{line[error.start]:02x}): {first}"
             ) from None
         yield text.removesuffix("\n").removesuffix("\r")
 
 
-_OUTPUT = "--output"
-
-
 class _Output(io.TextIOWrapper):
-    """A text file at `path` that a person calls `name`: what the disk refuses, at any time, is a `DiskError`."""
+    """Text for `file` that a person calls `name`: what the disk refuses, at any time, is a `DiskError`."""
 
-    def __init__(self, path: str, name: str) -> None:
+    def __init__(self, file: BinaryIO, name: str) -> None:
         self._called = name
+        super().__init__(file, encoding="utf-8", newline="\n")
+
+    @classmethod
+    def at(cls, path: str, name: str) -> _Output:
+        """A new file."""
         with explain_disk_errors(name, _OUTPUT):
-            super().__init__(open(path, "wb"), encoding="utf-8", newline="\n")  # noqa: SIM115 (closed with this)
+            return cls(open(path, "wb"), name)
 
     def write(self, text: str) -> int:
         with explain_disk_errors(self._called, _OUTPUT):
@@ -77,28 +99,41 @@ def open_output(path: str) -> Iterator[TextIO]:
     """A text file for `path`, which appears whole when all went well, or standard output if `path` is empty.
 
     A device or a pipe (`/dev/stdout`, a FIFO) is written to directly, and never replaced by a file; a symbolic link
-    stays, and what it points to is written.
+    stays, and what it points to is written. SIGTERM inside removes what there is of a file, as Ctrl-C does.
 
     Raises:
+      ValueError: without standard output.
       DiskError: if it cannot be written.
     """
     if not path:
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(encoding="utf-8", newline="\n")
-        yield sys.stdout
+        yield from _standard_output()
         return
     path = str(expanded(path))
     if os.path.exists(path) and not os.path.isfile(path):  # a folder is refused here, before anything is translated
-        with _Output(path, path) as device:
+        with _Output.at(path, path) as device:
             yield device
         return
     target = os.path.realpath(path)
     partial = f"{target}.{os.getpid()}.partial"
-    try:
-        with _Output(partial, path) as file:
-            yield file
-        with explain_disk_errors(path, _OUTPUT):
-            os.replace(partial, target)
-    finally:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            os.remove(partial)
+    with ended_in_order():
+        try:
+            with _Output.at(partial, path) as file:
+                yield file
+            with explain_disk_errors(path, _OUTPUT):
+                os.replace(partial, target)
+        finally:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                os.remove(partial)
+
+
+def _standard_output() -> Iterator[TextIO]:
+    if sys.stdout is None:  # closed by the shell: `>&-`
+        raise ValueError("standard output is closed: name a file with --output=FILE")
+    if not hasattr(sys.stdout, "buffer"):  # not a stream of the system's, as in a notebook
+        yield sys.stdout
+        return
+    sys.stdout.flush()
+    output = _Output(sys.stdout.buffer, "standard output")
+    yield output
+    output.flush()
+    output.detach()

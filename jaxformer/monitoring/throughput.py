@@ -89,6 +89,8 @@ class _Counts:
             self.shared += 1
 
     def rates(self, seconds: float, waited: float, peak: float) -> dict[str, float]:
+        if not self.steps:  # those that compiled are not counted: there may be no others yet
+            return {}
         real = self.source_tokens + self.target_tokens
         per_second = 1.0 / seconds if seconds > 0 else 0.0
         rates = {
@@ -148,14 +150,14 @@ class Throughput:
             counts.add(source_tokens, target_tokens, slots, flops, imbalance)
 
     def window(self) -> dict[str, float]:
-        """Rates since the last call of `window`, and memory now; starts a new window."""
+        """Rates since the last call of `window`, if a step was counted since, and memory now; starts a new window."""
         now = self._times()
         rates = self._rates(self._window, self._window_start, now)
         self._window, self._window_start = _Counts(), now
         return {**rates, **memory_metrics()}
 
     def total(self) -> dict[str, float]:
-        """Rates of the whole run, seconds of each phase, goodput and peak memory."""
+        """Rates of the whole run, if a step was counted, seconds of each phase, goodput and peak memory."""
         rates = self._rates(self._total, self._total_start, self._times())
         phases = {f"seconds/{name}": seconds for name, seconds in self._phases.seconds().items()}
         return {

@@ -90,9 +90,9 @@ def _where(workdir: Workdir, config: Config) -> str:
     path: Path = workdir.path
     name, flags = config.experiment, f"--workdir={shlex.quote(str(path))}"
     pictures = sorted(workdir.report.glob("*"))
-    known = [file for file in (workdir.facts, workdir.tokenizer) if file.exists()]
     shown = ["result.json", "metrics.jsonl", *(f"report/{file.name}" for file in pictures)]
-    shown += ["predictions/", "checkpoints/", *(file.name for file in known)]
+    shown += [f"{folder.name}/" for folder in (workdir.predictions, workdir.checkpoints) if folder.exists()]
+    shown += [file.name for file in (workdir.facts, workdir.tokenizer) if file.exists()]
     command = f"python run.py --experiment={name}" if name else "python run.py"
     rows = [
         f"everything is in {path}:",

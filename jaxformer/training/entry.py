@@ -110,6 +110,7 @@ def evaluate(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[
     splits = study.evaluation_splits(facts)
     if not splits:
         raise ValueError("there is neither a validation nor a test split: name one with --config.data.test")
+    study.check()
     with _predicting_memory(study):
         scored = study.score(predictor, splits, predictions=workdir.predictions / "evaluate")
     print(f"{workdir.path}: {described}\n{scored.table}")
@@ -212,9 +213,12 @@ def plan(config: Config, workdir: Workdir | str | os.PathLike[str]) -> None:
 
 def _prepared(study: Study, workdir: Workdir) -> Prepared:
     """The data of a run, and its facts kept in the workdir; what can be refused is refused as early as it is known."""
+    from jaxformer.parallel.mesh import make_layout
     from jaxformer.training.same_data import check_same_everywhere, keep_facts
 
     study.check()
+    if not study.config.left_open:
+        make_layout(study.config.mesh)
     prepared = study.prepare()
     _LOGGER.info("cleaning of the training split:\n%s", prepared.report)
     study.check_prepared(prepared)

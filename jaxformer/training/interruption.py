@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C turned into a request that the loop grants between two steps, or SIGTERM into an ordinary end.
+"""SIGTERM and Ctrl-C turned into a request that the loop grants between two steps.
 
 The first signal asks; a second one ends the process at once, with the system's own behaviour. Not for deciding what is
 saved (`loop`).
@@ -6,12 +6,9 @@ saved (`loop`).
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import sys
 import threading
-from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -65,19 +62,3 @@ class Interruption:
             signal.signal(each, signal.SIG_DFL)
         # Not through `logging`, whose locks the interrupted code may hold.
         os.write(2, b"\nstopping after this step or evaluation, and saving; ask again to stop at once without saving\n")
-
-
-@contextlib.contextmanager
-def ended_in_order() -> Iterator[None]:
-    """SIGTERM inside leaves every `with` on its way out, as Ctrl-C does, and ends the process with the shell's code.
-
-    Outside the main thread it does nothing.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -106,10 +106,10 @@ class Session:
         )
         self.schedule = make_schedule(config.optimizer, config.training.num_steps)
         self.optimizer = make_optimizer(config.optimizer, config.training.num_steps)
-        if config.training.early_stopping and not (prepared.splits.get("validation") and config.training.eval_every):
+        if config.training.early_stopping and not prepared.splits.get("validation"):
             raise ValueError(
-                f"training.early_stopping={config.training.early_stopping} needs a validation split and "
-                "training.eval_every above 0: give both, or set --config.training.early_stopping=0"
+                f"training.early_stopping={config.training.early_stopping} needs a validation split: give one, or set "
+                "--config.training.early_stopping=0"
             )
 
     def describe(self) -> str:

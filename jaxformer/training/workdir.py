@@ -167,7 +167,10 @@ class Workdir:
         """
         for needed in files:
             if not needed.exists():
-                raise FileNotFoundError(f"{needed} is not there: {self.path} holds no trained run; train it first")
+                remedy = f"{self.path} holds no trained run; train it first"
+                if self.result_file.exists():
+                    remedy = f"the run in {self.path} had it when it ended; bring it back or train in another folder"
+                raise FileNotFoundError(f"{needed} is not there: {remedy}")
 
     def keep_config(self, config: Config) -> None:
         """Writes `config.json`, by the process that holds the folder."""

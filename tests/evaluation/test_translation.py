@@ -7,7 +7,14 @@ import sys
 import pytest
 import sacrebleu
 
-from jaxformer.evaluation import corpus_bleu, corpus_chrf, exact_match, tokenize_like, tokenized_bleu
+from jaxformer.evaluation import (
+    check_language,
+    corpus_bleu,
+    corpus_chrf,
+    exact_match,
+    tokenize_like,
+    tokenized_bleu,
+)
 
 MULTI30K = pathlib.Path(__file__).parents[3] / "shared" / "data" / "multi30k"
 
@@ -113,10 +120,16 @@ def test_each_language_is_tokenised_as_sacrebleu_does():
     assert "tok:13a" in corpus_bleu(["a"], ["a"], language="de").signature
 
 
+@pytest.mark.parametrize("language", ["zh-CN", "zh_TW", "ZH"])
+def test_a_language_of_a_country_is_tokenised_as_the_language(language):
+    assert "tok:zh" in corpus_bleu(["我喜欢吃"], ["我喜欢吃"], language=language).signature
+
+
 def test_a_tokeniser_that_is_not_installed_is_named(monkeypatch):
     def missing(**_):
         raise RuntimeError("Please install mecab")
 
     monkeypatch.setattr("jaxformer.evaluation.translation.BLEU", missing)
-    with pytest.raises(ValueError, match="BLEU of ja needs sacreBLEU's tokeniser for it: Please install mecab"):
-        corpus_bleu(["a"], ["a"], language="ja")
+    for call in (check_language, lambda language: corpus_bleu(["a"], ["a"], language=language)):
+        with pytest.raises(ValueError, match=r"BLEU of ja-JP needs .* for it: `pip install 'sacrebleu\[ja\]'`$"):
+            call("ja-JP")

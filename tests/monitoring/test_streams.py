@@ -1,13 +1,15 @@
 """Lines in, lines out: by LF, UTF-8, errors by line number, and no half output file."""
 
+import gzip
 import io
 import os
+import signal
 import sys
 
 import pytest
 
 from jaxformer.monitoring.durable import DiskError
-from jaxformer.monitoring.streams import open_lines, open_output
+from jaxformer.monitoring.streams import check_streams, open_lines, open_output
 
 
 def test_lines_end_at_lf_alone_and_empty_ones_stay(tmp_path):
@@ -30,6 +32,39 @@ def test_wrong_encoding_is_refused_by_line(tmp_path):
         assert next(lines) == "fine"
         with pytest.raises(ValueError, match=r"in\.en, line 2: not UTF-8 .*0xf6.*iconv"):
             next(lines)
+
+
+def test_compressed_text_is_told_apart_from_a_wrong_encoding(tmp_path):
+    path = tmp_path / "in.en.gz"
+    path.write_bytes(gzip.compress(b"a house\n"))
+    with open_lines(str(path)) as lines, pytest.raises(ValueError, match="it is compressed: give what `gunzip -c`"):
+        next(lines)
+
+
+def test_streams_that_the_shell_has_closed_are_told_by_their_flags(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(ValueError, match="standard input is closed: name a file with --input=FILE"), open_lines(""):
+        pass
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(ValueError, match="standard output is closed: name a file with --output=FILE"), open_output(""):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("mode", "flags", "told"),
+    [("train", ("in", ""), "--input is for --mode=predict, and --mode=train does not use it"),
+     ("tune", ("in", "out"), "--input is for --mode=predict, and --mode=tune"),
+     ("evaluate", ("", "out"), "--output is for --mode=predict and --mode=tune, and --mode=evaluate")],
+)  # fmt: skip
+def test_a_flag_that_the_mode_does_not_use_is_refused(mode, flags, told):
+    with pytest.raises(ValueError, match=told):
+        check_streams(mode, *flags)
+
+
+def test_flags_that_the_mode_uses_are_taken():
+    check_streams("predict", "in", "out")
+    check_streams("tune", "", "out")
+    check_streams("train", "", "")
 
 
 def test_a_missing_input_is_refused(tmp_path):
@@ -59,6 +94,19 @@ def test_output_of_before_stays_when_translation_fails(tmp_path):
         _fail_while_writing(path)
     assert path.read_text() == "of before\n"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def _asked_to_end_while_writing(path):
+    with open_output(str(path)) as output:
+        output.write("half")
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_sigterm_leaves_no_part(tmp_path):
+    with pytest.raises(SystemExit) as ended:
+        _asked_to_end_while_writing(tmp_path / "out")
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_unwritable_output_is_refused(tmp_path):

@@ -88,8 +88,15 @@ def test_a_window_starts_anew_and_the_total_goes_on():
     assert total["seconds/wall"] == total["seconds/step"] == 2.0
 
 
-def test_an_empty_window_has_no_rate():
-    assert Throughput(PhaseClock(Clock())).window()["train/tokens_per_second"] == 0.0
+def test_a_window_without_a_counted_step_has_no_rates_and_no_efficiency():
+    clock = Clock()
+    phases = PhaseClock(clock)
+    throughput = Throughput(phases)
+    with phases.phase("compile"):
+        clock.now += 2
+    clock.now += 1  # other
+    for found in (throughput.window(), throughput.total()):
+        assert not {name for name in found if name.endswith(("per_second", "efficiency", "data_wait"))}
 
 
 def test_memory_is_in_bytes_and_the_peak_is_no_less_than_now():

@@ -143,6 +143,10 @@ def test_predict_prompts_a_person_and_answers_at_once(trained, capsys):
 def test_predict_without_a_run_says_what_is_missing(trained, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"tokenizer.model is not there: .* holds no trained run"):
         training.predict(trained[0], tmp_path, iter([]), io.StringIO())
+    (tmp_path / "result.json").write_text("{}")
+    told = r"tokenizer.model is not there: the run in .* had it when it ended; bring it back or train in another folder"
+    with pytest.raises(FileNotFoundError, match=told):
+        training.predict(trained[0], tmp_path, iter([]), io.StringIO())
 
 
 def test_a_model_of_another_shape_is_refused_naming_the_leaf(trained, tmp_path):
@@ -179,10 +183,19 @@ def test_a_run_refused_after_its_data_was_prepared_does_not_bind_its_workdir_eit
     assert training.train(replace(trained[0], small), tmp_path / "run")["step"] == 2
 
 
-def test_early_stopping_without_validation_is_refused(trained, tmp_path):
-    config = replace(trained[0], {"training.early_stopping": 2, "training.eval_every": 0})
+def test_early_stopping_without_validation_is_refused(tmp_path):
+    config = reversal.config(reversal.write_corpus(tmp_path / "data", train=100, held_back=0), training__eval_every=8,
+                             training__early_stopping=2)  # fmt: skip
     with pytest.raises(ValueError, match=r"early_stopping=2 needs a validation split"):
         training.train(config, tmp_path / "run")
+
+
+def test_what_needs_no_data_is_refused_before_any_is_read(tmp_path):
+    config = reversal.config(tmp_path / "nowhere", mesh__data=64)
+    with pytest.raises(ValueError, match="mesh"):
+        training.train(config, tmp_path / "run")
+    with pytest.raises(ValueError, match=r"BLEU of ko needs .*`pip install 'sacrebleu\[ko\]'`"):
+        training.train(replace(config, {"data.target_language": "ko"}), tmp_path / "run")
 
 
 def test_changed_training_text_is_refused(trained, tmp_path):

@@ -20,7 +20,7 @@ from jaxformer.data.bucketing import Shape
 from jaxformer.data.pipeline import BatchPipeline
 from jaxformer.data.prepare import PreparedData, prepare
 from jaxformer.data.tokenizer import Tokenizer
-from jaxformer.monitoring.console import log_to_stderr
+from jaxformer.monitoring.console import ended_in_order, log_to_stderr
 from jaxformer.monitoring.durable import atomic_write
 from jaxformer.monitoring.flops import describe_flops, training_flops
 from jaxformer.parallel.layout import Layout
@@ -28,7 +28,6 @@ from jaxformer.tasks.translation import TranslationTask
 from jaxformer.tasks.translator import Translation, Translator
 from jaxformer.tasks.translator_pool import TranslatorPool
 from jaxformer.training import scoring
-from jaxformer.training.interruption import ended_in_order
 from jaxformer.training.memory import decoding_advice
 from jaxformer.training.study import Curves, Scored
 from jaxformer.training.validation import Evaluation
@@ -103,7 +102,10 @@ class TranslationStudy:
         self.config = config
 
     def check(self) -> None:
-        """Refuses references that are not there."""
+        """Refuses a target language that cannot be scored, and references that are not there."""
+        from jaxformer.evaluation import check_language  # slow to import
+
+        check_language(scoring.target_language(self.config.data))
         scoring.reference_lines(self.config.data)
 
     def prepare(self, *, download: bool = False) -> PreparedTranslation:
