@@ -6,6 +6,7 @@ Not for the network's own limits (`network`).
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from jaxformer.config.checks import (
     check_choice,
@@ -52,6 +53,8 @@ class DataConfig:
         memory by the plan.
       batch_rows: most rows of a bucketed batch; 0 for as many as its slots hold. With few enough a step has as many
         long records as it would have short ones, so that labels of records count alike.
+      row_multiple: rows of every bucketed batch are a multiple of it. Devices and micro-batches whose product divides
+        it train on the batches that one device trains on; others take away rows that they cannot share.
       num_shapes: how many different batch shapes bucketing may use (each is compiled once).
       pack_length: row length when packing, 0 for `max_length`.
       cache_dir: where prepared data is cached; empty for the user's cache folder.
@@ -84,18 +87,24 @@ class DataConfig:
     batching: str = "bucket"
     batch_tokens: int = 4096
     batch_rows: int = 0
+    row_multiple: int = 1
     num_shapes: int = 8
     pack_length: int = 0
     cache_dir: str = ""
     num_threads: int = 2
     prefetch: int = 4
 
+    def bucket_divisor(self, parts: int) -> int:
+        """What rows of a bucketed batch are a multiple of; `parts`: devices that share them, times micro-batches."""
+        return math.lcm(parts, self.row_multiple)
+
     def __post_init__(self) -> None:
         check_choice("data.source", self.source, "bundled", "files", "tfds")
         check_choice("data.tokenizer", self.tokenizer, "bpe", "unigram", "word")
         check_choice("data.normalization", self.normalization, "nfc", "nfkc", "none")
         check_choice("data.batching", self.batching, "bucket", "pack")
-        check_positive("data", self, "vocabulary_size", "max_length", "num_shapes", "num_threads", "prefetch")
+        check_positive("data", self, "vocabulary_size", "max_length", "num_shapes", "row_multiple")
+        check_positive("data", self, "num_threads", "prefetch")
         check_seed("data", self)
         sizes = ("num_examples", "spelling", "max_length_ratio", "batch_tokens", "batch_rows", "pack_length")
         check_not_negative("data", self, *sizes)

@@ -71,8 +71,9 @@ def choose_shapes(
         if not rows:
             raise ValueError(
                 f"data.batch_tokens={batch_tokens} does not hold {divisor} rows of {longest} tokens, and rows must be "
-                f"a multiple of {divisor} (data shards times accumulation): raise --config.data.batch_tokens to "
-                f"{longest * divisor} or more, or lower --config.data.max_length to {batch_tokens // divisor} or less"
+                f"a multiple of {divisor} (data shards times accumulation, and data.row_multiple): raise "
+                f"--config.data.batch_tokens to {longest * divisor} or more, or lower --config.data.max_length to "
+                f"{batch_tokens // divisor} or less"
             )
         shapes.append(Shape(rows, source_length, target_length))
     return shapes

@@ -13,7 +13,8 @@ from typing import Any
 
 import jax
 
-from jaxformer.data.bucketing import Shape
+from jaxformer.config import Config
+from jaxformer.data.bucketing import Shape, rows_within
 from jaxformer.monitoring.peaks import mesh_peak
 from jaxformer.ops import Mask
 from jaxformer.ops.attention import Call, Decision, decide_attention, loaded_measurements
@@ -47,7 +48,7 @@ def describe_run(study: Study, task: Task[Any], pipeline: TrainingPipeline, layo
             _attention(task, pipeline, layout, config.memory.accumulate),
             _flops(study, task, pipeline, layout.mesh),
             f"batches: {shapes} ({meaning}); planned padding efficiency {pipeline.efficiency:.3f}"
-            f"{_balance(pipeline, layout)}",
+            f"{_fewer_rows(config, pipeline, layout)}{_balance(pipeline, layout)}",
             f"training: {size:,} {study.noun}, {pipeline.batches_per_epoch:,} batches an epoch, "
             f"{steps:,} steps = {steps / pipeline.batches_per_epoch:.1f} epochs, devices: {layout.describe()}",
         ]
@@ -58,6 +59,20 @@ def describe_shape(shape: Shape) -> str:
     """`64x(20+24)`, or of an encoder `64x20`."""
     rows, source, target = shape
     return f"{rows}x({source}+{target})" if target else f"{rows}x{source}"
+
+
+def _fewer_rows(config: Config, pipeline: TrainingPipeline, layout: Layout) -> str:
+    """That one device alone would train on other batches, where that is so, and what makes them alike."""
+    data, parts = config.data, layout.parts("rows") * config.memory.accumulate
+    if data.batching == "pack" or all(
+        shape.rows == rows_within(data.batch_tokens // max(shape[1:]), data.batch_rows, data.row_multiple)
+        for shape in pipeline.shapes
+    ):
+        return ""
+    return (
+        f"; shared by {parts} devices or micro-batches, some batches have fewer rows than on one device: all meshes "
+        f"that divide N train alike with --config.data.row_multiple=N, such as {data.bucket_divisor(parts)}"
+    )
 
 
 def _balance(pipeline: TrainingPipeline, layout: Layout) -> str:

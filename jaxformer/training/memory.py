@@ -193,6 +193,7 @@ def _possible(config: Config, changes: dict[str, Any], rows: int, devices: int) 
         divisor = devices * changed.memory.accumulate
         if changed.data.batching == "pack":
             return changed, packed_rows(changed.data, divisor)[0]
+        divisor = changed.data.bucket_divisor(divisor)
         if whole := rows // divisor * divisor:  # the pipeline rounds rows in the same way
             return changed, whole
     return None

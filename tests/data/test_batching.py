@@ -104,6 +104,14 @@ def test_a_window_holds_whole_blocks_in_a_shuffled_order(window: int) -> None:
         assert set(other.windows[0].records.tolist()) != set(plan.windows[0].records.tolist())
 
 
+def test_with_a_multiple_of_rows_meshes_that_divide_it_have_the_same_batches() -> None:
+    free, eights = ([Planner([dataset()], config(row_multiple=multiple), seed=0, divisor=divisor).shapes
+                     for divisor in (1, 2, 4, 8)] for multiple in (1, 8))  # fmt: skip
+    assert free[0] != free[-1], "otherwise there is nothing to prove"
+    assert all(shapes == eights[0] for shapes in eights)
+    assert all(shape.rows % 8 == 0 for shape in eights[0])
+
+
 @pytest.mark.parametrize(
     ("divisor", "length_divisor", "message"),
     [

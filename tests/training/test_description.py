@@ -127,3 +127,16 @@ def test_a_run_tells_of_encoder_decoder_and_cross_attention_and_of_short_rows(ta
     for case in ("up to 64 positions, mask segments", "up to 16 positions, mask segments"):
         assert case in rule
     assert "causal+segments" in first + second
+
+
+@pytest.mark.parametrize(
+    ("data", "devices", "rows", "told"),
+    [({}, 1, 46, ""), ({}, 8, 40, "such as 8"), ({"row_multiple": 8}, 8, 40, ""), ({"batching": "pack"}, 8, 40, ""),
+     ({"row_multiple": 6}, 4, 36, "such as 12")],
+)  # fmt: skip
+def test_a_mesh_that_changes_the_batches_says_what_does_not(data, devices, rows, told):
+    config = replace(Config(), {"data": {"batch_tokens": 512, "max_length": 16, **data}})
+    pipeline = types.SimpleNamespace(shapes=(Shape(rows, 10, 11),))
+    text = description._fewer_rows(config, pipeline, abstract_layout(devices, 1, 1, 1))
+    assert told in text
+    assert bool(text) == bool(told)
