@@ -75,9 +75,8 @@ def measure_read(source: str, pairs: int, folder: Path, expected: int) -> dict[s
 def _config(source: str, pairs: int, folder: Path) -> Any:
     from jaxformer.config import DataConfig
 
-    limit = pairs if source == "bundled" else 0
-    text, cache = str(folder / "text"), str(folder / source)
-    return DataConfig(source=source, path=text, num_examples=limit, vocabulary_size=4000, cache_dir=cache)
+    given = {"num_examples": pairs} if source == "bundled" else {"path": str(folder / "text")}
+    return DataConfig(source=source, vocabulary_size=4000, cache_dir=str(folder / source), **given)
 
 
 def write_text(pairs: int, folder: Path) -> None:

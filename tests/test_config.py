@@ -70,6 +70,13 @@ REFUSED = [
     ({"model.max_length": 100}, "data.max_length=128 is more than model.max_length=100"),
     ({"data.joint_vocabulary": False}, "model.share_embeddings=true needs one vocabulary"),
     ({"data.source": "file"}, "Did you mean 'files'"),
+    (
+        {"data": {"source": "bundled", "path": "/nonexistent"}},
+        "data.path=/nonexistent is not read with data.source=bundled, which generates its data: set --config.data.sourc"
+        "e=files too, or leave --config.data.path empty",
+    ),
+    ({"data": {"source": "bundled", "test": "news"}}, "data.test=news is not read with data.source=bundled"),
+    ({"data": {"source": "bundled", "name": "imdb_reviews"}}, "set --config.data.source=tfds too"),
     ({"data.tokenizer": "wordpiece"}, "data.tokenizer='wordpiece' is not known"),
     ({"data.normalization": "nfd"}, "data.normalization='nfd' is not known"),
     ({"data.batching": "packed"}, "Did you mean 'pack'"),
@@ -139,6 +146,18 @@ def test_a_bad_value_is_refused_with_its_name_and_what_to_do(changes, message):
 def test_the_defaults_are_valid_and_survive_json():
     config = replace(Config(), {"model": {"dropout": 0.25}, "optimizer.learning_rate": 1 / 3, "data.reverse": True})
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_generated_data_leaves_nothing_of_where_data_lay():
+    files = replace(Config(), {"data": {"path": "DIR", "name": "set", "train": "a", "validation": "b", "test": "c"}})
+    assert replace(files, {"data.source": "bundled"}) == replace(Config(), {"data.source": "bundled"})
+    with pytest.raises(ValueError, match=r"^data\.path=OTHER is not read"):
+        replace(files, {"data.source": "bundled", "data.path": "OTHER"})
+
+
+def test_a_stored_configuration_may_have_places_that_its_generated_data_never_read():
+    stored = to_dict(Config()) | {"data": to_dict(Config().data) | {"source": "bundled", "path": "DIR", "test": "a"}}
+    assert from_dict(stored) == replace(Config(), {"data.source": "bundled"})
 
 
 def test_nested_and_dotted_changes_mean_the_same():

@@ -17,14 +17,17 @@ from jaxformer.config.checks import (
     check_seed,
 )
 
+OF_FOUND_DATA = ("path", "name", "train", "validation", "test")
+"""Fields of `DataConfig` that say where data lies; `bundled` data is generated, and lies nowhere."""
+
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """Where records come from and how they become batches.
 
     Attributes:
-      source: `bundled` (generated), `files` (in `path`: parallel text, or labelled text) or `tfds` (a prepared TFDS
-        set).
+      source: `bundled` (generated: it reads none of `path`, `name`, `train`, `validation` and `test`), `files` (in
+        `path`: parallel text, or labelled text) or `tfds` (a prepared TFDS set).
       path: for `files`, the folder; for `tfds`, the TFDS data folder (empty: its usual one).
       name: for `tfds`, the data set, such as `wmt14_translate/de-en`.
       source_language: language code, also the suffix of the source files (`train.en`).
@@ -109,6 +112,7 @@ class DataConfig:
         sizes = ("num_examples", "spelling", "max_length_ratio", "batch_tokens", "batch_rows", "pack_length")
         check_not_negative("data", self, *sizes)
         check_fraction("data", self, "subword_sampling")
+        self._check_found_data()
         if self.tokenizer == "word" and self.subword_sampling:
             raise ValueError(
                 f"data.subword_sampling={self.subword_sampling} samples segmentations, of which words have one: set it "
@@ -130,6 +134,16 @@ class DataConfig:
                 f"data.pack_length={self.pack_length} is shorter than data.max_length={self.max_length}: "
                 "raise --config.data.pack_length or lower --config.data.max_length"
             )
+
+    def _check_found_data(self) -> None:
+        """Nobody's own data is left unread without a word."""
+        for field in OF_FOUND_DATA if self.source == "bundled" else ():
+            if value := getattr(self, field):
+                reader = "tfds" if field == "name" else "files"
+                raise ValueError(
+                    f"data.{field}={value} is not read with data.source=bundled, which generates its data: set "
+                    f"--config.data.source={reader} too, or leave --config.data.{field} empty"
+                )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from jaxformer.config.checks import as_text, check_choice, nearest
-from jaxformer.config.data import DataConfig, SeriesConfig
+from jaxformer.config.data import OF_FOUND_DATA, DataConfig, SeriesConfig
 from jaxformer.config.devices import MemoryConfig, MeshConfig, PlanConfig
 from jaxformer.config.network import POOLED, ModelConfig, TaskConfig
 from jaxformer.config.running import DecodingConfig, MonitoringConfig, ProfileConfig
@@ -130,6 +130,8 @@ _D = TypeVar("_D")
 def replace(config: _D, changes: Mapping[str, Any]) -> _D:
     """`config` with `changes`, a nested or dotted mapping of field names to values; unknown names are refused.
 
+    A change to `data.source=bundled` empties what said where other data lies, as far as it is not given with it.
+
     Raises:
       ValueError: for a field that does not exist (with the nearest name), or a value of the wrong type.
     """
@@ -154,6 +156,8 @@ def replace(config: _D, changes: Mapping[str, Any]) -> _D:
             values[name] = replace(current, value)
         else:
             values[name] = _typed(name, value, current)
+    if isinstance(config, DataConfig) and values.get("source") == "bundled":
+        values = dict.fromkeys(OF_FOUND_DATA, "") | values
     return dataclasses.replace(config, **values)  # type: ignore[type-var]
 
 
@@ -171,5 +175,12 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:
-    """The `Config` that `to_dict` wrote; fields it does not mention keep their defaults."""
+    """The `Config` that `to_dict` wrote; fields it does not mention keep their defaults.
+
+    Of bundled data, where other data lies is left out: before 2026-11-28 that could be set, and was not read.
+    """
+    data = values.get("data")
+    if isinstance(data, Mapping) and data.get("source") == "bundled":
+        data = {name: value for name, value in data.items() if name not in OF_FOUND_DATA}
+        values = {**values, "data": data}
     return replace(Config(), values)

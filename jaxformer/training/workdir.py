@@ -34,10 +34,11 @@ MAY_DIFFER = (
 """Fields that change neither the model nor, but for rounding, any number of a run: it may be continued with others."""
 
 EVALUATION_MAY_SET = (
-    "decoding.", "monitoring.", "mesh.", "data.path", "data.validation", "data.test", "data.references",
-    "data.cache_dir", "data.num_threads", "data.prefetch",
+    "decoding.", "monitoring.", "mesh.", "data.source", "data.path", "data.name", "data.validation", "data.test",
+    "data.references", "data.cache_dir", "data.num_threads", "data.prefetch",
 )
-"""Fields that `evaluate` and `predict` may set: how to decode and where things are, never what was trained."""
+"""Fields, and sections, that `evaluate` and `predict` may set: how to decode and where things are, never what was
+trained."""
 
 _GLANCE = 0.5
 """Seconds within which a sweep that only looks whether a workdir is in use has let go of its lock."""
@@ -270,15 +271,20 @@ def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
     return {field: (before[field], after[field]) for field in after if before[field] != after[field]}
 
 
+def evaluation_may_set(field: str) -> bool:
+    """Whether the dotted `field`, or its whole section, is in `EVALUATION_MAY_SET`."""
+    return field in EVALUATION_MAY_SET or f"{field.partition('.')[0]}." in EVALUATION_MAY_SET
+
+
 def evaluation_config(workdir: Workdir, overrides: Mapping[str, Any]) -> Config:
     """The configuration a run was trained with, and those `overrides` that `EVALUATION_MAY_SET`.
 
     Raises:
-      ValueError: for an override that would change what was trained.
+      ValueError: for an override that would change what was trained, or that its data has no use for.
     """
     stored = workdir.load_config()
     for field, value in overrides.items():
-        if not field.startswith(EVALUATION_MAY_SET):
+        if not evaluation_may_set(field):
             raise ValueError(
                 f"{as_given(field, value)} cannot be set when evaluating or predicting: the run in {workdir.path} was "
                 f"trained with its own; what can be set: {', '.join(name.rstrip('.') for name in EVALUATION_MAY_SET)}"

@@ -223,13 +223,13 @@ def test_two_processes_may_prepare_at_once(tmp_path: Path) -> None:
 def test_the_bundled_corpus_needs_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = {"train": 500, "validation": 20, "test": 20}
     monkeypatch.setattr("jaxformer.data.bundled.corpus.DEFAULT_SIZES", small)
-    data = prepare(config(tmp_path, source="bundled", vocabulary_size=400))
+    data = prepare(config(tmp_path, source="bundled", path="", vocabulary_size=400))
     assert 400 < len(data.train) <= 500
     assert data.validation is not None
     assert data.test is not None
     assert len(data.validation) == len(data.test) == 20
     assert not {p.source for p in texts(data)} & {p.source for p in data.validation + data.test}
-    reverse = prepare(config(tmp_path, source="bundled", vocabulary_size=400, reverse=True))
+    reverse = prepare(config(tmp_path, source="bundled", path="", vocabulary_size=400, reverse=True))
     assert reverse.validation == [Pair(p.target, p.source) for p in data.validation]
 
 

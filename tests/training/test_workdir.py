@@ -236,11 +236,21 @@ def test_differences_are_dotted_and_complete():
 
 def test_evaluation_takes_how_to_decode_and_where_things_are(tmp_path):
     _claim(tmp_path)
-    overrides = {"decoding.beam_size": 9, "data.path": "elsewhere", "monitoring.samples": 1, "mesh.data": 1}
+    overrides = {
+        "decoding.beam_size": 9, "data.source": "files", "data.path": "elsewhere", "data.test": "news", "mesh.data": 1,
+    }  # fmt: skip
     assert evaluation_config(Workdir(tmp_path), overrides) == replace(CONFIG, overrides)
 
 
-@pytest.mark.parametrize("field", ["model.d_model", "training.num_steps", "data.vocabulary_size", "precision"])
+def test_evaluation_refuses_text_that_a_run_on_generated_text_would_not_read(tmp_path):
+    _claim(tmp_path)
+    with pytest.raises(ValueError, match=r"^data\.test=news is not read with .*: set --config\.data\.source=files too"):
+        evaluation_config(Workdir(tmp_path), {"data.test": "news", "decoding.method": "greedy"})
+
+
+@pytest.mark.parametrize(
+    "field", ["model.d_model", "training.num_steps", "data.vocabulary_size", "data.source_language", "precision"]
+)
 def test_evaluation_refuses_what_would_change_the_trained_model(tmp_path, field):
     _claim(tmp_path)
     with pytest.raises(ValueError, match=rf"--config\.{field}=64 cannot be set when evaluating or predicting"):
