@@ -238,14 +238,16 @@ def _find(folder: Path, config: DataConfig, split: str, stems: Any, *, needed: b
         for language in languages:
             names = [f"{given}.{language}", f"{given}.{language}.gz"]
             sides.append(next((Path(name) for name in names if Path(name).is_file()), None))
-        if all(sides):
-            return tuple(side for side in sides if side)
+        found = tuple(side for side in sides if side)
+        if len(found) == len(sides):
+            _check_two_languages(config, found[0])
+            return found
         for name in (f"{given}.tsv", f"{given}.tsv.gz"):
             if Path(name).is_file():
                 return (Path(name),)
-        if any(sides):
+        if found:
             missing = languages[0] if sides[0] is None else languages[1]
-            there = next(side for side in sides if side)
+            there = found[0]
             raise FileNotFoundError(f"{there} exists, but {given}.{missing} (or .gz) does not{_present(given.parent)}")
         looked_for.append(f"{given}.{languages[0]} with {given.name}.{languages[1]}, or {given.name}.tsv")
     if needed:
@@ -254,6 +256,16 @@ def _find(folder: Path, config: DataConfig, split: str, stems: Any, *, needed: b
             f"name it with --config.data.{split}, the folder with --config.data.path"
         )
     return ()
+
+
+def _check_two_languages(config: DataConfig, side: Path) -> None:
+    """Refuses to read one file as both sides: a model that copies would score as perfect."""
+    if config.source_language == config.target_language:
+        raise ValueError(
+            f"{side} would be source and target at once: data.source_language and data.target_language are both "
+            f"{config.source_language!r}; name the endings of the two files, and to translate from the second to the "
+            "first set --config.data.reverse=true"
+        )
 
 
 def _present(folder: Path) -> str:

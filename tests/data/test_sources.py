@@ -122,6 +122,15 @@ def test_a_missing_side_is_named(tmp_path: Path) -> None:
         open_splits(config(tmp_path))
 
 
+def test_one_file_is_not_read_as_both_sides(tmp_path: Path) -> None:
+    write(tmp_path / "text", "train")
+    with pytest.raises(ValueError, match=r"train\.de would be source and target at once: .*--config.data.reverse=true"):
+        open_splits(config(tmp_path, source_language="de"))
+    (tmp_path / "text" / "train.de").unlink()
+    write(tmp_path / "text", "train", kind="tsv")  # which has two sides, whatever they are called
+    assert open_splits(config(tmp_path, source_language="de"))["train"].read(0, 200) == PAIRS
+
+
 def test_sides_of_different_length_are_refused_with_both_counts(tmp_path: Path) -> None:
     write(tmp_path / "text", "train")
     (tmp_path / "text" / "train.de").write_text("eins\nzwei\n")
