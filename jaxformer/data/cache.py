@@ -1,8 +1,9 @@
 """The cache folder: entries named by a hash of what they were made from, written whole or not at all.
 
-An entry is a folder. It is built under a temporary name and renamed when complete, so a killed or full-disk run leaves
-no half entry, and a lock makes a second process wait for the first instead of doing the work twice. Not for what is
-inside an entry: `store.py` and `tokenizer.py` know that.
+An entry is a folder. It is built under a temporary name, sealed, and renamed when it is on the disk, so a killed or
+full-disk run leaves no half entry, and a lock makes a second process wait for the first instead of doing the work
+twice. An entry whose seal tells of damage is built again. Not for what is inside an entry: `store.py` and
+`tokenizer.py` know that.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from absl import logging
+
+from jaxformer.data.seal import damage, seal, sync_folder
 from jaxformer.paths import expanded
 
 _PREFIX = ".making-"
@@ -86,7 +90,9 @@ def _runs(process: int) -> bool:
 
 
 def cached(cache_dir: str, name: str, build: Callable[[Path], None]) -> Path:
-    """The folder of the entry `name`, made by `build(empty folder)` if it is not there yet.
+    """The folder of the entry `name`, made by `build(empty folder)` if it is not there yet, or damaged.
+
+    Every byte of an entry that is there is read and compared with its seal, at some 2 GB a second.
 
     Args:
       cache_dir: as in `cache_folder`.
@@ -98,26 +104,50 @@ def cached(cache_dir: str, name: str, build: Callable[[Path], None]) -> Path:
     """
     folder = cache_folder(cache_dir)
     entry = folder / name
-    if entry.is_dir():
+    if _is_whole(entry):
         return entry
     with _explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder / f"{name}.lock"):
-            if not entry.is_dir():
+            if not _is_whole(entry, warn=True):
                 _remove_leftovers(folder)
-                temporary = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{socket.gethostname()}-{os.getpid()}-", dir=folder))
-                try:
-                    build(temporary)
-                    _publish(temporary, entry)
-                finally:
-                    shutil.rmtree(temporary, ignore_errors=True)
+                _make(entry, build)
     return entry
 
 
-def _publish(temporary: Path, entry: Path) -> None:
-    temporary.chmod(0o755)  # mkdtemp makes private folders; a shared cache should be readable
+def _is_whole(entry: Path, *, warn: bool = False) -> bool:
+    """Whether the entry is there as it was sealed; with `warn` it is said if it is there otherwise."""
+    if not entry.is_dir():
+        return False
+    damaged = damage(entry)
+    if damaged and warn:
+        logging.warning("the data cache is damaged and made again: %s (%s)", entry, damaged)
+    return not damaged
+
+
+def _make(entry: Path, build: Callable[[Path], None]) -> None:
+    """Builds `entry` under another name, and puts it in its place when it is on the disk."""
+    prefix = f"{_PREFIX}{socket.gethostname()}-{os.getpid()}-"
+    temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=entry.parent))
     try:
-        os.rename(temporary, entry)
+        made = temporary / "made"
+        made.mkdir()
+        build(made)
+        seal(made)
+        _publish(made, entry, temporary / "damaged")
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _publish(made: Path, entry: Path, aside: Path) -> None:
+    """Renames `made` to `entry`, and moves a damaged one `aside`; whoever has its files open keeps them."""
+    if _is_whole(entry):
+        return  # without locks, another process may have been quicker: its entry is as good
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(entry, aside)
+        os.rename(made, entry)
     except OSError:
-        if not entry.is_dir():  # without locks, another process may have been quicker: its entry is as good
+        if not _is_whole(entry):
             raise
+    sync_folder(entry.parent)

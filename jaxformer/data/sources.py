@@ -75,7 +75,7 @@ class FilesSource:
         """`path`, or where its text was unpacked to: gzip files have no random access."""
         if path.suffix != ".gz":
             return path
-        name = f"text-{cache.digest(_file_facts(path))}"
+        name = f"text-{cache.digest({**_file_facts(path), 'sealed': True})}"
         return cache.cached(self._cache_dir, name, lambda folder: unpack(path, folder / path.stem)) / path.stem
 
     def __len__(self) -> int:

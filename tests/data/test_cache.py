@@ -1,6 +1,7 @@
 """Entries appear whole or not at all; trouble with the folder is told with folder and flag."""
 
 import errno
+import logging
 import os
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from jaxformer.data.cache import cache_folder, cached, digest
+from jaxformer.data.seal import seal
 
 
 def test_the_folder_is_the_users_unless_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -79,11 +81,53 @@ def test_two_at_once_build_once(tmp_path: Path) -> None:
     assert (tmp_path / "entry").is_dir()
 
 
+def test_a_damaged_entry_is_made_again_once_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    calls = []
+
+    def build(folder: Path) -> None:
+        calls.append(folder)
+        (folder / "data").write_text("content")
+        time.sleep(0.1)
+
+    before = open(cached(str(tmp_path), "entry", build) / "data")  # noqa: SIM115 - by a process that goes on
+    (tmp_path / "entry" / "data").write_text("zeros")
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        threads = [threading.Thread(target=cached, args=(str(tmp_path), "entry", build)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the data cache is damaged and made again: {tmp_path / 'entry'} (data has 5 bytes instead of 7)"
+    ]
+    assert len(calls) == 2
+    assert (tmp_path / "entry" / "data").read_text() == "content"
+    with before:
+        assert before.read() == "zeros"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["entry", "entry.lock"]
+
+
+def test_an_entry_appears_when_it_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rename, synced = os.rename, []
+
+    def renamed(source: Path, target: Path) -> None:
+        if target == tmp_path / "entry":
+            assert {path.stat().st_ino for path in (source, source / "data", source / "seal.json")} <= set(synced)
+            synced.clear()
+        rename(source, target)
+
+    monkeypatch.setattr("os.rename", renamed)
+    monkeypatch.setattr("os.fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    cached(str(tmp_path), "entry", lambda folder: (folder / "data").write_text("x") and None)
+    assert synced == [tmp_path.stat().st_ino]  # and then its name
+
+
 def test_without_locks_the_quicker_one_wins(tmp_path: Path) -> None:
     def build(folder: Path) -> None:
         (folder / "by").write_text("slow")
         (tmp_path / "entry").mkdir()  # meanwhile another process publishes
         (tmp_path / "entry" / "by").write_text("quick")
+        seal(tmp_path / "entry")
 
     assert (cached(str(tmp_path), "entry", build) / "by").read_text() == "quick"
     assert not list(tmp_path.glob(".making-*"))

@@ -3,6 +3,8 @@
 import dataclasses
 import logging
 import multiprocessing
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -245,6 +247,43 @@ def test_pairs_that_are_in_training_too_are_counted(tmp_path: Path, caplog: pyte
         assert [record.getMessage() for record in caplog.records] == [
             "2 of the 4 pairs of the test split are in the training split too: its scores flatter the model"
         ]
+
+
+@pytest.mark.parametrize(
+    ("file", "damaged"),
+    [
+        ("pairs-*/plain/tokens.npy", lambda content: content[: len(content) // 2]),
+        ("pairs-*/plain/tokens.npy", lambda content: b""),
+        ("pairs-*/plain/tokens.npy", lambda content: content[:-2000] + bytes(2000)),
+        ("pairs-*/cleaning.txt", None),
+        ("pairs-*/hashes.npy", None),
+        ("validation-*/pairs.json", lambda content: content[:150]),
+        ("tokenizer-*/tokenizer.model", lambda content: content[:1000]),
+        ("text-*/val.en", lambda content: content[:-1] + b"!"),
+    ],
+)
+def test_what_a_crash_leaves_is_made_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, file: str, damaged: Callable[[bytes], bytes] | None
+) -> None:
+    write(tmp_path / "text", "train", pairs(100))
+    write(tmp_path / "text", "val", pairs(5), kind="text.gz")
+    settings = config(tmp_path, vocabulary_size=290)
+    first = prepare(settings)
+    report, validation, expected = first.report, first.validation, texts(first)
+    del first  # what it has mapped is about to be cut
+    (found,) = (tmp_path / "cache").glob(file)
+    if damaged:
+        found.write_bytes(damaged(found.read_bytes()))
+    else:
+        found.unlink()
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        if file.startswith("text"):  # which is read only to make others from it
+            shutil.rmtree(next((tmp_path / "cache").glob("validation-*")))
+        second = prepare(settings)
+    assert [record.getMessage().split(":")[0] for record in caplog.records if "cache" in record.getMessage()] == [
+        "the data cache is damaged and made again"
+    ]
+    assert (second.report, second.validation, texts(second)) == (report, validation, expected)
 
 
 def test_text_that_changes_under_way_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
