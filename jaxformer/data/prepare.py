@@ -237,10 +237,14 @@ def _warn_of_repetitions(name: str, pairs: list[Pair], folder: Path, config: Dat
     """Says how many pairs of an evaluation split are among those that training reads; reads these in blocks."""
     cleaner = Cleaner(config)
     wanted = np.array([_hash(Pair(*(cleaner.normalize(side)[0] for side in pair))) for pair in pairs], np.uint64)
+    if not len(wanted):
+        return
     known = np.load(folder / "hashes.npy", mmap_mode="r")
-    seen = np.zeros(len(wanted), bool)
+    ordered, seen = np.sort(wanted), np.zeros(len(wanted), bool)
     for start in range(0, len(known), _HASH_BLOCK):
-        seen |= np.isin(wanted, known[start : start + _HASH_BLOCK])
+        block = known[start : start + _HASH_BLOCK]
+        near = ordered[np.searchsorted(ordered, block).clip(max=len(ordered) - 1)]
+        seen |= np.isin(wanted, block[near == block])  # of the whole block, isin would take ten times as long
     if seen.any():
         logging.warning(
             "%d of the %d pairs of the %s split are in the training split too: its scores flatter the model",
