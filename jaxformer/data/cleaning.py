@@ -93,14 +93,17 @@ class Cleaner:
         self.report = CleaningReport()
 
     def normalize(self, text: str) -> tuple[str, set[str]]:
-        """`text` in the configured Unicode form, without control characters and surplus spaces, and what changed."""
+        """`text` in the configured Unicode form, without control characters and surplus spaces, and what changed.
+
+        Of its own result it changes nothing.
+        """
         changes: set[str] = set()
+        if not text.isprintable() and _CONTROL_OR_SPACE.search(text):  # first: they may part a letter from its accent
+            text = _CONTROLS.sub("", _SPACES.sub(" ", text))
+            changes.add("control")
         if self._form and not text.isascii() and not unicodedata.is_normalized(self._form, text):  # type: ignore[arg-type]
             text = unicodedata.normalize(self._form, text)  # type: ignore[arg-type]
             changes.add("unicode")
-        if not text.isprintable() and _CONTROL_OR_SPACE.search(text):
-            text = _CONTROLS.sub("", _SPACES.sub(" ", text))
-            changes.add("control")
         if text[:1] == " " or text[-1:] == " " or "  " in text:
             text = _RUNS.sub(" ", text.strip(" "))
             changes.add("spaces")

@@ -31,7 +31,7 @@ from jaxformer.data.tokenizer import Tokenizer, train_tokenizer
 from jaxformer.data.workers import ordered_map
 from jaxformer.types import EOS_ID, Pair
 
-_FORMAT = 4  # of cache entries: raise it when their content changes for the same key
+_FORMAT = 5  # of cache entries: raise it when their content changes for the same key
 _CHUNK = 4096  # pairs that a worker takes at once
 _PARALLEL_FROM = 100_000  # pairs: for fewer, starting processes costs more than they save
 _VOCABULARY_PAIRS = 250_000  # pairs that the vocabulary is learnt from: a sample, spread over the corpus

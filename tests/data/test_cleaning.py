@@ -1,5 +1,8 @@
 """Each rule changes or drops what it should, and is counted."""
 
+import random
+import unicodedata
+
 import pytest
 
 from jaxformer.config import DataConfig
@@ -20,6 +23,7 @@ from jaxformer.types import Pair
         ("zero\u200djoiner", "zero\u200djoiner", set()),
         ("  a   b ", "a b", {"spaces"}),
         ("\t e\u0301  ", "é", {"control", "unicode", "spaces"}),
+        ("O\ufeff\u0301", "Ó", {"control", "unicode"}),  # what is removed may stand between the parts of a letter
     ],
 )
 def test_normalisation(text: str, expected: str, changes: set[str]) -> None:
@@ -31,6 +35,17 @@ def test_the_unicode_form_is_chosen() -> None:
     assert Cleaner(DataConfig(normalization="nfc")).normalize(text)[0] == "ﬁ é"
     assert Cleaner(DataConfig(normalization="nfkc")).normalize(text)[0] == "fi é"
     assert Cleaner(DataConfig(normalization="none")).normalize(text)[0] == text
+
+
+@pytest.mark.parametrize("form", ["nfc", "nfkc", "none"])
+def test_a_second_pass_changes_nothing(form: str) -> None:
+    draw, cleaner = random.Random(0), Cleaner(DataConfig(normalization=form))
+    awkward = "aO \t\x00\x85\u00a0\u00b4\u0301\u0323\u1100\u1161\u200b\u2028\u3000\ufb01\ufeff"
+    for _ in range(2000):
+        text = "".join(chr(draw.randrange(0x3100)) if draw.random() < 0.2 else draw.choice(awkward) for _ in range(8))
+        once, _ = cleaner.normalize(text)
+        assert cleaner.normalize(once) == (once, set()), ascii(text)
+        assert form == "none" or unicodedata.is_normalized(form.upper(), once), ascii(text)  # type: ignore[arg-type]
 
 
 def test_every_rule_is_counted_and_reported() -> None:
