@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 
 from jaxformer.config import DataConfig
-from jaxformer.data.cleaning import Cleaner
+from jaxformer.data.cleaning import Cleaner, has_text
 from jaxformer.data.labelled import LabelledDataset, Labels
 from jaxformer.data.labelled_text import LabelNames, TextSplit, open_texts
 from jaxformer.data.spelling import Spelling
@@ -206,7 +206,7 @@ def _cleaned(split: TextSplit, config: DataConfig, report: TextReport) -> tuple[
         text, changes = cleaner.normalize(text)
         for change in changes:
             setattr(report, change, getattr(report, change) + 1)
-        if not text.strip() or not label:
+        if not has_text(text) or not label:
             report.empty += 1
         elif config.deduplicate and text in seen:
             if seen[text] == label:

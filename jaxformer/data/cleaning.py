@@ -23,6 +23,10 @@ _SPACES = re.compile("[\t\n\v\f\r\x1c-\x1f\x85\u2028\u2029]")
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u200b\ufeff]")
 _CONTROL_OR_SPACE = re.compile(_SPACES.pattern[:-1] + _CONTROLS.pattern[1:])
 _RUNS = re.compile("  +")
+_VISIBLE = re.compile(  # but for white space, soft hyphens, joiners, fillers, direction marks and variation selectors
+    r"[^\s\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
+    r"\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 _UNSPACED = re.compile(  # Thai, Lao, Tibetan, Myanmar, Khmer, kana, Han
     "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 )
@@ -80,6 +84,11 @@ class CleaningReport:
         return "\n".join(f"{label:<{width}}  {count:>11,}  {100 * count / total:6.2f} %" for label, count in rows)
 
 
+def has_text(text: str) -> bool:
+    """Whether there is anything in `text` that a reader sees: spaces and what Unicode calls ignorable are nothing."""
+    return _VISIBLE.search(text) is not None
+
+
 class Cleaner:
     """Normalises and filters pairs by the rules of a `DataConfig`, counting in `report`.
 
@@ -123,7 +132,7 @@ class Cleaner:
         kept = []
         for pair in pairs:
             pair = self.normalize_pair(pair)
-            if not pair.source.strip() or not pair.target.strip():
+            if not has_text(pair.source) or not has_text(pair.target):
                 self.report.empty += 1
             elif self._max_ratio and self._ratio(pair) > self._max_ratio:
                 self.report.length_ratio += 1

@@ -23,7 +23,7 @@ from absl import logging
 from jaxformer.config import DataConfig
 from jaxformer.cores import available_cores
 from jaxformer.data import cache
-from jaxformer.data.cleaning import Cleaner, CleaningReport
+from jaxformer.data.cleaning import Cleaner, CleaningReport, has_text
 from jaxformer.data.sampling import SubwordSampler
 from jaxformer.data.sources import Source, open_splits
 from jaxformer.data.store import ArrayFile, DatasetWriter, TokenizedDataset, first_occurrences, select, token_dtype
@@ -31,7 +31,7 @@ from jaxformer.data.tokenizer import Tokenizer, train_tokenizer
 from jaxformer.data.workers import ordered_map
 from jaxformer.types import EOS_ID, Pair
 
-_FORMAT = 5  # of cache entries: raise it when their content changes for the same key
+_FORMAT = 6  # of cache entries: raise it when their content changes for the same key
 _CHUNK = 4096  # pairs that a worker takes at once
 _PARALLEL_FROM = 100_000  # pairs: for fewer, starting processes costs more than they save
 _VOCABULARY_PAIRS = 250_000  # pairs that the vocabulary is learnt from: a sample, spread over the corpus
@@ -116,7 +116,7 @@ def _evaluation_pairs(name: str, source: Source | None, config: DataConfig) -> l
         cleaner = Cleaner(config)
         chunks = (source.read(span.start, span.stop) for span in _spans(source))
         pairs = [cleaner.evaluation_pair(pair) for chunk in chunks for pair in chunk]
-        if not any(pair.source and pair.target for pair in pairs):
+        if not any(has_text(pair.source) and has_text(pair.target) for pair in pairs):
             raise ValueError(
                 f"the {name} split has no usable pair: of its {len(pairs):,} pairs none has text on both sides; "
                 f"mend it, or name another with --config.data.{name}"

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 from absl import logging
 
 from jaxformer.config import DataConfig
-from jaxformer.data.cleaning import Cleaner
+from jaxformer.data.cleaning import Cleaner, has_text
 from jaxformer.data.splitting import split_line
 
 
@@ -68,7 +68,7 @@ class SourceLines:
         return self._cleaner.normalize(text)[0]
 
     def jobs(self, texts: Sequence[str], prefixes: Sequence[str] | None, first_line: int) -> list[Job]:
-        """One job for every line that is not empty, or for every part of one that is too long, which a warning names.
+        """One job for every line that has text, or for every part of one that is too long, which a warning names.
 
         Args:
           texts, prefixes, first_line: of `Translator.translate`.
@@ -83,7 +83,7 @@ class SourceLines:
         jobs = []
         long: list[tuple[int, int, int]] = []
         for i, (text, source) in enumerate(zip(normalized, encoded, strict=True)):
-            if not text.strip():
+            if not has_text(text):
                 continue
             sources = [source] if len(source) <= self._max_length else self._parts(text)
             if len(source) > self._max_length:

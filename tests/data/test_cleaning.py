@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 
 from jaxformer.config import DataConfig
-from jaxformer.data.cleaning import Cleaner, CleaningReport
+from jaxformer.data.cleaning import Cleaner, CleaningReport, has_text
 from jaxformer.types import Pair
 
 
@@ -46,6 +46,16 @@ def test_a_second_pass_changes_nothing(form: str) -> None:
         once, _ = cleaner.normalize(text)
         assert cleaner.normalize(once) == (once, set()), ascii(text)
         assert form == "none" or unicodedata.is_normalized(form.upper(), once), ascii(text)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["", " \t", "\u3000", "\xad", "\u2060", "\u200b", "\u200d \u200e", "\ufe0f", "\u3164"])
+def test_what_nobody_sees_is_no_text(text: str) -> None:
+    assert not has_text(text)
+    assert has_text(f"{text}.")
+    assert has_text(f"\u0301{text}")
+    cleaner = Cleaner(DataConfig())
+    assert cleaner.clean([Pair("one", text), Pair(text, "eins")]) == []
+    assert cleaner.report.empty == 2
 
 
 def test_every_rule_is_counted_and_reported() -> None:

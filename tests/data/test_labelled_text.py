@@ -128,7 +128,7 @@ def test_a_split_of_one_class_is_refused_for_training_and_said_otherwise(tmp_pat
 
 def test_cleaning_is_counted(tmp_path, caplog):
     lines = [f"{i % 2}\tthe film number {i} is fine" for i in range(40)]
-    lines += ["", "1\t", "0\tthe film number 0 is fine", "1\tthe film number 0 is fine", "1\t two  spaces "]
+    lines += ["", "1\t\xad", "0\tthe film number 0 is fine", "1\tthe film number 0 is fine", "1\t two  spaces "]
     config = corpus(tmp_path, train="\n".join(lines), dev="1\tthe film number 3 is fine\n0\tnew\n")
     with caplog.at_level(logging.WARNING):
         data = prepare_texts(config, first=False)

@@ -167,7 +167,7 @@ def test_the_vocabulary_is_learnt_from_a_sample_of_a_large_corpus(
 def test_a_split_without_usable_pairs_is_refused_and_says_why(tmp_path: Path, split: str, message: str) -> None:
     write(tmp_path / "text", "train", pairs())
     write(tmp_path / "text", "val", pairs(5))
-    write(tmp_path / "text", split, [Pair("", "a"), Pair("b", " ")])
+    write(tmp_path / "text", split, [Pair("", "a"), Pair("b", "\xad ")])
     with pytest.raises(ValueError, match=message):
         prepare(config(tmp_path))
 

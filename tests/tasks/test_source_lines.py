@@ -16,7 +16,7 @@ def _lines(longest=0, max_length=12, normalization="nfc"):
 
 
 def test_a_line_is_a_job_and_an_empty_one_none():
-    jobs = _lines().jobs(["w4 w5", "  ", "w6"], None, 7)
+    jobs = _lines().jobs(["w4 w5", "  ", "w6", "\xad\u2060"], None, 7)
     assert jobs == [Job(7, [4, 5, EOS_ID], [], 12, 7), Job(9, [6, EOS_ID], [], 12, 9)]
 
 

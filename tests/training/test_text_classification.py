@@ -95,7 +95,8 @@ def test_predict_answers_line_by_line_with_probabilities(trained, caplog):
 def test_a_trained_run_classifies_from_python(trained):
     _, workdir, _ = trained
     classifier = jaxformer.load_predictor(workdir.path)
-    (found,) = classifier.classify(["we loved the music ."])
+    found, nothing = classifier.classify(["we loved the music .", "\xad"])
+    assert nothing.label == ""
     assert found.label == "positive"
     assert found.probabilities["positive"] > 0.5
     with pytest.raises(ValueError, match=r"got one str: write \[text\]"):

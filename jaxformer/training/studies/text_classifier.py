@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxformer.data.bucketing import Shape
 from jaxformer.data.classify import LABEL, TextEncoder
+from jaxformer.data.cleaning import has_text
 from jaxformer.data.labelled import LabelledDataset
 from jaxformer.monitoring.pages import ColouredText
 from jaxformer.tasks.attribution import gradient_times_input
@@ -65,7 +66,7 @@ class TextClassifier(LabelPredictor):
         check_lines(texts)
         encoder = self.encoder
         normal = [encoder.normalize(text)[0] for text in texts]
-        places = [place for place, text in enumerate(normal) if text.strip()]
+        places = [place for place, text in enumerate(normal) if has_text(text)]
         rows, long = encoder([normal[place] for place in places])
         if long:
             numbers = ", ".join(str(first_line + places[place]) for place in long[:20])
