@@ -6,7 +6,7 @@ Not for models or text: a step function maps the last tokens and a cache to the 
 from jaxformer.decoding.beam import BeamSearch, beam_search
 from jaxformer.decoding.hypotheses import Hypotheses, StepFunction, length_norm
 from jaxformer.decoding.rollout import GreedySearch, Sampling, greedy_search, sample
-from jaxformer.decoding.search import Search, advance, take_rows
+from jaxformer.decoding.search import Search, advance, search_to_end, take_rows
 from jaxformer.decoding.selection import top_k, truncate
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "greedy_search",
     "length_norm",
     "sample",
+    "search_to_end",
     "take_rows",
     "top_k",
     "truncate",

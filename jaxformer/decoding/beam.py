@@ -22,7 +22,7 @@ from jaxformer.decoding.hypotheses import (
     length_norm,
 )
 from jaxformer.decoding.rollout import greedy_search
-from jaxformer.decoding.search import advance
+from jaxformer.decoding.search import search_to_end
 from jaxformer.decoding.selection import Extensions, best_extensions
 from jaxformer.types import Array
 
@@ -77,6 +77,9 @@ def beam_search(
 
     Returns:
       [B, R] hypotheses.
+
+    Raises:
+      ValueError: as of `greedy_search`, or for `num_hypotheses` out of range.
     """
     kept = beam_size if num_hypotheses is None else num_hypotheses
     if not 1 <= kept <= beam_size:
@@ -91,7 +94,7 @@ def beam_search(
         length_penalty=length_penalty, suppress=suppress, early_stopping=early_stopping,
     )
     state = search.start(cache, batch_size, prefix=prefix, max_lengths=max_lengths)
-    return search.hypotheses(advance(search, step, state, until=max_length))
+    return search_to_end(search, step, state)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

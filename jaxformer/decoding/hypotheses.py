@@ -1,4 +1,4 @@
-"""What every search takes and returns: the step function, the hypotheses, length normalisation and forced tokens.
+"""What every search takes and returns: step function, cache, hypotheses, length normalisation and forced tokens.
 
 Not for search itself (`beam`, `rollout`).
 """
@@ -15,7 +15,7 @@ import numpy as np
 from jaxformer.types import Array
 
 Cache = Any
-"""What the step function keeps: a pytree with leaves [B, W, ...], or a `ReorderedCache`."""
+"""What the step function keeps: a pytree with leaves [B, W, ...], or a `ReorderedCache`; perhaps a `BoundedCache`."""
 
 
 @runtime_checkable
@@ -24,6 +24,15 @@ class ReorderedCache(Protocol):
 
     def reordered(self, parents: jax.Array) -> Any:
         """The cache after beam w became a continuation of beam `parents[:, w]`, int32 [B, W]."""
+
+
+@runtime_checkable
+class BoundedCache(Protocol):
+    """A cache with room for so many positions: what is written after the last of them would take its place."""
+
+    @property
+    def places(self) -> int:
+        """How many positions it holds."""
 
 
 StepFunction = Callable[[jax.Array, jax.Array, Cache], tuple[jax.Array, Cache]]

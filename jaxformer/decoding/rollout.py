@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxformer.decoding.hypotheses import FREE, Cache, Hypotheses, StepFunction, forced_tokens, length_norm
-from jaxformer.decoding.search import advance
+from jaxformer.decoding.search import search_to_end
 from jaxformer.decoding.selection import best_free, log_normaliser, truncate
 from jaxformer.types import Array
 
@@ -153,12 +153,15 @@ def greedy_search(
 
     Returns:
       one hypothesis a row (W = 1).
+
+    Raises:
+      ValueError: for settings out of range, or a cache with fewer places than `max_length`.
     """
     search = GreedySearch(
         max_length=max_length, bos_id=bos_id, eos_id=eos_id, length_penalty=length_penalty, suppress=suppress
     )
     state = search.start(cache, batch_size, prefix=prefix, max_lengths=max_lengths)
-    return search.hypotheses(advance(search, step, state, until=max_length))
+    return search_to_end(search, step, state)
 
 
 def sample(
@@ -189,10 +192,13 @@ def sample(
 
     Returns:
       the samples sorted by score; log-probabilities are the model's own, whatever the temperature.
+
+    Raises:
+      ValueError: as of `greedy_search`.
     """
     search = Sampling(
         max_length=max_length, bos_id=bos_id, eos_id=eos_id, length_penalty=length_penalty, suppress=suppress,
         temperature=temperature, top_k=top_k, top_p=top_p,
     )
     state = search.start(cache, keys.shape[0], width=num_samples, keys=keys, prefix=prefix, max_lengths=max_lengths)
-    return search.hypotheses(advance(search, step, state, until=max_length))
+    return search_to_end(search, step, state)

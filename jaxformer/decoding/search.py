@@ -9,16 +9,23 @@ from typing import Any, Protocol, TypeVar
 
 import jax
 
-from jaxformer.decoding.hypotheses import Hypotheses, StepFunction
+from jaxformer.decoding.hypotheses import BoundedCache, Hypotheses, StepFunction
 
 State = Any
-"""Of a search: a NamedTuple with the field `position`, an int32 scalar; every other leaf leads with the rows, B."""
+"""Of a search: a NamedTuple with the fields `position`, an int32 scalar, and `cache`, that of the step function.
+
+Every leaf but `position` leads with the rows, B.
+"""
 
 _Tree = TypeVar("_Tree")
 
 
 class Search(Protocol):
     """How B rows are searched at once, one position after another; how that starts depends on the search."""
+
+    @property
+    def max_length(self) -> int:
+        """Longest output."""
 
     def advance(self, step: StepFunction, state: State) -> State:
         """The state one position further. What was found for a finished row does not change."""
@@ -44,6 +51,21 @@ def advance(
         return (state.position < until) & (search.unfinished(state).sum() > fewest)
 
     return jax.lax.while_loop(goes_on, lambda state: search.advance(step, state), state)
+
+
+def search_to_end(search: Search, step: StepFunction, state: State) -> Hypotheses:
+    """What is found from `state` on, without a pause.
+
+    Raises:
+      ValueError: if the cache has fewer places than the longest output.
+    """
+    cache = state.cache
+    if isinstance(cache, BoundedCache) and cache.places < search.max_length:
+        raise ValueError(
+            f"the cache has places for {cache.places} positions, fewer than max_length={search.max_length} of the "
+            "search: start decoding with as many, or search for shorter outputs"
+        )
+    return search.hypotheses(advance(search, step, state, until=search.max_length))
 
 
 def take_rows(tree: _Tree, rows: jax.Array) -> _Tree:

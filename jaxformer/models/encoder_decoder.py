@@ -44,14 +44,19 @@ class DecodingCache(NamedTuple):
     layers: tuple[DecodingMemory, ...]
     ancestors: jax.Array
 
+    @property
+    def places(self) -> int:
+        """L, the positions that it has room for."""
+        return self.ancestors.shape[2]
+
     def reordered(self, parents: jax.Array) -> DecodingCache:
         """The cache after beam w became a continuation of beam `parents[:, w]` (int32 [B, W])."""
         return self._replace(ancestors=jnp.take_along_axis(self.ancestors, parents[:, :, None], axis=1))
 
     def grown(self, length: int) -> DecodingCache:
         """The cache with room for `length` positions, at least as many as it has now."""
-        beams, positions = self.ancestors.shape[1:]
-        ancestors = jnp.pad(self.ancestors, [(0, 0), (0, 0), (0, length - positions)])
+        beams = self.ancestors.shape[1]
+        ancestors = jnp.pad(self.ancestors, [(0, 0), (0, 0), (0, length - self.places)])
         return DecodingCache(tuple(layer.grown(length * beams) for layer in self.layers), ancestors)
 
 
@@ -188,7 +193,7 @@ class EncoderDecoder(nnx.Module):
           encoded: [B, S, D].
           source: the source rows, one sequence in each (not packed).
           beam_size: W.
-          max_length: positions that the cache holds.
+          max_length: positions that the cache holds: no output may be longer, which the searches see to.
         """
         layers = list(self.decoder)
         batch = encoded.shape[0]
@@ -209,7 +214,7 @@ class EncoderDecoder(nnx.Module):
 
         Args:
           tokens: int32 [B, W], the tokens at position `index` (the first is the beginning-of-sequence id).
-          index: int32 scalar, the position.
+          index: int32 scalar, the position; below the places of the cache.
           cache: from `start_decoding` or the step before, `reordered` if the beams have changed places.
           context: from `start_decoding`.
           transposed: the output kernel as [D, V]. A CPU multiplies few rows by it faster than by [V, D].

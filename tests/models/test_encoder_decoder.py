@@ -11,9 +11,10 @@ import pytest
 from flax import nnx
 
 from jaxformer.config import ModelConfig
+from jaxformer.decoding import beam_search, greedy_search, sample
 from jaxformer.models import EncoderDecoder
 from jaxformer.nn import EncoderBlock
-from jaxformer.types import BOS_ID, Batch, Sequences
+from jaxformer.types import BOS_ID, EOS_ID, Batch, Sequences
 
 V = 23
 SMALL = ModelConfig(d_model=16, d_ff=24, num_heads=4, num_encoder_layers=2, num_decoder_layers=1, max_length=32)
@@ -138,6 +139,21 @@ def test_a_reordered_cache_continues_the_parents():
         parents = random.integers(0, 3, (3, 3))
         cache = cache.reordered(jnp.asarray(parents))
         history = np.take_along_axis(history, parents[:, :, None], axis=1)
+
+
+def test_a_search_refuses_a_cache_that_is_too_short():
+    model, batch = _model(), _plain()
+    cache, context = model.start_decoding(model.encode(batch.source), batch.source, beam_size=2, max_length=3)
+    assert (cache.places, cache.grown(7).places) == (3, 7)
+    step = lambda tokens, index, cache: model.decode_step(tokens, index, cache, context)  # noqa: E731
+    common = {"max_length": 7, "bos_id": BOS_ID, "eos_id": EOS_ID}
+    for search in (
+        lambda: greedy_search(step, cache, batch_size=3, **common),
+        lambda: beam_search(step, cache, batch_size=3, beam_size=2, **common),
+        lambda: sample(step, cache, keys=jax.random.split(jax.random.key(0), 3), num_samples=2, **common),
+    ):
+        with pytest.raises(ValueError, match="places for 3 positions, fewer than max_length=7 of the search: start"):
+            search()
 
 
 def test_dropout_is_a_function_of_the_seed():
