@@ -25,7 +25,8 @@ class ModelConfig:
       norm: `layernorm` or `rmsnorm`.
       norm_position: `pre` (normalise before each sub-layer, and once at the end) or `post` (as in the paper).
       position: `sinusoidal`, `learned` or `rotary`.
-      max_length: longest sequence, in tokens, that the model accepts; sizes the table of learned positions.
+      max_length: longest sequence, in tokens: `data.max_length` may not be more. Learned positions know no later ones;
+        the other kinds do not depend on it.
       share_embeddings: one embedding for source and target; needs `data.joint_vocabulary`.
       tie_output: the output projection is the transposed target embedding.
       dropout: rate on embeddings and on the output of every sub-layer.

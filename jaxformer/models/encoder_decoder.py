@@ -194,7 +194,12 @@ class EncoderDecoder(nnx.Module):
           source: the source rows, one sequence in each (not packed).
           beam_size: W.
           max_length: positions that the cache holds: no output may be longer, which the searches see to.
+
+        Raises:
+          ValueError: for rows or outputs longer than learned positions are.
         """
+        for length in (source.tokens.shape[1], max_length):
+            self.target_embedding.check_length(length)
         layers = list(self.decoder)
         batch = encoded.shape[0]
         cache = tuple(layer.attention.empty_cache(batch, beam_size, max_length, encoded.dtype) for layer in layers)

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from jaxformer.nn.linear import Linear
@@ -47,16 +48,32 @@ class _Positioned(nnx.Module):
             raise ValueError(f"position {position!r} is not one of sinusoidal, learned, rotary")
         self.d_model = d_model
         self.position = position
+        self.max_length = max_length
         if position == "learned":
             learned = nnx.initializers.normal(0.02)
             positions = learned(rngs.params(), (max_length, d_model), jnp.float32)
             self.position_table = nnx.Param(positions, dims=("position", "model"))
+
+    def check_length(self, length: int) -> None:
+        """Refuses rows of `length` positions, of which `learned` does not know all.
+
+        Raises:
+          ValueError: with what to do.
+        """
+        if self.position == "learned" and length > self.max_length:
+            raise ValueError(
+                f"learned positions end at model.max_length={self.max_length}, got rows of {length}, padding included: "
+                "shorten them, or train with a larger model.max_length, or with model.position=sinusoidal or rotary"
+            )
 
     def _with_position(self, x: jax.Array, positions: jax.Array) -> jax.Array:
         """[*, D] and positions [*] to their sum."""
         if self.position == "sinusoidal":
             x += sinusoidal_positions(positions, self.d_model).astype(x.dtype)
         elif self.position == "learned":
+            # While compiling, nobody knows whether a long row is one sequence, or several that are packed.
+            if not isinstance(positions, jax.core.Tracer):
+                self.check_length(1 + int(np.max(jax.device_get(positions), initial=-1)))
             x += _look_up(gathered(self.position_table[...], ("position", "model")), positions)
         return x
 
@@ -78,7 +95,8 @@ class Embedding(_Positioned):
       vocabulary_size: V; buckets of spellings are among them.
       d_model: D.
       position: `sinusoidal`, `learned`, or `rotary` (nothing is added here: attention rotates).
-      max_length: positions that `learned` knows.
+      max_length: positions that `learned` knows. Later ones are refused, but not within `jax.jit`, where they are taken
+        for the last one.
       source_pieces: further pieces, which the source alone uses, where both sides share the embedding.
       scale: multiply by sqrt(D).
       rngs: of the initialisation: rows from N(0, 1/D), so that scaled inputs have unit variance and tied logits start

@@ -74,8 +74,11 @@ class Translator:
       model: the network; its parameters are read when this is made (see `update`).
       tokenizer: of the model's vocabulary.
       config: how to search.
-      max_length: longest row, in tokens, on either side; at most the model's own limit.
+      max_length: longest row, in tokens, on either side; of learned positions, at most as many as there are.
       normalization: Unicode form brought upon the input, as in training: `nfc`, `nfkc` or `none`.
+
+    Raises:
+      ValueError: for rows longer than learned positions are.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Translator:
         *,
         normalization: str = "nfc",
     ) -> None:
+        model.target_embedding.check_length(max_length)
         self.config = config
         self.max_length = max_length
         self._tokenizer = tokenizer

@@ -156,6 +156,14 @@ def test_a_search_refuses_a_cache_that_is_too_short():
             search()
 
 
+def test_decoding_refuses_more_than_the_learned_positions():
+    model = _model(position="learned", max_length=6)
+    for source_length, output_length in ((6, 7), (7, 6)):
+        source, encoded = _rows([[5, 3]], width=source_length), jnp.zeros((1, source_length, SMALL.d_model))
+        with pytest.raises(ValueError, match=r"learned positions end at model\.max_length=6, got rows of 7"):
+            model.start_decoding(encoded, source, beam_size=1, max_length=output_length)
+
+
 def test_dropout_is_a_function_of_the_seed():
     model, batch = _model(dropout=0.3, attention_dropout=0.1, activation_dropout=0.1), _plain()
     one = _logits(model, batch, jnp.uint32(1))

@@ -94,6 +94,7 @@ def test_embedding_scales_tokens_and_adds_the_position():
     tokens = jnp.array([[3, 1, 3]])
     positions = jnp.array([[0, 1, 2]])
     plain = Embedding(6, 8, position="sinusoidal", rngs=nnx.Rngs(0))
+    plain.check_length(10**6)
     rows = plain.table[...][tokens] * np.sqrt(8)
     np.testing.assert_allclose(plain(tokens, positions), rows + sinusoidal_positions(positions, 8), atol=1e-6)
     learned = Embedding(6, 8, position="learned", max_length=4, rngs=nnx.Rngs(0))
@@ -102,6 +103,8 @@ def test_embedding_scales_tokens_and_adds_the_position():
         learned.table[...][tokens] * np.sqrt(8) + learned.position_table[...][positions],
         atol=1e-6,
     )
+    with pytest.raises(ValueError, match=r"end at model.max_length=4, got rows of 5, padding included: shorten them"):
+        learned(tokens, positions + 2)
     rotary = Embedding(6, 8, position="rotary", rngs=nnx.Rngs(0))
     np.testing.assert_allclose(rotary(tokens, positions)[0, 0], rotary(tokens, positions)[0, 2])
 

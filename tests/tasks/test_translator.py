@@ -210,6 +210,12 @@ def test_greedy_is_a_beam_of_one_and_sampling_repeats(model):
     assert tokens(method="sample", n_best=2, temperature=2.0, seed=1) != drawn
 
 
+def test_rows_longer_than_the_learned_positions_are_refused(model, monkeypatch):
+    monkeypatch.setattr(model.target_embedding, "position", "learned")
+    with pytest.raises(ValueError, match=r"learned positions end at model\.max_length=40, got rows of 41"):
+        Translator(model, WordTokenizer(), BEAM, 41)
+
+
 def test_one_text_that_is_not_in_a_list_is_refused(beam):
     told = r"texts must be a list of strings, one a line, got one str: write \[text\]"
     in_a_stream, as_prefixes = lambda text: next(beam.translate_stream(text)), lambda text: beam.translate(["w"], text)
