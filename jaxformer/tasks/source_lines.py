@@ -1,4 +1,4 @@
-"""What lines of text become before they are searched for: rows of tokens, each with a limit of its own.
+"""What lines of text become before they are searched for: looked at, then rows of tokens, each with its own limit.
 
 Not for batches of them or the search (`translator`, `batch_search`), nor for splitting a line (`data.splitting`).
 """
@@ -6,7 +6,7 @@ Not for batches of them or the search (`translator`, `batch_search`), nor for sp
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from absl import logging
@@ -49,6 +49,67 @@ def check_lines(texts: object) -> None:
         raise ValueError(f"texts must be a list of strings, one a line, got one {type(texts).__name__}: write [text]")
 
 
+def check_stream(lines: object, chunk: int) -> None:
+    """Refuses what `check_lines` does, and chunks without a line, which would lose them all.
+
+    Raises:
+      ValueError: with what to do.
+    """
+    check_lines(lines)
+    if chunk < 1:
+        raise ValueError(f"chunk must be 1 or greater, got {chunk}: it is how many lines are read at a time")
+
+
+def checked_lines(
+    texts: Iterable[str], prefixes: Iterable[str] | None = None, *, first_line: int = 1
+) -> tuple[list[str], list[str] | None]:
+    """Lines and their prefixes as lists, with a string for each line.
+
+    Raises:
+      ValueError: naming the first line that is none, or if there are not as many prefixes as lines.
+    """
+    check_lines(texts)
+    lines = [_checked(text, f"line {number}") for number, text in enumerate(texts, first_line)]
+    if prefixes is None:
+        return lines, None
+    check_lines(prefixes)
+    begun = [_checked(text, f"the prefix of line {number}") for number, text in enumerate(prefixes, first_line)]
+    if len(begun) != len(lines):
+        raise ValueError(f"{len(lines)} lines but {len(begun)} prefixes: give one for each line, or none at all")
+    return lines, begun
+
+
+def checked_pairs(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Sources and their targets as a list, with two strings for each pair.
+
+    Raises:
+      ValueError: naming the first pair that is none.
+    """
+    found = []
+    for number, pair in enumerate(pairs, 1):
+        sides = [*pair] if isinstance(pair, Iterable) and not isinstance(pair, (str, bytes)) else []
+        if len(sides) != 2:
+            raise ValueError(f"pair {number} must be source and target, got {pair!r:.60}: write [(source, target)]")
+        source = _checked(sides[0], f"the source of pair {number}")
+        target = _checked(sides[1], f"the target of pair {number}")
+        found.append((source, target))
+    return found
+
+
+def _checked(text: str, name: str) -> str:
+    """`text`, if it is text and UTF-8 can write it; `name` is for the message if not."""
+    if not isinstance(text, str):
+        raise ValueError(f"{name} must be a string, got {type(text).__name__}: decode bytes, leave out what is no text")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        code = f"U+{ord(text[error.start]):04X}"
+        raise ValueError(
+            f"{name} is not Unicode ({code} is half of a character): read it again, in the encoding it was written in"
+        ) from None
+    return text
+
+
 class SourceLines:
     """Lines of text as jobs for a search.
 
@@ -74,7 +135,7 @@ class SourceLines:
           texts, prefixes, first_line: of `Translator.translate`.
 
         Raises:
-          ValueError: for a prefix that does not fit.
+          ValueError: for a prefix that does not fit, or is of an empty line.
         """
         normalized = [self.normalize(text) for text in texts]
         encoded = self._tokenizer.encode_source(normalized)
@@ -84,6 +145,11 @@ class SourceLines:
         long: list[tuple[int, int, int]] = []
         for i, (text, source) in enumerate(zip(normalized, encoded, strict=True)):
             if not has_text(text):
+                if forced and forced[i].strip():
+                    raise ValueError(
+                        f"line {first_line + i} is empty, and so is its translation, but it has a prefix: leave that "
+                        "empty too"
+                    )
                 continue
             sources = [source] if len(source) <= self._max_length else self._parts(text)
             if len(source) > self._max_length:

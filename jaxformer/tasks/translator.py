@@ -25,7 +25,14 @@ from jaxformer.models import EncoderDecoder
 from jaxformer.parallel.threads import run_with, thread_settings
 from jaxformer.tasks.batch_search import BatchSearch, SearchWeights
 from jaxformer.tasks.rows import as_sequences, group_rows, padded
-from jaxformer.tasks.source_lines import Job, SourceLines, TextTokenizer, check_lines
+from jaxformer.tasks.source_lines import (
+    Job,
+    SourceLines,
+    TextTokenizer,
+    check_stream,
+    checked_lines,
+    checked_pairs,
+)
 from jaxformer.types import Batch
 
 
@@ -120,7 +127,7 @@ class Translator:
         return self._search.num_compilations + self._score._cache_size()
 
     def translate(
-        self, texts: Sequence[str], prefixes: Sequence[str] | None = None, *, first_line: int = 1
+        self, texts: Iterable[str], prefixes: Iterable[str] | None = None, *, first_line: int = 1
     ) -> list[Translation]:
         """The translation of every line, in the same order.
 
@@ -133,13 +140,10 @@ class Translator:
           first_line: number of the first line, for messages and for sampling.
 
         Raises:
-          ValueError: for one text that is not in a list, if there are not as many prefixes as texts, or if a prefix
-            does not fit.
+          ValueError: for one text that is not in a list, a line that is no text, if there are not as many prefixes as
+            texts, or if a prefix does not fit.
         """
-        for given in (texts, prefixes):
-            check_lines(given)
-        if prefixes is not None and len(prefixes) != len(texts):
-            raise ValueError(f"{len(texts)} lines but {len(prefixes)} prefixes: give one for each line, or none at all")
+        texts, prefixes = checked_lines(texts, prefixes, first_line=first_line)
         jobs = self._lines.jobs(texts, prefixes, first_line)
         found: list[list[Candidate]] = [[] for _ in jobs]
         for places, hypotheses in self._run(jobs, with_prefix=prefixes is not None):
@@ -158,9 +162,10 @@ class Translator:
         Translations as long as they may be are named in a warning, since more might have followed.
 
         Raises:
-          ValueError: at the first line, for one text that is not in a list.
+          ValueError: at the first line, for one text that is not in a list, or a chunk of none; later, for a line that
+            is no text.
         """
-        check_lines(lines)
+        check_stream(lines, chunk)
         rest = iter(lines)
         first_line = 1
         while texts := list(itertools.islice(rest, chunk)):
@@ -169,12 +174,13 @@ class Translator:
             yield from found
             first_line += len(texts)
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[PairScore]:
+    def score(self, pairs: Iterable[tuple[str, str]]) -> list[PairScore]:
         """The log-probability of each target given its source, by one full forward pass.
 
         Raises:
-          ValueError: if a side is longer than the model accepts.
+          ValueError: for what is no pair of texts, or a side that is longer than the model accepts.
         """
+        pairs = checked_pairs(pairs)
         sources = self._tokenizer.encode_source([self._lines.normalize(source) for source, _ in pairs])
         targets = self._tokenizer.encode_target([self._lines.normalize(target) for _, target in pairs])
         lengths = [max(len(source), len(target)) for source, target in zip(sources, targets, strict=True)]

@@ -26,7 +26,7 @@ from jaxformer.cores import shared_cores
 from jaxformer.data.workers import without_main_module
 from jaxformer.ops.attention import loaded_measurements, use_measurements
 from jaxformer.parallel.threads import thread_settings
-from jaxformer.tasks.source_lines import check_lines
+from jaxformer.tasks.source_lines import check_stream, checked_lines
 from jaxformer.tasks.translator import Translation, Translator, warn_of_full
 
 _SETTINGS = (
@@ -87,14 +87,14 @@ class TranslatorPool:
         for end in (self._open, self._until, self._told):
             end.close()
 
-    def translate(self, texts: Sequence[str], *, first_line: int = 1) -> list[Translation]:
+    def translate(self, texts: Iterable[str], *, first_line: int = 1) -> list[Translation]:
         """The translation of every line, in the same order; see `Translator.translate`.
 
         Raises:
-          ValueError: for one text that is not in a list.
+          ValueError: as of `Translator.translate`.
           OSError: if a process has ended, such as for lack of memory, or could not begin.
         """
-        check_lines(texts)
+        texts, _ = checked_lines(texts, first_line=first_line)
         size = max(1, -(-len(texts) // self.processes))
         parts = ((first_line + start, texts[start : start + size]) for start in range(0, len(texts), size))
         return [translation for found in self._run(parts) for translation in found]
@@ -103,9 +103,10 @@ class TranslatorPool:
         """One translation for each line, in order; a few times `chunk` lines are read ahead.
 
         Raises:
-          ValueError, OSError: as of `translate`.
+          ValueError: as of `Translator.translate_stream`.
+          OSError: as of `translate`.
         """
-        check_lines(lines)
+        check_stream(lines, chunk)
         first_line = 1
         for found in self._run(_numbered(lines, chunk, self.processes)):
             warn_of_full(found, first_line)
@@ -183,7 +184,7 @@ def _numbered(lines: Iterable[str], chunk: int, processes: int) -> Iterator[tupl
     """Parts of a text with the numbers of their first lines: of `chunk` lines, or fewer, so that there are enough."""
     rest = iter(lines)
     first_line = 1
-    while texts := list(itertools.islice(rest, chunk * processes)):
+    while texts := checked_lines(itertools.islice(rest, chunk * processes), first_line=first_line)[0]:
         size = max(1, -(-len(texts) // processes))
         for start in range(0, len(texts), size):
             yield first_line + start, texts[start : start + size]

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from jaxformer.tasks.source_lines import Job, SourceLines
+from jaxformer.tasks.source_lines import Job, SourceLines, check_stream, checked_lines, checked_pairs
 from jaxformer.types import EOS_ID
 from tests.tasks.test_translator import WordTokenizer
 
@@ -45,6 +45,37 @@ def test_a_prefix_is_for_the_first_part_alone_and_has_to_leave_room():
     assert [job.prefix for job in jobs] == [[7], [8], *[[] for _ in jobs[2:]]]
     with pytest.raises(ValueError, match="the prefix of line 1 has 3 tokens, but its translation may have no mo"):
         _lines(longest=3).jobs(["w4"], ["w5 w6 w7"], 1)
+
+
+def test_a_prefix_of_an_empty_line_is_refused_rather_than_lost():
+    assert _lines().jobs(["", "w4"], [" ", "w5"], 1)[0].line == 2
+    with pytest.raises(ValueError, match="line 8 is empty, and so is its translation, but it has a prefix: leave that"):
+        _lines().jobs(["w4", " "], ["", "w5"], 7)
+
+
+def test_lines_of_any_kind_become_lists_and_what_is_no_text_is_told_by_its_line():
+    assert checked_lines(iter(["ä", ""])) == (["ä", ""], None)
+    assert checked_lines(("w4",), iter(["w5"])) == (["w4"], ["w5"])
+    refused = {None: "string, got NoneType", b"x": "string, got bytes: decode", "a\udc80": r"Unicode \(U\+DC80 is half"}
+    for line, told in refused.items():
+        with pytest.raises(ValueError, match=f"^line 6 .*{told}"):
+            checked_lines(["w4", line], first_line=5)
+        with pytest.raises(ValueError, match=f"the prefix of line 5 .*{told}"):
+            checked_lines(["w4"], [line], first_line=5)
+
+
+def test_pairs_are_of_two_texts():
+    assert checked_pairs(zip(["w4"], ["w5"], strict=True)) == [("w4", "w5")]
+    for pair in ("ab", ("w4",), None):
+        with pytest.raises(ValueError, match=r"pair 2 must be source and target, got .*: write \[\(source, targ"):
+            checked_pairs([("w4", "w5"), pair])
+    with pytest.raises(ValueError, match="the target of pair 1 must be a string, got NoneType"):
+        checked_pairs([("w4", None)])
+
+
+def test_chunks_have_lines():
+    with pytest.raises(ValueError, match="chunk must be 1 or greater, got 0"):
+        check_stream([], 0)
 
 
 def test_text_is_brought_into_the_form_of_training():

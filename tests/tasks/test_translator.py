@@ -98,13 +98,15 @@ def test_scores_of_the_search_are_those_of_the_full_forward_pass(settings):
 
 def test_scoring_given_pairs(model, beam):
     pairs = list(zip(lines(20), lines(20, seed=1), strict=True))
-    found = beam.score(pairs)
+    found = beam.score(iter(pairs))
     for (source, target), score in zip(pairs, found, strict=True):
         source_ids, target_ids = WordTokenizer().encode_source([source, target])
         assert score.num_tokens == len(target_ids)
         np.testing.assert_allclose(score.log_prob, full_pass(model, source_ids, target_ids), rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="pair 2 has a side of 41 tokens, more than the 40 of training"):
         beam.score([("w4", "w5"), ("w4", " ".join(["w5"] * 40))])
+    with pytest.raises(ValueError, match="pair 1 must be source and target, got 'w4'"):
+        beam.score(("w4", "w5"))
 
 
 def test_order_is_kept_and_lines_do_not_influence_each_other(beam):
@@ -112,7 +114,7 @@ def test_order_is_kept_and_lines_do_not_influence_each_other(beam):
     together = [translation.text for translation in beam.translate(texts)]
     assert len(set(together)) > 20
     assert [translation.text for translation in beam.translate(texts[::-1])] == together[::-1]
-    assert [beam.translate([text])[0].text for text in texts[:12]] == together[:12]
+    assert [beam.translate(iter([text]))[0].text for text in texts[:12]] == together[:12]
 
 
 def test_few_shapes_are_compiled_once_whatever_the_parameters(model):
@@ -218,6 +220,10 @@ def test_rows_longer_than_the_learned_positions_are_refused(model, monkeypatch):
 
 def test_one_text_that_is_not_in_a_list_is_refused(beam):
     told = r"texts must be a list of strings, one a line, got one str: write \[text\]"
+    with pytest.raises(ValueError, match="chunk must be 1 or greater, got 0"):
+        next(beam.translate_stream(["w4"], chunk=0))
+    with pytest.raises(ValueError, match="line 3 must be a string, got NoneType"):
+        list(beam.translate_stream(["", "", None], chunk=2))
     in_a_stream, as_prefixes = lambda text: next(beam.translate_stream(text)), lambda text: beam.translate(["w"], text)
     for call in (beam.translate, in_a_stream, as_prefixes):
         with pytest.raises(ValueError, match=told):

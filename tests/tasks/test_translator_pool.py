@@ -78,6 +78,10 @@ def test_one_text_that_is_not_in_a_list_is_refused(pool):
     for call in (pool.translate, lambda text: next(pool.translate_stream(text))):
         with pytest.raises(ValueError, match=r"got one str: write \[text\]"):
             call("w5")
+        with pytest.raises(ValueError, match="line 2 must be a string, got NoneType"):
+            call(iter(["", None]))
+    with pytest.raises(ValueError, match="chunk must be 1 or greater, got 0"):
+        next(pool.translate_stream([], chunk=0))
 
 
 def test_a_process_that_ends_is_told(translator):
