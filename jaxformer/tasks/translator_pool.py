@@ -17,8 +17,8 @@ import pickle
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import IO, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any, NamedTuple
 
 import jax
 
@@ -87,16 +87,17 @@ class TranslatorPool:
         for end in (self._open, self._until, self._told):
             end.close()
 
-    def translate(self, texts: Iterable[str], *, first_line: int = 1) -> list[Translation]:
+    def translate(
+        self, texts: Iterable[str], prefixes: Iterable[str] | None = None, *, first_line: int = 1
+    ) -> list[Translation]:
         """The translation of every line, in the same order; see `Translator.translate`.
 
         Raises:
           ValueError: as of `Translator.translate`.
           OSError: if a process has ended, such as for lack of memory, or could not begin.
         """
-        texts, _ = checked_lines(texts, first_line=first_line)
-        size = max(1, -(-len(texts) // self.processes))
-        parts = ((first_line + start, texts[start : start + size]) for start in range(0, len(texts), size))
+        lines, begun = checked_lines(texts, prefixes, first_line=first_line)
+        parts = _divided(lines, begun, first_line, self.processes)
         return [translation for found in self._run(parts) for translation in found]
 
     def translate_stream(self, lines: Iterable[str], *, chunk: int = 2000) -> Iterator[Translation]:
@@ -113,12 +114,12 @@ class TranslatorPool:
             yield from found
             first_line += len(found)
 
-    def _run(self, parts: Iterable[tuple[int, Sequence[str]]]) -> Iterator[list[Translation]]:
+    def _run(self, parts: Iterable[_Part]) -> Iterator[list[Translation]]:
         waiting: collections.deque[concurrent.futures.Future[list[Translation]]] = collections.deque()
         try:
-            for first_line, texts in parts:
+            for part in parts:
                 with without_main_module():  # as it may start a process
-                    waiting.append(self._executor.submit(_translate, texts, first_line))
+                    waiting.append(self._executor.submit(_translate, part))
                 if len(waiting) > self.processes:  # one more than run, so that none waits for its next
                     yield waiting.popleft().result()
             while waiting:
@@ -180,14 +181,28 @@ def _written(*told: Any) -> IO[bytes]:
     return file
 
 
-def _numbered(lines: Iterable[str], chunk: int, processes: int) -> Iterator[tuple[int, list[str]]]:
-    """Parts of a text with the numbers of their first lines: of `chunk` lines, or fewer, so that there are enough."""
+class _Part(NamedTuple):
+    """Lines that one process translates, with their prefixes, if any, and the number of the first."""
+
+    texts: list[str]
+    prefixes: list[str] | None
+    first_line: int
+
+
+def _divided(texts: list[str], prefixes: list[str] | None, first_line: int, processes: int) -> Iterator[_Part]:
+    """As many equal parts as there are processes, or fewer."""
+    size = max(1, -(-len(texts) // processes))
+    for start in range(0, len(texts), size):
+        part = slice(start, start + size)
+        yield _Part(texts[part], None if prefixes is None else prefixes[part], first_line + start)
+
+
+def _numbered(lines: Iterable[str], chunk: int, processes: int) -> Iterator[_Part]:
+    """Parts of a text: of `chunk` lines, or fewer, so that there are enough."""
     rest = iter(lines)
     first_line = 1
     while texts := checked_lines(itertools.islice(rest, chunk * processes), first_line=first_line)[0]:
-        size = max(1, -(-len(texts) // processes))
-        for start in range(0, len(texts), size):
-            yield first_line + start, texts[start : start + size]
+        yield from _divided(texts, None, first_line, processes)
         first_line += len(texts)
 
 
@@ -225,5 +240,5 @@ def _end_with_parent(until: Any, told: str) -> None:
     os._exit(1)
 
 
-def _translate(texts: Sequence[str], first_line: int) -> list[Translation]:
-    return _OWN[0].translate(texts, first_line=first_line)
+def _translate(part: _Part) -> list[Translation]:
+    return _OWN[0].translate(part.texts, part.prefixes, first_line=part.first_line)

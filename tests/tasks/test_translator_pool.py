@@ -54,6 +54,10 @@ def test_translates_as_one_process_does_and_in_order(translator, pool):
     _near(pool.translate(texts), wanted)
     assert pool.translate([]) == list(pool.translate_stream([])) == []
     _near(list(pool.translate_stream(iter(texts), chunk=2)), wanted)
+    prefixes = ["w11", "", "w12 w13"]
+    _near(pool.translate(texts[:3], prefixes), translator.translate(texts[:3], prefixes))
+    with pytest.raises(ValueError, match="3 lines but 1 prefixes"):
+        pool.translate(texts[:3], ["w4"])
 
 
 def test_a_stream_is_read_as_it_is_needed_and_names_lines_by_their_numbers(pool, caplog):
