@@ -109,6 +109,7 @@ REFUSED = [
     ({"training.r_drop": 5.0, "model.dropout": 0.0}, "two passes with different dropout, of which there is none: set"),
     ({"training.r_drop_start": 5}, "training.r_drop_start=5 has no R-Drop after it"),
     ({"training.r_drop": 1.0, "training.r_drop_start": 10_000}, "training.num_steps=10000; raise these"),
+    ({"decoding.length_penalty": 1000.0}, "decoding.length_penalty=1000.0 is too large: long translations, of up to d"),
     ({"training.best_metric": "bleu"}, "training.best_metric='bleu' is not known"),
     ({"training.average_checkpoints": 5, "training.ema_decay": 0.9}, "two ways to average parameters"),
     ({"training.early_stopping": 2, "training.eval_every": 0}, "early_stopping=2 needs evaluations to count: set"),

@@ -6,6 +6,7 @@ Not for what a section asks of its own fields.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -15,6 +16,9 @@ from jaxformer.config.devices import MemoryConfig, MeshConfig, PlanConfig
 from jaxformer.config.network import POOLED, ModelConfig, TaskConfig
 from jaxformer.config.running import DecodingConfig, MonitoringConfig, ProfileConfig
 from jaxformer.config.training import OptimizerConfig, TrainingConfig
+
+_LARGEST = 3.4e38
+"""What float32 holds, in which scores are divided."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +63,7 @@ class Config:
             )
         self._check_what_the_task_has()
         self._check_spelling()
+        self._check_length_penalty()
         if self.profile.num_steps and self.profile.start_step > self.training.num_steps:
             raise ValueError(
                 f"profile.start_step={self.profile.start_step} is after the last step, training.num_steps="
@@ -121,6 +126,15 @@ class Config:
             raise ValueError(
                 f"data.spelling={self.data.spelling} and model.neighbourhood={self.model.neighbourhood} do not go "
                 "together: set one of them to 0"
+            )
+
+    def _check_length_penalty(self) -> None:
+        """Before training: the search, which is refused this likewise, comes after it."""
+        penalty, longest = self.decoding.length_penalty, self.data.max_length
+        if penalty * math.log((5 + longest) / 6) > math.log(_LARGEST):
+            raise ValueError(
+                f"decoding.length_penalty={penalty} is too large: long translations, of up to "
+                f"data.max_length={longest} tokens, would all score 0; choose one near 1"
             )
 
 

@@ -71,11 +71,19 @@ def length_norm(max_length: int, alpha: float) -> jax.Array:
     Wu et al. 2016, "Google's Neural Machine Translation System", equation 14. Never decreases with the length.
 
     Raises:
-      ValueError: for a negative `alpha`, under which early stopping would not be safe.
+      ValueError: for an `alpha` that is negative, under which early stopping would not be safe, or no number, or so
+        large that float32 does not hold what long outputs are divided by.
     """
-    if alpha < 0:
+    if not alpha >= 0:
         raise ValueError(f"length_penalty must be 0 or greater, got {alpha}")
-    return jnp.asarray(((5.0 + np.arange(max_length + 1)) / 6.0) ** alpha, jnp.float32)
+    with np.errstate(over="ignore"):
+        norm = (((5.0 + np.arange(max_length + 1)) / 6.0) ** alpha).astype(np.float32)
+    if not np.isfinite(norm).all():
+        raise ValueError(
+            f"length_penalty={alpha} is too large: long outputs, of up to {max_length} tokens, would all score 0; "
+            "choose one near 1"
+        )
+    return jnp.asarray(norm)
 
 
 def forced_tokens(

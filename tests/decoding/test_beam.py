@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxformer.decoding import beam_search, greedy_search
+from jaxformer.decoding import beam_search, greedy_search, length_norm
 from tests.decoding.recurrent import BOS, EOS, Recurrent, all_hypotheses, norm, plain_beam, recurrent_step, rows_of
 
 IDS = {"bos_id": BOS, "eos_id": EOS}
@@ -217,3 +217,7 @@ def test_bad_settings_are_refused():
         search(model, 1, 2, 4, num_hypotheses=3)
     with pytest.raises(ValueError, match="length_penalty must be 0 or greater, got -1"):
         search(model, 1, 2, 4, length_penalty=-1.0)
+    with pytest.raises(ValueError, match="length_penalty must be 0 or greater, got nan"):
+        length_norm(4, float("nan"))
+    with pytest.raises(ValueError, match="length_penalty=1000 is too large: long outputs, of up to 4 tokens, would"):
+        length_norm(4, 1000)
