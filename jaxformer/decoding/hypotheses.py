@@ -94,7 +94,12 @@ def forced_tokens(
     `prefix` (int32 [B, P], 0 where free) is forced first; the end-of-sentence id is forced at the last position that
     `max_lengths` (int32 [B], clipped to 1..T) allows, so that every hypothesis is complete and its log-probability
     means the same as that of a sentence scored by the model. The end wins where both claim a position.
+
+    Raises:
+      ValueError: for no rows or no tokens.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be 1 or greater, got {batch_size}: there is nothing to search for")
     if max_length < 1:
         raise ValueError(f"max_length must be 1 or greater, got {max_length}")
     forced = jnp.full((batch_size, max_length), FREE, jnp.int32)

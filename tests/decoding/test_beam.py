@@ -213,6 +213,8 @@ def test_one_compilation_serves_other_parameters_limits_and_prefixes():
 
 def test_bad_settings_are_refused():
     model = Recurrent(0, batch_size=1)
+    with pytest.raises(ValueError, match="batch_size must be 1 or greater, got 0"):
+        search(model, 0, 2, 4, slice(0))
     with pytest.raises(ValueError, match="num_hypotheses must be between 1 and beam_size=2, got 3"):
         search(model, 1, 2, 4, num_hypotheses=3)
     with pytest.raises(ValueError, match="length_penalty must be 0 or greater, got -1"):

@@ -119,5 +119,7 @@ def test_bad_settings_are_refused():
             model.step, model.cache(1), keys=jax.random.split(jax.random.key(0), 1), num_samples=1, max_length=2,
             temperature=0, **IDS,
         )
+    with pytest.raises(ValueError, match="batch_size must be 1 or greater, got 0"):
+        greedy_search(model.step, model.cache(1, slice(0)), batch_size=0, max_length=2, **IDS)
     with pytest.raises(ValueError, match="max_length must be 1 or greater, got 0"):
         greedy_search(model.step, model.cache(1), batch_size=1, max_length=0, **IDS)
