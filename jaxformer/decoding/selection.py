@@ -176,7 +176,12 @@ def truncate(logits: jax.Array, k: int, p: float) -> tuple[jax.Array, jax.Array]
 
     Returns:
       logits [*, K] in decreasing order, minus infinity where cut off, and their int32 indices [*, K].
+
+    Raises:
+      ValueError: for `k` or `p` out of range.
     """
+    if k < 0:
+        raise ValueError(f"top_k must be 0 or greater, got {k}")
     if not 0.0 < p <= 1.0:
         raise ValueError(f"top_p must be greater than 0 and at most 1, got {p}")
     size = logits.shape[-1]

@@ -102,7 +102,9 @@ def test_truncation_by_hand(k, p, expected):
     np.testing.assert_array_equal(chosen, LOGITS[expected])
 
 
-def test_top_p_out_of_range_is_refused():
+def test_top_k_and_top_p_out_of_range_are_refused():
+    with pytest.raises(ValueError, match="top_k must be 0 or greater, got -1"):
+        truncate(LOGITS, -1, 1.0)
     with pytest.raises(ValueError, match="top_p must be greater than 0 and at most 1, got 0"):
         truncate(LOGITS, 0, 0.0)
 
