@@ -6,6 +6,7 @@ Not for beam search, which keeps rivals (`beam`).
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,9 @@ from jaxformer.decoding.hypotheses import FREE, Cache, Hypotheses, StepFunction,
 from jaxformer.decoding.search import search_to_end
 from jaxformer.decoding.selection import best_free, log_normaliser, truncate
 from jaxformer.types import Array
+
+_COLDEST = 1e-30
+"""Temperature below which the most probable is drawn all the same; logits divided by less would not stay finite."""
 
 
 class _State(NamedTuple):
@@ -107,13 +111,13 @@ class Sampling(GreedySearch):
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be greater than 0, got {self.temperature}")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature must be greater than 0 and finite, got {self.temperature}")
 
     def choose(self, logits: jax.Array, state: _State) -> tuple[jax.Array, jax.Array]:
         """Drawn from the distribution that truncation leaves."""
         free = _suppressed(logits, self.suppress)
-        values, ids = truncate(free / self.temperature, self.top_k, self.top_p)
+        values, ids = truncate(free / max(self.temperature, _COLDEST), self.top_k, self.top_p)
         step_keys = jax.vmap(jax.random.fold_in, (0, None))(state.keys, state.position)
         drawn = jax.vmap(lambda key, row: jax.random.categorical(key, row, axis=-1))(step_keys, values)
         return jnp.take_along_axis(ids, drawn[..., None], axis=-1)[..., 0], logits.max(axis=-1)

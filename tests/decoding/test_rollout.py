@@ -98,7 +98,7 @@ def test_log_probabilities_of_samples_are_the_models_own():
 def test_one_token_to_choose_from_is_greedy():
     model = Recurrent(4, batch_size=5)
     greedy = greedy_search(model.step, model.cache(1), batch_size=5, max_length=8, **IDS)
-    for reshaping in ({"top_k": 1}, {"top_p": 1e-6}):
+    for reshaping in ({"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-39}, {"temperature": 5e-324}):
         keys = jax.random.split(jax.random.key(0), 5)
         found = sample(model.step, model.cache(1), keys=keys, num_samples=1, max_length=8, **reshaping, **IDS)
         np.testing.assert_array_equal(found.tokens, greedy.tokens)
@@ -114,11 +114,12 @@ def test_what_a_row_draws_does_not_depend_on_its_neighbours():
 
 def test_bad_settings_are_refused():
     model = Recurrent(0, batch_size=1)
-    with pytest.raises(ValueError, match="temperature must be greater than 0, got 0"):
-        sample(
-            model.step, model.cache(1), keys=jax.random.split(jax.random.key(0), 1), num_samples=1, max_length=2,
-            temperature=0, **IDS,
-        )
+    for temperature in (0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"temperature must be greater than 0 and finite, got {temperature}"):
+            sample(
+                model.step, model.cache(1), keys=jax.random.split(jax.random.key(0), 1), num_samples=1, max_length=2,
+                temperature=temperature, **IDS,
+            )
     with pytest.raises(ValueError, match="batch_size must be 1 or greater, got 0"):
         greedy_search(model.step, model.cache(1, slice(0)), batch_size=0, max_length=2, **IDS)
     with pytest.raises(ValueError, match="max_length must be 1 or greater, got 0"):
