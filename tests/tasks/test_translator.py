@@ -1,12 +1,15 @@
 import dataclasses
 import itertools
 import logging
+import re
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from flax import nnx
 
+import jaxformer
 from jaxformer.config import DecodingConfig, ModelConfig
 from jaxformer.models import EncoderDecoder
 from jaxformer.tasks.translator import Translation, Translator
@@ -181,6 +184,16 @@ def test_prefixes_are_kept(beam):
         beam.translate(texts, ["w4"])
     with pytest.raises(ValueError, match=r"prefix of line 1 has 40 tokens, but its .* no more than 40"):
         beam.translate(["w4"], [" ".join(["w5"] * 40)])
+
+
+def test_the_example_of_prefixes_and_scores_works(beam, monkeypatch):
+    text = (Path(__file__).parents[2] / "docs/own_text.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    monkeypatch.setattr(jaxformer, "load_translator", lambda workdir: beam)
+    names = {}
+    exec(compile(block, "docs/own_text.md", "exec"), names)
+    assert names["translations"][0].text.split()[:2] == ["w1", "w1"]  # unknown words
+    assert [score.num_tokens for score in names["scores"]] == [5, 5]
 
 
 def test_the_output_limit_is_kept(model):
