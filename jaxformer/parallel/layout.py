@@ -125,8 +125,12 @@ class Layout:
         sizes = {axis: size for axis, size in self.mesh.shape.items() if size > 1} or {"data": 1}
         return ", ".join(f"{axis}={size}" for axis, size in sizes.items())
 
-    def check(self, params: Any) -> None:
+    def check(self, params: Any, multiples: Mapping[str, int] = types.MappingProxyType({})) -> None:
         """Refuses parameters that do not divide over the devices.
+
+        Args:
+          params: the tree of them.
+          multiples: logical dimension -> what its size must be a multiple of on any devices, such as D of the heads.
 
         Raises:
           ValueError: with the nearest sizes that do.
@@ -141,10 +145,12 @@ class Layout:
                             f"the vocabulary ({size} pieces) does not divide over the {parts} devices of "
                             f"mesh.{' and mesh.'.join(axes)}: make --config.data.vocabulary_size a multiple of {parts}"
                         )
-                    near = [number for number in (size // parts * parts, -(-size // parts) * parts) if number]
+                    step = math.lcm(parts, multiples.get(dim, 1))
+                    near = [number for number in (size // step * step, -(-size // step) * step) if number]
                     raise ValueError(
                         f"{size}, the size of the dimension {dim!r} of a parameter, does not divide over the {parts} "
-                        f"devices of mesh.{' and mesh.'.join(axes)}: {' or '.join(map(str, near))} would"
+                        f"devices of mesh.{' and mesh.'.join(axes)}: {' or '.join(map(str, near))} would, or "
+                        "fewer devices along this axis"
                     )
 
         map_variables(check, params)

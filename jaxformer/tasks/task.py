@@ -6,6 +6,7 @@ Not for losses, of which each task has its own, nor for steps (`training`).
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -72,8 +73,7 @@ class ModelTask(abc.ABC, Generic[_Model, _Batch]):
         abstract = nnx.eval_shape(lambda: self.init_model(nnx.Rngs(0)))
         self._graph, self._abstract = nnx.split(abstract, nnx.Param)
         if layout is not None:
-            check_divides(config.model, layout)
-            layout.check(self._abstract)
+            check_divides(config.model, layout, self._abstract)
         self.dtype = {"fp32": jnp.float32, "bf16": jnp.bfloat16, "fp16": jnp.float16}[config.precision]
         metrics = lambda params, batch: self.loss(self.model(params), batch, None)[1]  # noqa: E731
         self._evaluate = jax.jit(sum_over_rows(metrics, layout))
@@ -151,18 +151,36 @@ def abstract_sequences(rows: int, length: int, *, pieces: int = 0) -> Sequences:
     return Sequences(tokens, *(jax.ShapeDtypeStruct((rows, length), dtype) for dtype in dtypes))
 
 
-def check_divides(model: ModelConfig, layout: Layout) -> None:
-    """Refuses attention heads that do not divide over the devices of `layout`, before anything is compiled.
+def check_divides(model: ModelConfig, layout: Layout, params: Any) -> None:
+    """Refuses heads and parameters that do not divide over the devices of `layout`, before anything is compiled.
 
     Raises:
-      ValueError: with the nearest numbers that do.
+      ValueError: with the nearest numbers that do and that `model` would take, if there are any.
     """
     parts = layout.parts("heads")
     for name, heads in (("num_heads", model.num_heads), ("num_kv_heads", model.num_kv_heads or model.num_heads)):
         if heads % parts:
-            sizes = (heads - heads % parts, heads - heads % parts + parts)
-            near = " or ".join(str(size) for size in sizes if size)
+            near = " or ".join(map(str, _nearest_heads(model, name, parts)))
             raise ValueError(
-                f"model.{name}={heads} does not divide over mesh.tensor = {parts} devices: choose {near} heads, or "
-                "fewer devices along this axis"
-            )
+                f"model.{name}={heads} does not divide over mesh.tensor = {parts} devices: choose "
+                + (f"{near} heads, or " if near else "") + "fewer devices along this axis"
+            )  # fmt: skip
+    layout.check(params, {"model": model.num_heads * (2 if model.position == "rotary" else 1)})
+
+
+def _nearest_heads(model: ModelConfig, name: str, parts: int) -> list[int]:
+    """The nearest multiples of `parts`, below and above, that `model` takes for its field `name`."""
+    heads, whole = getattr(model, name), model.d_model if name == "num_heads" else model.num_heads
+    divisors = [number for number in range(parts, whole + 1, parts) if whole % number == 0]
+    fitting = [number for number in divisors if _takes(model, name, number)]
+    below, above = ([number for number in fitting if (number < heads) == less] for less in (True, False))
+    return below[-1:] + above[:1]
+
+
+def _takes(model: ModelConfig, name: str, number: int) -> bool:
+    change: dict[str, Any] = {name: number}
+    try:
+        dataclasses.replace(model, **change)
+    except ValueError:
+        return False
+    return True

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from flax import nnx
 
-from jaxformer.config import MeshConfig
+from jaxformer.config import Config, MeshConfig, replace
+from jaxformer.tasks.task import check_divides
+from jaxformer.training.planner.share import Candidate
 from tests.devices import run_on_eight_devices
 
 _CASE = """
@@ -258,7 +262,7 @@ def test_what_does_not_divide_is_refused_with_what_would() -> None:
         ({"data": -1, "tensor": 3}, 48, "3 devices do not divide the 8 .* the nearest number that does is 2"),
         ({"data": 1, "tensor": 8}, 48, "model.num_heads=4 does not divide .* 8 devices: choose 8 heads"),
         ({"data": 4, "tensor": 2}, 47, "17 pieces.* 2 devices of mesh.tensor: .*multiple of 2"),
-        ({"data": 1, "fsdp": 3}, 48, "32, the size of the dimension 'model' .* mesh.fsdp: 30 or 33 would"),
+        ({"data": 1, "fsdp": 3}, 48, "32, the size of the dimension 'model' .* mesh.fsdp: 24 or 36 would, or fewer"),
     ):
         Sizes.target_vocabulary_size = target
         try:
@@ -268,6 +272,26 @@ def test_what_does_not_divide_is_refused_with_what_would() -> None:
         else:
             raise AssertionError(f"{sizes} accepted")
     """)
+
+
+@pytest.mark.parametrize(
+    ("model", "sizes", "said"),
+    [
+        ({}, {"tensor": 3}, "model.num_heads=8 does not divide over mesh.tensor = 3 devices: choose 6 or 12 heads,"),
+        ({"d_model": 32}, {"tensor": 3}, "model.num_heads=8 .* 3 devices: choose fewer devices along this axis"),
+        ({"num_kv_heads": 4}, {"tensor": 3}, "model.num_heads=8 .* 3 devices: choose 12 heads, or fewer"),
+        ({"position": "rotary"}, {"tensor": 16}, "16 devices: choose fewer devices"),  # 16 and 48 heads are of odd size
+        ({"num_kv_heads": 2}, {"tensor": 4}, "model.num_kv_heads=2 .* 4 devices: choose 4 heads, or fewer"),
+        ({"d_model": 32}, {"fsdp": 3}, "^32, .* 'model' .* mesh.fsdp: 24 or 48 would, or fewer devices"),
+        ({"position": "rotary"}, {"fsdp": 5}, "^48, .* 'model' .* mesh.fsdp: 80 would, or fewer devices"),
+        ({"d_ff": 62}, {"tensor": 4}, "^62, .* 'feed_forward' .* mesh.tensor: 60 or 64 would, or fewer devices"),
+    ],
+)
+def test_sizes_that_would_divide_are_sizes_that_the_model_takes(model, sizes, said) -> None:
+    model = replace(Config(), {"model": {"d_model": 48, "num_heads": 8, **model}}).model
+    params = {"kernel": nnx.Param(np.zeros((model.d_model, model.d_ff)), dims=("model", "feed_forward"))}
+    with pytest.raises(ValueError, match=said):
+        check_divides(model, Candidate(**sizes).layout(), params)
 
 
 def test_two_axes_for_the_rest_are_refused() -> None:

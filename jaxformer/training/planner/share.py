@@ -117,8 +117,7 @@ class Model:
 
     def check(self, layout: Layout) -> None:
         """Refuses a layout over which heads, parameters or sequences do not divide, as training would: `ValueError`."""
-        check_divides(self.config.model, layout)
-        layout.check(self._params)
+        check_divides(self.config.model, layout, self._params)
         self.network.check(layout)
 
     def held(self, layout: Layout) -> Held:
