@@ -97,6 +97,11 @@ class DataConfig:
     num_threads: int = 2
     prefetch: int = 4
 
+    @property
+    def longest_row(self) -> int:
+        """Slots of the longest row, before lengths are rounded up to divide over devices."""
+        return (self.pack_length or self.max_length) if self.batching == "pack" else self.max_length
+
     def bucket_divisor(self, parts: int) -> int:
         """What rows of a bucketed batch are a multiple of; `parts`: devices that share them, times micro-batches."""
         return math.lcm(parts, self.row_multiple)
@@ -118,7 +123,7 @@ class DataConfig:
                 f"data.subword_sampling={self.subword_sampling} samples segmentations, of which words have one: set it "
                 "to 0, or --config.data.tokenizer to bpe or unigram"
             )
-        longest = (self.pack_length or self.max_length) if self.batching == "pack" else self.max_length
+        longest = self.longest_row
         if 0 < self.batch_tokens < longest:
             raise ValueError(
                 f"data.batch_tokens={self.batch_tokens} does not fit the longest row ({longest} tokens): "

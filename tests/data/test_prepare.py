@@ -278,7 +278,8 @@ def test_what_a_crash_leaves_is_made_again(
         found.unlink()
     with caplog.at_level(logging.WARNING, logger="absl"):
         if file.startswith("text"):  # which is read only to make others from it
-            shutil.rmtree(next((tmp_path / "cache").glob("validation-*")))
+            (made,) = (tmp_path / "cache").glob("validation-*/")
+            shutil.rmtree(made)
         second = prepare(settings)
     assert [record.getMessage().split(":")[0] for record in caplog.records if "cache" in record.getMessage()] == [
         "the data cache is damaged and made again"

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from jaxformer.config import Config
 from jaxformer.data.batching import common_rows, indivisible
-from jaxformer.data.bucketing import rows_within
+from jaxformer.data.bucketing import round_up, rows_within
 from jaxformer.parallel.layout import Layout
 from jaxformer.parallel.traffic import Part
 from jaxformer.training.memory import describe_size
@@ -28,7 +28,7 @@ _ALIKE = 0.02
 """Layouts whose predicted times differ by less are not told apart: the simplest of them is taken."""
 
 _ROWS_LOST = 0.1
-"""Of a batch, what rounding its rows may cost: a smaller batch is another training."""
+"""Of a batch, what rounding its rows and their length may cost: a smaller batch is another training."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Option:
 
     @property
     def slots_per_second(self) -> float:
-        """Slots of the whole batch, of the target where there is one, over the time of a step."""
+        """Slots of the whole batch that data can fill, of the target where there is one, over the time of a step."""
         return self.share.slots / self.time.total
 
     @property
@@ -164,7 +164,8 @@ def make_plan(
     Args:
       model: of the configuration. Where its `data.batch_tokens` is 0, each candidate has the largest batch that fits.
       hardware: the devices.
-      only: a single layout in place of all; whether it fits is not asked unless its batch is to be found.
+      only: a single layout in place of all; what rounding makes of its batch is not asked, nor whether it fits unless
+        its batch is to be found.
       limit: most slots of a batch that is to be found, 0 for none.
       shapes: (rows, source slots, target slots) of the batches that a run began with: they are kept, whatever the
         configuration would make now.
@@ -184,6 +185,8 @@ def make_plan(
             try:
                 share = _share(model, candidate, place, hardware, limit, shapes)
                 share = dataclasses.replace(share, device=hardware.kind)
+                if model.config.data.batch_tokens and not (only or shapes):
+                    _check_rows(share)
             except ValueError as error:
                 reasons.append(str(error))
                 continue
@@ -220,7 +223,7 @@ def _grouped(reasons: list[str]) -> list[Refusal]:
 def _candidates(config: Config, hardware: Hardware) -> Iterator[list[Candidate]]:
     """All, those of a mesh together."""
     data = config.data
-    rows = data.batch_tokens // (data.pack_length or data.max_length if data.batching == "pack" else data.max_length)
+    rows = data.batch_tokens // data.longest_row
     # Where the batch is to be found, any would fit in small enough parts: that of one pass is asked for.
     counts = sorted({1, *(1 << power for power in range(11)), config.memory.accumulate}) if rows else [1]
     remat = [kind for kind in REMAT if not (hardware.cpu and kind == "offload")]
@@ -256,14 +259,19 @@ def _share(
         return share_on(model, candidate, *place, max(shapes, key=lambda shape: (shape[1] + shape[2], shape[0])))
     if not config.data.batch_tokens:
         return _largest_share(model, candidate, place, hardware, limit)
-    share = share_of(model, candidate, *place)
-    wanted = rows_within(config.data.batch_tokens // share.batch[1], config.data.batch_rows, 1)
-    if share.batch[0] < (1 - _ROWS_LOST) * wanted:
+    return share_of(model, candidate, *place)
+
+
+def _check_rows(share: Share) -> None:
+    """Refuses a batch that rounding makes much smaller than the one asked for, of rows of the longest records."""
+    data, candidate, (rows, length, _) = share.config.data, share.candidate, share.batch
+    wanted = rows_within(data.batch_tokens // data.longest_row, data.batch_rows, data.row_multiple)
+    if rows < (1 - _ROWS_LOST) * wanted:
+        parts = f" and their {data.longest_row} slots one of {candidate.context} (mesh.context)"
         raise ValueError(
-            f"rows must be a multiple of {candidate.data * candidate.fsdp * candidate.accumulate}, which makes "
-            f"{share.batch[0]} of {wanted}: another batch"
+            f"rows must be a multiple of {candidate.data * candidate.fsdp * candidate.accumulate}"
+            f"{parts if length > data.longest_row else ''}, which makes {rows} of {wanted}: another batch"
         )
-    return share
 
 
 def _largest_share(
@@ -276,10 +284,9 @@ def _largest_share(
     """With as many rows as memory holds: found by halving, since memory grows with rows."""
     data, layout = model.config.data, place[0]
     step, parts = layout.parts("rows") * candidate.accumulate, layout.parts("length")
-    length = (data.pack_length or data.max_length) if data.batching == "pack" else data.max_length
-    if data.batching == "pack" and length % parts:
-        raise ValueError(f"data.pack_length={length} does not divide into {parts} parts (mesh.context)")
-    length += -length % parts
+    if data.batching == "pack" and data.longest_row % parts:
+        raise ValueError(f"data.pack_length={data.longest_row} does not divide into {parts} parts (mesh.context)")
+    length = round_up(data.longest_row, parts)
 
     def share(times: int) -> Share:
         one = share_on(model, candidate, *place, (times * step, length, model.network.target_slots(length)))

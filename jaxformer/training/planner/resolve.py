@@ -136,7 +136,7 @@ def resolve(config: Config, make_task: MakeTask, *, slots: int = 0, shapes: Shap
     """
     if not config.left_open:
         return config, ""
-    limit = max(slots // _BATCHES, config.data.pack_length or config.data.max_length) if slots else 0
+    limit = max(slots // _BATCHES, config.data.longest_row) if slots else 0
     found, needed = _confirmed(config, make_task, limit, shapes)
     side = " a side" if found.chosen.share.target else ""
     said = f"the plan: {describe_option(found.chosen)}, {found.config.data.batch_tokens:,} slots{side}"

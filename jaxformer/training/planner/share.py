@@ -14,7 +14,7 @@ import jax
 from jax.sharding import AbstractMesh, AxisType
 
 from jaxformer.config import Config, MeshConfig
-from jaxformer.data.bucketing import rows_within
+from jaxformer.data.bucketing import round_up, rows_within
 from jaxformer.data.packing import packed_rows
 from jaxformer.parallel.layout import Layout
 from jaxformer.parallel.mesh import AXES, mesh_sizes
@@ -177,8 +177,10 @@ class Share:
 
     @property
     def slots(self) -> int:
-        """Of the whole batch: target slots, or those of the only side."""
-        return self.network.slots(self.batch)
+        """Of the whole batch: target slots, or those of the only side, without what lengths were rounded up by."""
+        rows, *sides = self.batch
+        source, target = (min(length, self.config.data.longest_row) for length in sides)
+        return self.network.slots((rows, source, target))
 
     @property
     def used(self) -> int:
@@ -253,7 +255,7 @@ def batch_shape(config: Config, divisor: int, length_divisor: int = 1) -> tuple[
         if length % length_divisor:
             raise ValueError(f"data.pack_length={length} does not divide into {length_divisor} parts (mesh.context)")
         return rows, length
-    length = -(-data.max_length // length_divisor) * length_divisor
+    length = round_up(data.longest_row, length_divisor)
     divisor = data.bucket_divisor(divisor)
     rows = rows_within(data.batch_tokens // length, data.batch_rows, divisor)
     if not rows:

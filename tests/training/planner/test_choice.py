@@ -125,11 +125,16 @@ def test_where_no_layout_divides_the_batches_of_a_run_the_way_out_is_said():
 def test_a_layout_that_makes_another_batch_is_ruled_out():
     # 12 rows: eight parts make 8 of them.
     model = model_of({"data.batch_tokens": 12 * SLOTS})
-    (refusal,) = make_plan(model, _hardware(), only=Candidate(data=8)).refused
-    assert refusal.reason == "rows must be a multiple of 8, which makes 8 of 12: another batch"
-    options = make_plan(model, _hardware()).options
-    assert options
-    assert all(rows >= 0.9 * (12 * SLOTS // slots) for rows, _, slots in (option.share.batch for option in options))
+    plan = make_plan(model, _hardware())
+    assert plan.options
+    assert all(option.share.batch[0] >= 0.9 * 12 for option in plan.options)
+    reasons = {refusal.reason for refusal in plan.refused}
+    assert "rows must be a multiple of 8, which makes 8 of 12: another batch" in reasons
+    # Eight parts of a sequence make 16 slots of 12.
+    both = "rows must be a multiple of 1 and their 12 slots one of 8 (mesh.context), which makes 9 of 12: another batch"
+    assert both in reasons
+    given = make_plan(model, _hardware(), only=Candidate(context=8)).best.share
+    assert (given.batch, given.slots) == ((9, 16, 16), 9 * SLOTS), "what a length is rounded up by is no throughput"
 
 
 def test_the_largest_batch_fills_memory_and_no_more():
