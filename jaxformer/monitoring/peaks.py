@@ -34,6 +34,9 @@ From NVIDIA's data sheets, SXM form where there are several, without sparsity. T
 has among its words is taken.
 """
 
+_NO_BF16 = ("V100", "T4")
+"""Devices whose units for matrices take fp16 alone: bf16, to which NVIDIA's came with the A100, is as slow as fp32."""
+
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _SIZE = 1024
 _SECONDS = 0.3
@@ -75,9 +78,19 @@ def product_peak(precision: str, devices: tuple[Any, ...]) -> Peak:
 
 def data_sheet_rate(kind: str, precision: str) -> float:
     """FLOP/s of one device of `kind`, as JAX names it; 0.0 where it is not on record."""
+    half, single = _PEAKS.get(on_record(kind), (0.0, 0.0))
+    return single if precision == "fp32" or (precision == "bf16" and not has_bf16(kind)) else half
+
+
+def has_bf16(kind: str) -> bool:
+    """Whether a device of `kind` multiplies bf16 faster than fp32; taken to be so where it is not on record."""
+    return on_record(kind) not in _NO_BF16
+
+
+def on_record(kind: str) -> str:
+    """The longest name on record among the words of `kind`; empty if there is none."""
     names = [name for name in _PEAKS if re.search(rf"(?<![\w]){re.escape(name)}(?![\w])", kind)]
-    half, single = _PEAKS[max(names, key=len)] if names else (0.0, 0.0)
-    return single if precision == "fp32" else half
+    return max(names, key=len, default="")
 
 
 def measured_rate(dtype: str) -> float:

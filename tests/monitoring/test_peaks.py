@@ -18,6 +18,9 @@ from jaxformer.monitoring.peaks import data_sheet_rate, measured_rate, mesh_peak
         ("NVIDIA L4", "bf16", 121),
         ("NVIDIA L40", "bf16", 181),
         ("NVIDIA H100 NVL", "bf16", 835),
+        ("Tesla V100-SXM2-32GB", "fp16", 125),
+        ("Tesla V100-SXM2-32GB", "bf16", 15.7),  # it has units for fp16 alone
+        ("Tesla T4", "bf16", 8.1),
     ],
 )
 def test_a_device_is_found_by_the_longest_name_in_its_kind(kind, precision, teraflops):

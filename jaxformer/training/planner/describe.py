@@ -13,6 +13,7 @@ import jax
 
 from jaxformer.config import Config, TrainingConfig, replace
 from jaxformer.data.bucketing import Shape
+from jaxformer.monitoring.peaks import has_bf16, on_record
 from jaxformer.monitoring.progress import duration
 from jaxformer.parallel.mesh import make_layout
 from jaxformer.training.memory import MakeTask, describe_size, step_memory
@@ -177,11 +178,15 @@ def _layouts(plan: Plan, found: Resolved, automatic: bool) -> list[str]:
 
 
 def _precisions(found: Resolved, make_task: MakeTask) -> list[str]:
-    """How fast the best layout in another precision would be, for information: a plan does not change numbers."""
-    if found.plan.hardware.cpu or not found.plan.options:
+    """How fast the best layout in another precision would be, for information: a plan does not change numbers.
+
+    Of 16 bits that is bf16, or fp16 where a device has units for it alone; nothing where no data sheet tells.
+    """
+    kind = found.plan.hardware.kind
+    if not on_record(kind) or not found.plan.options:
         return []
     lines = []
-    for precision in ("fp32", "bf16"):
+    for precision in ("fp32", "bf16" if has_bf16(kind) else "fp16"):
         if precision != found.config.precision:
             config = replace(found.config, {"precision": precision})
             rates = hardware_for(dataclasses.replace(config.plan, measure=False), precision)

@@ -16,7 +16,7 @@ import jax
 from jaxformer.config import PlanConfig, nearest
 from jaxformer.monitoring.machine import memory as host_memory
 from jaxformer.monitoring.machine import usable_cores
-from jaxformer.monitoring.peaks import data_sheet_rate
+from jaxformer.monitoring.peaks import data_sheet_rate, has_bf16, on_record
 from jaxformer.parallel.processes import devices_of_hosts, every_ones
 
 _GIB = 1024**3
@@ -172,6 +172,7 @@ def parse_devices(text: str) -> tuple[int, str]:
 def _accelerators(plan: PlanConfig, precision: str, kind: str, record: str, count: int, per_host: int) -> Hardware:
     """Devices by the data sheet of `record`."""
     sheet, products = _SHEETS[record], data_sheet_rate(record, precision)
+    units = " (no units for bf16)" if precision == "bf16" and not has_bf16(record) else ""
     rates = Rates(
         products=_REACHED["products"] * products,
         memory=_REACHED["memory"] * sheet.bandwidth,
@@ -180,7 +181,7 @@ def _accelerators(plan: PlanConfig, precision: str, kind: str, record: str, coun
         latency=2e-5,
         start=4e-6,
         source=(
-            f"data sheet: {products / 1e12:,.0f} TFLOP/s, {sheet.bandwidth / 1e12:.2f} TB/s, "
+            f"data sheet: {products / 1e12:,.0f} TFLOP/s{units}, {sheet.bandwidth / 1e12:.2f} TB/s, "
             f"{sheet.link / 1e9:.0f} GB/s to its host's, {plan.network / 8:.0f} GB/s to other hosts' devices; of which "
             + ", ".join(f"{share:.0%} ({name})" for name, share in _REACHED.items())
         ),
@@ -189,14 +190,13 @@ def _accelerators(plan: PlanConfig, precision: str, kind: str, record: str, coun
 
 
 def _on_record(kind: str) -> str:
-    """The longest name of the table among the words of `kind`."""
-    names = [name for name in _SHEETS if re.search(rf"(?<![\w]){re.escape(name)}(?![\w])", kind)]
-    if not names:
+    """The name of the table that `kind` has among its words."""
+    if not (name := on_record(kind)):
         raise ValueError(
             f"nothing is on record of the device {kind!r}: plan for one that is, with --config.plan.devices="
             f"COUNTxDEVICE; {nearest(kind, _SHEETS)}"
         )
-    return max(names, key=len)
+    return name
 
 
 def agreed(found: Hardware) -> Hardware:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 
@@ -11,8 +12,10 @@ import pytest
 from jaxformer import training
 from jaxformer.config import replace
 from jaxformer.training.memory import StepMemory, describe_size
+from jaxformer.training.planner import describe
 from jaxformer.training.planner import resolve as resolving
 from jaxformer.training.planner.describe import describe_plan
+from jaxformer.training.planner.hardware import hardware_for
 from jaxformer.training.planner.resolve import adopt, plan_for, resolve
 from jaxformer.training.workdir import Workdir
 from tests.devices import run_on_eight_devices
@@ -136,6 +139,17 @@ def test_the_plan_of_devices_that_are_not_here_needs_no_devices(tmp_path):
     assert "layouts of 8 x H200 were considered" in text
     assert "In bf16 the best layout" in text
     assert not (tmp_path / "run").exists()
+
+
+def test_a_plan_praises_no_precision_that_a_device_has_no_units_for():
+    config = replace(CONFIG, {"mesh.auto": True, "plan.devices": "2xV100"})
+    found = plan_for(config, make_task)
+    (text,) = describe._precisions(found, make_task)
+    assert text.startswith("In fp16 the best layout")
+    assert "bf16" not in text
+    assert "16 TFLOP/s (no units for bf16), " in hardware_for(config.plan, "bf16").rates.source
+    unknown = dataclasses.replace(found.plan, hardware=dataclasses.replace(found.plan.hardware, kind="Radeon 9"))
+    assert describe._precisions(dataclasses.replace(found, plan=unknown), make_task) == []
 
 
 def test_a_layout_that_does_not_fit_is_said_and_better_ones_are_shown(tmp_path):
