@@ -64,8 +64,10 @@ class PlanConfig:
     """What the planner assumes of the hardware: `--mode=plan`, `mesh.auto` and `data.batch_tokens=0` ask it.
 
     Attributes:
-      devices: hardware to plan for that need not be here, such as `8xH200`; empty for the devices that are here.
-      per_host: devices of a host, which its fast links join; 0 for 8, or as many as a host here has.
+      devices: hardware to plan for that need not be here, such as `8xH200`, of at most 4,096 devices; empty for the
+        devices that are here.
+      per_host: devices of a host, which its fast links join; 0 for 8, or the most below that divide the devices, or as
+        many as a host here has.
       network: of the adapter of each device to other hosts, in Gb/s.
       memory: of each device that a step may use, in GiB; 0 for what the backend or the data sheet says.
       reserve: part of that memory which is left free, for what a compiled program does not count.

@@ -88,8 +88,8 @@ def has_bf16(kind: str) -> bool:
 
 
 def on_record(kind: str) -> str:
-    """The longest name on record among the words of `kind`; empty if there is none."""
-    names = [name for name in _PEAKS if re.search(rf"(?<![\w]){re.escape(name)}(?![\w])", kind)]
+    """The longest name on record among the words of `kind`, in capitals or not; empty if there is none."""
+    names = [name for name in _PEAKS if re.search(rf"(?<![\w]){re.escape(name)}(?![\w])", kind, re.IGNORECASE)]
     return max(names, key=len, default="")
 
 

@@ -18,7 +18,7 @@ from jaxformer.monitoring.progress import duration
 from jaxformer.parallel.mesh import make_layout
 from jaxformer.training.memory import MakeTask, describe_size, step_memory
 from jaxformer.training.planner.choice import Option, Plan, make_plan
-from jaxformer.training.planner.hardware import hardware_for
+from jaxformer.training.planner.hardware import assumed_hosts, hardware_for
 from jaxformer.training.planner.record import adopted, shapes_before
 from jaxformer.training.planner.resolve import Resolved, Shapes, plan_for
 from jaxformer.training.planner.share import Model
@@ -54,6 +54,7 @@ def describe_plan(config: Config, workdir: Workdir) -> str:
         ("workdir", str(workdir.path)),
     ]
     table = "\n".join(f"{name:<12} {text}" for name, text in lines)
+    notes += filter(None, [assumed_hosts(config.plan)])
     return "\n\n".join([*notes, table, *_layouts(plan, found, asked.mesh.auto), *_precisions(found, make_task)])
 
 

@@ -22,6 +22,9 @@ from jaxformer.parallel.processes import devices_of_hosts, every_ones
 _GIB = 1024**3
 _DEVICES_PER_HOST = 8
 
+_MOST_DEVICES = 4096
+"""That are planned for: their layouts take a minute to judge, and those of more take longer and longer."""
+
 _CPU_RATE = 45e9
 """FLOP/s of one core in training: measured on two cores (`FACTS`: 13,000 tokens/s of the `tiny` shape)."""
 
@@ -131,8 +134,7 @@ def hardware_for(plan: PlanConfig, precision: str) -> Hardware:
     """
     if plan.devices:
         count, kind = parse_devices(plan.devices)
-        usual = max(size for size in range(1, _DEVICES_PER_HOST + 1) if count % size == 0)  # hosts are alike
-        per_host = min(plan.per_host or usual, count)
+        per_host = min(plan.per_host or _usual_host(count), count)
         found = _accelerators(plan, precision, kind, kind, count, per_host)
         sheet = _SHEETS[kind].memory
         share = _jax_share()
@@ -154,18 +156,42 @@ def hardware_for(plan: PlanConfig, precision: str) -> Hardware:
     return dataclasses.replace(found, memory=memory * (1.0 - plan.reserve), memory_source=source)
 
 
+def _usual_host(count: int) -> int:
+    """Devices of a host, of `count` in all: hosts are alike."""
+    return max(size for size in range(1, _DEVICES_PER_HOST + 1) if count % size == 0)
+
+
+def assumed_hosts(plan: PlanConfig) -> str:
+    """What hosts `plan.devices` is taken to be in, where it cannot be whole ones and nothing is said; else empty."""
+    count = parse_devices(plan.devices)[0] if plan.devices and not plan.per_host else 0
+    if count <= _DEVICES_PER_HOST or (size := _usual_host(count)) == _DEVICES_PER_HOST:
+        return ""
+    return (
+        f"plan.devices={plan.devices} do not divide into hosts of {_DEVICES_PER_HOST}: {count // size} hosts of {size} "
+        f"are assumed. Set --config.plan.per_host to what a host has, or name a multiple of {_DEVICES_PER_HOST} devices"
+    )
+
+
 def parse_devices(text: str) -> tuple[int, str]:
     """`8xH200` as (8, "H200").
 
     Raises:
-      ValueError: for a text of another form, or a device that is not on record.
+      ValueError: for a text of another form, a device that is not on record, or more devices than are planned for.
     """
     match = re.fullmatch(r"\s*(\d+)\s*[xX*]\s*(\S.*?)\s*", text)
     if not match or not int(match[1]):
         raise ValueError(f"plan.devices={text!r} is not COUNTxDEVICE, such as 8xH200")
     names = {name.lower(): name for name in _SHEETS}
     if match[2].lower() not in names:
-        raise ValueError(f"plan.devices={text!r}: nothing is on record of {match[2]!r}: {nearest(match[2], _SHEETS)}")
+        known = on_record(match[2])
+        near = nearest(known or match[2], _SHEETS)
+        if known:
+            near += f" That has {_SHEETS[known].memory / 1e9:.0f} GB; set --config.plan.memory for others."
+        raise ValueError(f"plan.devices={text!r}: nothing is on record of {match[2]!r}: {near}")
+    if int(match[1]) > _MOST_DEVICES:
+        raise ValueError(
+            f"plan.devices={text!r} are more than the {_MOST_DEVICES:,} devices that are planned for: name no more"
+        )
     return int(match[1]), names[match[2].lower()]
 
 

@@ -11,7 +11,7 @@ import pytest
 from jaxformer.config import PlanConfig
 from jaxformer.monitoring import peaks
 from jaxformer.training.planner import hardware
-from jaxformer.training.planner.hardware import agreed, hardware_for, parse_devices
+from jaxformer.training.planner.hardware import agreed, assumed_hosts, hardware_for, parse_devices
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,10 @@ def test_devices_are_read(text, found):
         ("many", "is not COUNTxDEVICE"),
         ("8xH20", "nothing is on record of 'H20': choose one of A100, A10G"),
         ("8xH20", "Did you mean 'H200'?"),
+        ("8xNVIDIA H200", "Did you mean 'H200'?"),
+        ("8xnvidia h100 pcie", "Did you mean 'H100 PCIe'?"),
+        ("8xA100-40GB", "Did you mean 'A100'? That has 80 GB; set --config.plan.memory for others."),
+        ("4097xH200", "plan.devices='4097xH200' are more than the 4,096 devices that are planned for: name no more"),
     ],
 )
 def test_what_names_no_devices_is_refused_with_the_names(text, message):
@@ -105,6 +109,14 @@ def test_hosts_are_of_eight_unless_said_otherwise_and_alike():
     assert hardware_for(PlanConfig(devices="12xH200"), "bf16").describe() == "12 x H200 in 2 hosts of 6"
     with pytest.raises(ValueError, match=r"plan.per_host=8 does not divide the 12 devices"):
         hardware_for(PlanConfig(devices="12xH200", per_host=8), "bf16")
+
+
+def test_hosts_that_are_not_of_eight_are_said_unless_they_were_named():
+    said = "plan.devices=100xH200 do not divide into hosts of 8: 20 hosts of 5 are assumed. Set --config.plan.per_host"
+    assert assumed_hosts(PlanConfig(devices="100xH200")).startswith(said)
+    assert "13 hosts of 1 are assumed" in assumed_hosts(PlanConfig(devices="13xH200"))
+    whole = (PlanConfig(), PlanConfig(devices="7xH200"), PlanConfig(devices="64xH200"))
+    assert not any(map(assumed_hosts, (*whole, PlanConfig(devices="100xH200", per_host=10))))
 
 
 def test_a_longer_name_wins():

@@ -153,10 +153,11 @@ def test_a_plan_praises_no_precision_that_a_device_has_no_units_for():
 
 
 def test_a_layout_that_does_not_fit_is_said_and_better_ones_are_shown(tmp_path):
-    config = replace(CONFIG, {"plan.memory": 1.2 / 1024})
+    config = replace(CONFIG, {"plan.memory": 1.2 / 1024, "plan.devices": "9xH200"})
     text = describe_plan(config, Workdir(tmp_path / "run"))
+    assert text.startswith("plan.devices=9xH200 do not divide into hosts of 8: 3 hosts of 3 are assumed.")
     assert "MORE than the 1 MiB there are" in text
-    assert "no layout of 8 x H200 fits" in text or "need more than" in text
+    assert "no layout of 9 x H200 in 3 hosts of 3 fits" in text or "need more than" in text
 
 
 def test_the_plan_here_compares_its_formula_with_the_compiled_step(tmp_path):
