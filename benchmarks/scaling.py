@@ -38,7 +38,7 @@ MODELS = {
     "big": BIG,
     "1B": replace(
         BIG,
-        {"model": {"d_model": 2048, "d_ff": 8192, "num_heads": 32, "num_encoder_layers": 8, "num_decoder_layers": 8}},
+        {"model": {"d_model": 2048, "d_ff": 8192, "num_heads": 16, "num_encoder_layers": 8, "num_decoder_layers": 8}},
     ),
 }
 

@@ -11,6 +11,7 @@ import pytest
 
 import experiments
 import run
+from benchmarks import scaling
 from jaxformer.config import replace
 from jaxformer.data import cleaning
 from jaxformer.training.workdir import MAY_DIFFER, evaluation_may_set
@@ -53,6 +54,27 @@ def test_commands_are_taken(path):
             assert values.list or values.workdir, f"{path.name}: {arguments} names neither experiment nor workdir"
         if values.mode in ("evaluate", "predict"):
             assert all(map(evaluation_may_set, overrides))
+
+
+def test_the_network_of_a_billion_parameters_is_one():
+    (planned,) = [one for one in _commands(ROOT / "docs/planning.md") if "--config.model.d_model=2048" in one]
+    config = replace(experiments.find("wmt").config("big"), run.parse(["run.py", *planned])[1])
+    assert replace(config, {"model.max_length": scaling.LENGTH}).model == scaling.MODELS["1B"].model
+    assert f"{config.model.num_heads} heads and 8 + 8 layers" in (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
+
+
+def test_what_is_said_of_scaling_is_what_its_tables_say():
+    text = (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
+    rows = [re.split(r" *\| *", line.strip("| ")) for line in text.splitlines() if re.match(r"\| (big|1B) ", line)]
+    growing, fixed = rows[:-6], rows[-6:]
+    beside: dict[tuple[str, str], list[float]] = {}
+    for name, devices, mesh, *_, hidden, _, _, _ in growing:
+        if devices == "8" or "fsdp=8" not in mesh:  # one host has no mesh like those of `data` x `fsdp`
+            beside.setdefault((name, re.sub(r"=\d+", "", mesh)), []).append(float(hidden))
+    longer = [time / one - 1 for one, *more in beside.values() for time in more]
+    assert f"take {min(longer):.0%} (`big`, `fsdp`) to {max(longer):.0%} (`1B`".replace("%", " %") in text
+    (done,) = [512 * float(row[-1].strip("%")) / 100 for row in fixed if row[:2] == ["big", "512"]]
+    assert f"512 do the work of about {done:.0f}"[:-1] in text  # its tens
 
 
 def test_every_command_of_the_documents_was_looked_at():
