@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import math
 import os
 import re
 import socket
+import threading
 import time
 import zlib
 from collections.abc import Iterator, Mapping
@@ -24,6 +26,8 @@ _HEARTBEAT_SECONDS = 30
 
 _SHUTDOWN_SECONDS = 20
 
+_NEVER_SECONDS = 24 * 3600
+
 _SIGNS = ("gloo", "nccl", "coordination", "heartbeat", "unavailable", "connection", "distributed service", "socket")
 """In messages of a collective that had no partner."""
 
@@ -33,7 +37,7 @@ class ProcessLost(OSError):
 
 
 def start_processes(
-    join: str = "", *, alone: bool = False, seconds: int = 300, silence: int = _HEARTBEAT_SECONDS
+    join: str = "", *, alone: bool = False, seconds: float = 300, silence: int = _HEARTBEAT_SECONDS
 ) -> int:
     """Joins the other processes of the run, where there are any; before anything else asks JAX for devices.
 
@@ -49,7 +53,7 @@ def start_processes(
 
     Raises:
       ValueError: for a `join` that makes no sense, or where there should be none.
-      ProcessLost: if the others cannot be reached in time.
+      ProcessLost: if the others cannot be reached, or have not all come in time.
     """
     if not join and not _in_cluster():
         return 0
@@ -66,20 +70,48 @@ def start_processes(
     # Programs that were started one after another may run at once on a CPU, and processes then disagree about whose
     # collective is whose: Gloo ends them with "received data size doesn't match expected size".
     jax.config.update("jax_cpu_enable_async_dispatch", False)
+    who = f"this process ({join or 'of the job of a cluster'})"
     try:
-        jax.distributed.initialize(
-            **arguments,
-            initialization_timeout=seconds,
-            heartbeat_timeout_seconds=silence,
-            shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
-        )
+        joined = _initialize(arguments, seconds, silence)
     except Exception as error:
         raise ProcessLost(
-            f"this process ({join or 'of the job of a cluster'}) could not join the others within {seconds} s: see "
-            "that all are started and that nothing blocks the port at which process 0 listens "
-            f"({' '.join(str(error).split())[:200]})"
+            f"{who} could not join the others ({' '.join(str(error).split())[:200]}): see that all are started and "
+            "that nothing blocks the port at which process 0 listens"
         ) from error
+    if not joined:
+        raise ProcessLost(
+            f"{who} has waited {seconds:g} s, and not all of the others have joined: see that each is started, with "
+            "its own number and the same count and address, and that nothing blocks the port at which process 0 listens"
+        )
     return jax.process_index()
+
+
+def _initialize(arguments: Mapping[str, Any], seconds: float, silence: int) -> bool:
+    """Joins as `jax.distributed` does; false if the others have not come in `seconds`, which leaves a thread waiting.
+
+    When JAX's own time is over, XLA aborts the process with a stack trace: it is given more than anybody waits for.
+    """
+    import jax
+
+    failed: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            jax.distributed.initialize(
+                **arguments,
+                initialization_timeout=math.ceil(seconds) + _NEVER_SECONDS,
+                heartbeat_timeout_seconds=silence,
+                shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+            )
+        except Exception as error:
+            failed.append(error)
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    waiting.join(seconds)
+    if failed:
+        raise failed[0]
+    return not waiting.is_alive()
 
 
 def _parsed(join: str) -> tuple[int, int, str, int]:
@@ -104,7 +136,7 @@ def _in_cluster() -> bool:
 
 
 def _wait_for_coordinator(host: str, port: int, seconds: float) -> None:
-    """JAX ends the process where it finds nobody; this says why."""
+    """Until process 0 answers; JAX would not say why it does not."""
     end = time.monotonic() + seconds
     reason = ""
     while time.monotonic() < end:

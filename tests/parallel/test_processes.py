@@ -209,6 +209,27 @@ def test_a_coordinator_that_does_not_answer_is_named():
         start_processes("1/2@127.0.0.1:1", seconds=1)
 
 
+def _joining(join: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """What becomes of a process that only joins the others, and waits a second for them."""
+    program = f"""
+import sys
+from jaxformer.monitoring.console import exit_code
+from jaxformer.parallel.processes import start_processes
+sys.exit(exit_code("joining", lambda: start_processes({join!r}, seconds=1)))
+"""
+    environment = {**os.environ, **variables, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT)
+
+
+def test_a_first_process_that_nobody_joins_says_so():
+    done = _joining(f"0/2@{_address()}")
+    assert done.returncode == 1, done.stderr
+    assert "joining: this process (0/2@127.0.0.1:" in done.stderr
+    assert "has waited 1 s, and not all of the others have joined: see that each is started" in done.stderr
+    assert "stack trace" not in done.stderr
+
+
 @pytest.mark.parametrize("join", ["1", "0/2@node", "2/2@node:80", "0/2@node:0", "a/b@c:1", "0/0@node:1"])
 def test_a_join_that_makes_no_sense_is_refused(join):
     with pytest.raises(ValueError, match="--join="):
