@@ -1,6 +1,6 @@
 """The processes of one run: how they find each other, that they agree, and what is said when one is gone.
 
-Slurm (`srun`) and Open MPI (`mpirun`) are recognised, and Kubernetes where its Python package is installed; elsewhere
+Slurm (`srun`) and Open MPI 4 (`mpirun`) are recognised, and Kubernetes where its Python package is installed; elsewhere
 each process is told where the first one listens, how many there are, and its own number. Not for starting programs on
 machines: that is the cluster's (`launch/`).
 """
@@ -28,6 +28,9 @@ _SHUTDOWN_SECONDS = 20
 
 _NEVER_SECONDS = 24 * 3600
 
+_LAUNCHERS = {"SLURM_STEP_NUM_TASKS": "SLURM_PROCID", "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK"}
+"""Environment variable of how many processes there are -> of the number of this one."""
+
 _SIGNS = ("gloo", "nccl", "coordination", "heartbeat", "unavailable", "connection", "distributed service", "socket")
 """In messages of a collective that had no partner."""
 
@@ -52,7 +55,7 @@ def start_processes(
       the number of this process.
 
     Raises:
-      ValueError: for a `join` that makes no sense, or where there should be none.
+      ValueError: for a `join` that makes no sense, where there should be none, or where JAX does not know the cluster.
       ProcessLost: if the others cannot be reached, or have not all come in time.
     """
     if not join and not _in_cluster():
@@ -74,9 +77,16 @@ def start_processes(
     try:
         joined = _initialize(arguments, seconds, silence)
     except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        if not join and not isinstance(error, jax.errors.JaxRuntimeError):
+            raise ValueError(
+                f"a cluster has started this process as one of several, and JAX {jax.__version__} cannot tell where "
+                f"the others are ({reason}): say so to each with --join={_numbers()}@HOST:PORT, where HOST runs "
+                "process 0 and PORT is free there"
+            ) from error
         raise ProcessLost(
-            f"{who} could not join the others ({' '.join(str(error).split())[:200]}): see that all are started and "
-            "that nothing blocks the port at which process 0 listens"
+            f"{who} could not join the others ({reason}): see that all are started and that nothing blocks the port at "
+            "which process 0 listens"
         ) from error
     if not joined:
         raise ProcessLost(
@@ -126,13 +136,19 @@ def _parsed(join: str) -> tuple[int, int, str, int]:
 
 def _in_cluster() -> bool:
     """Whether a cluster has started this process as one of several."""
-
-    def more_than_one(name: str) -> bool:
-        return os.environ.get(name, "").isdigit() and int(os.environ[name]) > 1
-
     kubernetes = "KUBERNETES_SERVICE_HOST" in os.environ and "JOB_COMPLETION_INDEX" in os.environ
     kubernetes = kubernetes and importlib.util.find_spec("kubernetes") is not None
-    return more_than_one("SLURM_STEP_NUM_TASKS") or more_than_one("OMPI_COMM_WORLD_SIZE") or kubernetes
+    return any(map(_more_than_one, _LAUNCHERS)) or kubernetes
+
+
+def _more_than_one(name: str) -> bool:
+    return os.environ.get(name, "").isdigit() and int(os.environ[name]) > 1
+
+
+def _numbers() -> str:
+    """What begins a `join`, for a shell that the launcher of this process starts."""
+    found = [f"${number}/${count}" for count, number in _LAUNCHERS.items() if _more_than_one(count)]
+    return found[0] if found else "NUMBER/COUNT"
 
 
 def _wait_for_coordinator(host: str, port: int, seconds: float) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import pytest
 
 from jaxformer.parallel.processes import ProcessLost, start_processes
@@ -228,6 +229,13 @@ def test_a_first_process_that_nobody_joins_says_so():
     assert "joining: this process (0/2@127.0.0.1:" in done.stderr
     assert "has waited 1 s, and not all of the others have joined: see that each is started" in done.stderr
     assert "stack trace" not in done.stderr
+
+
+def test_a_launcher_that_jax_does_not_know_is_told_how_to_join():
+    done = _joining("", OMPI_COMM_WORLD_SIZE="2", OMPI_COMM_WORLD_RANK="0")  # as Open MPI 5 does
+    assert done.returncode == 1, done.stderr
+    assert f"JAX {jax.__version__} cannot tell where the others are (" in done.stderr
+    assert "say so to each with --join=$OMPI_COMM_WORLD_RANK/$OMPI_COMM_WORLD_SIZE@HOST:PORT" in done.stderr
 
 
 @pytest.mark.parametrize("join", ["1", "0/2@node", "2/2@node:80", "0/2@node:0", "a/b@c:1", "0/0@node:1"])
