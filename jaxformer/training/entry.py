@@ -20,6 +20,7 @@ from jaxformer.parallel.processes import check_agreement, explained_loss
 from jaxformer.training import attention_table
 from jaxformer.training.closing import record_result, say_done, say_finished
 from jaxformer.training.interruption import Interrupted, Interruption
+from jaxformer.training.shared_folder import check_shared
 from jaxformer.training.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -39,13 +40,15 @@ def train(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str
       The result: what is in `result.json`.
 
     Raises:
-      ValueError: for data or settings that cannot be used, or a loss that is no number.
+      ValueError: for data or settings that cannot be used, a workdir that not all processes share, or a loss that is no
+        number.
       OSError: for a workdir that cannot be written, or is in use.
     """
     workdir = _as_workdir(workdir)
     began = time.perf_counter()
     with explained_loss():
         check_agreement(to_dict(config))
+        check_shared(workdir)
     from jaxformer.training.planner.record import keep
     from jaxformer.training.planner.resolve import adopt
 

@@ -205,6 +205,16 @@ def test_processes_that_disagree_stop_and_name_the_field(data, tmp_path):
         assert "process 1 was given another optimizer.learning_rate than process 0" in written, written
 
 
+def test_processes_whose_workdir_is_not_one_folder_stop_before_they_train(data, tmp_path):
+    address = _address()
+    both = [_start(1, f"{i}/2@{address}", data, tmp_path / f"run{i}", **STEPS) for i in range(2)]
+    for process, workdir in zip(both, ("run0", "run1"), strict=True):
+        _, written = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert f"--workdir={tmp_path / workdir} is not one folder that all processes share: process 1 does" in written
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
 def test_a_coordinator_that_does_not_answer_is_named():
     with pytest.raises(ProcessLost, match=r"process 0 at 127\.0\.0\.1:1 did not answer within 1 s"):
         start_processes("1/2@127.0.0.1:1", seconds=1)
