@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import numpy as np
 import pytest
 
 from jaxformer.config import MeshConfig
 from jaxformer.parallel import mesh as mesh_lib
+from jaxformer.parallel.layout import Layout
 from tests.devices import run_on_eight_devices
 
 
@@ -27,6 +30,38 @@ def test_a_placed_tree_keeps_its_values():
     layout = mesh_lib.make_layout(MeshConfig(data=1))
     tree = {"a": np.arange(6.0, dtype=np.float32).reshape(3, 2)}
     np.testing.assert_array_equal(mesh_lib.place_batch(tree, layout)["a"], tree["a"])
+
+
+class _Device:
+    """One of three that each process has."""
+
+    platform = device_kind = "cpu"
+
+    def __init__(self, number: int) -> None:
+        self.id, self.process_index = number, number // 3
+
+
+@pytest.mark.parametrize(
+    ("axes", "shares"),
+    [
+        ({"data": 6}, [(0, 2), (1, 2)]),
+        ({"context": 6}, [(0, 1), (0, 1)]),
+        ({"data": 2, "context": 3}, [(0, 2), (1, 2)]),
+        ({"data": 3, "context": 2}, [[0, 1], [1, 2]]),  # the second pair of devices is of both processes
+    ],
+)
+def test_processes_read_equal_shares_of_the_rows_or_are_refused(monkeypatch, axes, shares):
+    sizes = [axes.get(name, 1) for name in mesh_lib.AXES]
+    devices = np.array([_Device(number) for number in range(6)], object).reshape(sizes)
+    layout = Layout(jax.sharding.Mesh(devices, mesh_lib.AXES))
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    for process, share in enumerate(shares):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        if isinstance(share, tuple):
+            assert mesh_lib.host_share(layout) == share
+        else:
+            with pytest.raises(ValueError, match=re.escape(f"the parts {share} of the 3 parts of a batch: choose")):
+                mesh_lib.host_share(layout)
 
 
 def test_eight_devices_split_rows_and_share_parameters():

@@ -20,6 +20,7 @@ from jaxformer.parallel.processes import ProcessLost, start_processes
 from tests.training import reversal
 
 ROOT = Path(__file__).resolve().parents[2]
+_ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def _address() -> str:
@@ -31,9 +32,8 @@ def _address() -> str:
 def _start(devices: int, join: str, data: Path, workdir: Path, **fields: object) -> subprocess.Popen[str]:
     overrides = [f"{name}={value!r}" for name, value in fields.items()]
     command = [sys.executable, "-m", "tests.parallel.worker", str(devices), join, str(data), str(workdir), *overrides]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT
+        command, env=_ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT
     )
 
 
@@ -105,6 +105,46 @@ def test_two_processes_of_four_devices_are_one_of_eight(data, alone, tmp_path, m
     assert _counted(tmp_path / "run") == _counted(one), "each process counts what all of them do"
     assert "step 1 was done" in written[0]
     assert f"of {4 if mesh else 8} devices the fullest has" in written[0]
+
+
+_PLACES = """
+import sys
+import jax
+import numpy as np
+from jaxformer.config import MeshConfig
+from jaxformer.parallel.mesh import first_copy, host_share, make_layout, place_batch
+from jaxformer.parallel.processes import start_processes
+
+jax.config.update("jax_num_cpu_devices", 1)
+number = start_processes(sys.argv[1], seconds=60)
+layout = make_layout(MeshConfig(data=1, context=2))
+assert host_share(layout) == (0, 1), "both read every row"
+batch = {"tokens": np.arange(24, dtype=np.int32).reshape(4, 6), "labels": np.arange(4, dtype=np.int32)}
+placed = place_batch(batch, layout)
+own = {name: leaf.addressable_data(0) for name, leaf in placed.items()}
+np.testing.assert_array_equal(own["tokens"], batch["tokens"][:, 3 * number : 3 * number + 3])
+np.testing.assert_array_equal(own["labels"], batch["labels"])
+np.testing.assert_array_equal(first_copy(placed, layout)["tokens"], batch["tokens"])
+"""
+
+
+def test_two_processes_with_halves_of_sequences_place_their_own_columns():
+    address = _address()
+    commands = [[sys.executable, "-c", _PLACES, f"{i}/2@{address}"] for i in range(2)]
+    _end(*(subprocess.Popen(command, env=_ENVIRONMENT, stderr=subprocess.PIPE, text=True) for command in commands))
+
+
+@pytest.mark.slow
+def test_two_processes_that_share_every_row_are_one_of_two_devices(data, tmp_path):
+    halves = STEPS | {"training__num_steps": 4, "mesh__data": 1, "mesh__context": 2}
+    address = _address()
+    joins = {f"{i}/2@{address}": ("run", 1) for i in range(2)} | {"": ("one", 2)}
+    _end(*(_start(devices, join, data, tmp_path / name, **halves) for join, (name, devices) in joins.items()))
+    losses = _losses(tmp_path / "run")
+    assert len(losses) == 4
+    assert losses == pytest.approx(_losses(tmp_path / "one"), rel=2e-6)
+    tokens = [json.loads((tmp_path / name / "result.json").read_text())["target_tokens"] for name in ("run", "one")]
+    assert tokens[0] == tokens[1], "rows that both read are counted once"
 
 
 @pytest.mark.slow
@@ -228,9 +268,10 @@ from jaxformer.monitoring.console import exit_code
 from jaxformer.parallel.processes import start_processes
 sys.exit(exit_code("joining", lambda: start_processes({join!r}, seconds=1)))
 """
-    environment = {**os.environ, **variables, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", program]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT)
+    return subprocess.run(
+        [sys.executable, "-c", program], env=_ENVIRONMENT | variables, capture_output=True, text=True, timeout=120,
+        check=False,
+    )  # fmt: skip
 
 
 def test_a_first_process_that_nobody_joins_says_so():
