@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import jax
-import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxformer.config import MeshConfig
@@ -110,7 +109,8 @@ def host_share(layout: Layout) -> tuple[int, int]:
 def place_batch(batch: _Tree, layout: Layout) -> _Tree:
     """A host batch (numpy leaves [B], [B, T], ...) on the mesh, split by rows and along sequences.
 
-    With several processes, each gives its own share of the rows of the global batch (`host_share`).
+    With several processes, each gives its own share of the rows of the global batch (`host_share`), at their whole
+    length: of that its devices take their own columns.
 
     Raises:
       ValueError: if rows or lengths do not divide among the devices.
@@ -127,18 +127,9 @@ def place_batch(batch: _Tree, layout: Layout) -> _Tree:
     def place(leaf: Any, sharding: NamedSharding) -> jax.Array:
         whole = (leaf.shape[0] * count, *leaf.shape[1:])
         with jax.transfer_guard_host_to_device("allow"):  # JAX counts it as done in passing; it is what was asked for
-            return jax.make_array_from_process_local_data(sharding, _own_columns(leaf, sharding, whole), whole)
+            return jax.make_array_from_process_local_data(sharding, leaf, whole)
 
     return jax.tree.map(place, batch, shardings)
-
-
-def _own_columns(leaf: np.ndarray, sharding: NamedSharding, whole: tuple[int, ...]) -> np.ndarray:
-    """Of the rows that a process has read, the columns that its devices hold."""
-    if leaf.ndim < 2:
-        return leaf
-    columns = [index[1] for index in sharding.addressable_devices_indices_map(whole).values() if index is not None]
-    spans = [part.indices(whole[1])[:2] for part in columns]
-    return leaf[:, min(start for start, _ in spans) : max(end for _, end in spans)]
 
 
 @functools.cache
