@@ -55,7 +55,8 @@ def start_processes(
       the number of this process.
 
     Raises:
-      ValueError: for a `join` that makes no sense, where there should be none, or where JAX does not know the cluster.
+      ValueError: for a `join` that makes no sense, where there should be none, for a port that is in use, or where JAX
+        does not know the cluster.
       ProcessLost: if the others cannot be reached, or have not all come in time.
     """
     if not join and not _in_cluster():
@@ -67,6 +68,8 @@ def start_processes(
         process, processes, host, port = _parsed(join)
         if process:
             _wait_for_coordinator(host, port, seconds)
+        else:
+            _check_free(port)
         arguments = {"coordinator_address": f"{host}:{port}", "num_processes": processes, "process_id": process}
     import jax
 
@@ -149,6 +152,19 @@ def _numbers() -> str:
     """What begins a `join`, for a shell that the launcher of this process starts."""
     found = [f"${number}/${count}" for count, number in _LAUNCHERS.items() if _more_than_one(count)]
     return found[0] if found else "NUMBER/COUNT"
+
+
+def _check_free(port: int) -> None:
+    """Process 0 is about to listen there: where it cannot, JAX ends with a segmentation fault."""
+    try:
+        with socket.socket() as tried:  # never listens: nobody may take it for process 0
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the run before may just have ended
+            tried.bind(("", port))
+    except OSError as error:
+        raise ValueError(
+            f"process 0 cannot listen at port {port} of this machine ({error.strerror}): give all processes another "
+            "port with --join"
+        ) from None
 
 
 def _wait_for_coordinator(host: str, port: int, seconds: float) -> None:

@@ -282,6 +282,13 @@ def test_a_first_process_that_nobody_joins_says_so():
     assert "stack trace" not in done.stderr
 
 
+def test_a_port_that_is_in_use_is_refused():
+    with socket.create_server(("", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ValueError, match=f"process 0 cannot listen at port {port} of this machine"):
+            start_processes(f"0/2@127.0.0.1:{port}")
+
+
 def test_a_launcher_that_jax_does_not_know_is_told_how_to_join():
     done = _joining("", OMPI_COMM_WORLD_SIZE="2", OMPI_COMM_WORLD_RANK="0")  # as Open MPI 5 does
     assert done.returncode == 1, done.stderr
