@@ -1,4 +1,4 @@
-"""Stands for `run.py` in tests of sweeps: takes its flags, and behaves in the way that `data.name` asks for.
+"""Stands for `run.py` in tests of sweeps: takes its flags, and behaves in the way that `data.cache_dir` asks for.
 
     (empty)   finishes: validation/bleu is best at a learning rate of 1e-3 and grows with the seed, test/bleu not
     crash     a message and exit code 1
@@ -28,7 +28,7 @@ def finish(folder, fields):
         "metrics": {"validation/bleu": bleu - 1, "test/bleu": 100 - bleu, "train/loss": 1.5},
         "step": 20, "training_seconds": 4.0, "throughput": {"train/tokens_per_second": 5000.0},
     }  # fmt: skip
-    if fields.get("data.name") == "nan" and seed == 0:
+    if fields.get("data.cache_dir") == "nan" and seed == 0:
         result["metrics"]["test/bleu"] = "nan"
     (folder / "result.json").write_text(json.dumps(result))
 
@@ -54,7 +54,7 @@ def main():
     with open(folder / "starts", "a") as file:
         file.write(json.dumps({"flags": flags, "cores": sorted(os.sched_getaffinity(0)),
                                "gpus": os.environ.get("CUDA_VISIBLE_DEVICES", "")}) + "\n")  # fmt: skip
-    kind = fields.get("data.name", "")
+    kind = fields.get("data.cache_dir", "")
     print("some talk", flush=True)
     if kind == "crash":
         print("run.py: the disk is full: free some space", file=sys.stderr)

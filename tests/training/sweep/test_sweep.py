@@ -115,7 +115,7 @@ def test_means_over_seeds_have_their_standard_error(capsys):
 
 
 def test_a_test_score_that_is_no_number_is_shown_as_none_and_left_out_of_the_mean(capsys):
-    sweep("--config.data.name=nan", SEEDS)
+    sweep("--config.data.cache_dir=nan", SEEDS)
     lines = [re.split(r"\s{2,}", line.strip()) for line in capsys.readouterr().out.splitlines()]
     assert ["1", "3", "50.00 ± 0.58", "48.50 ± 0.50 (n = 2)"] in lines  # of 49 and 48
     assert ["3", "0", "49", "-", "20", "5000", "finished"] in lines
@@ -242,26 +242,26 @@ def test_a_plan_lists_the_trials_and_runs_nothing(capsys):
     ],
 )
 def test_a_failure_does_not_end_the_others_and_is_tried_again(kind, state, reason):
-    names = f"--sweep=data.name={kind},fine"
-    with pytest.raises(ValueError, match=f"1 of 2 trials failed, such as data={kind}: .*log.txt"):
+    names = f"--sweep=data.cache_dir={kind},fine"
+    with pytest.raises(ValueError, match=f"1 of 2 trials failed, such as cache_dir={kind}: .*log.txt"):
         sweep(names)
     found = {row["trial"]: (row["rank"], row["state"], row["reason"]) for row in rows()}
-    assert found == {"data=fine": ("1", "finished", ""), f"data={kind}": ("", state, reason)}
+    assert found == {"cache_dir=fine": ("1", "finished", ""), f"cache_dir={kind}": ("", state, reason)}
     with pytest.raises(ValueError, match="1 of 2 trials failed"):
         sweep(names)
-    assert (starts(f"data={kind}"), starts("data=fine")) == (2, 1)
+    assert (starts(f"cache_dir={kind}"), starts("cache_dir=fine")) == (2, 1)
 
 
 def test_a_trial_that_diverged_is_an_outcome_and_not_run_again():
-    sweep("--sweep=data.name=diverge,fine")
-    sweep("--sweep=data.name=diverge,fine")
-    assert starts("data=diverge") == 1
+    sweep("--sweep=data.cache_dir=diverge,fine")
+    sweep("--sweep=data.cache_dir=diverge,fine")
+    assert starts("cache_dir=diverge") == 1
     assert [(row["state"], row["reason"]) for row in rows()][1] == (
         "diverged", "loss is nan at step 3 (learning rate 1)",
     )  # fmt: skip
-    shutil.rmtree("S/data=fine")
+    shutil.rmtree("S/cache_dir=fine")
     with pytest.raises(ValueError, match="every trial diverged: lower --config"):
-        sweep("--sweep=data.name=diverge")
+        sweep("--sweep=data.cache_dir=diverge")
 
 
 def test_the_message_of_training_is_the_one_that_is_recognised():
@@ -297,30 +297,31 @@ def _signal_when(ready, *numbers, pause=0.3):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_lets_the_running_trial_save_and_the_same_command_continues(number, capfd):
-    names = "--sweep=data.name=wait,fine"
+    names = "--sweep=data.cache_dir=wait,fine"
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # it may be ignored, as under nohup
     handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
-    thread = _signal_when(Path("S/data=wait/began"), number)
+    thread = _signal_when(Path("S/cache_dir=wait/began"), number)
     with pytest.raises(SystemExit) as stop:
         sweep(names)
     thread.join()
     assert stop.value.code == 128 + number
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)] == handlers
     signal.signal(signal.SIGHUP, before)
-    assert Path("S/data=wait/saved").exists()
-    assert {row["trial"]: row["state"] for row in rows()} == {"data=wait": "stopped", "data=fine": "waiting"}
+    assert Path("S/cache_dir=wait/saved").exists()
+    assert {row["trial"]: row["state"] for row in rows()} == {"cache_dir=wait": "stopped", "cache_dir=fine": "waiting"}
     assert "the running trials save and end; again: at once" in capfd.readouterr().err
     sweep(names)
-    assert {row["trial"]: row["state"] for row in rows()} == {"data=wait": "finished", "data=fine": "finished"}
+    states = {row["trial"]: row["state"] for row in rows()}
+    assert states == {"cache_dir=wait": "finished", "cache_dir=fine": "finished"}
 
 
 def test_a_second_signal_is_passed_on():
-    thread = _signal_when(Path("S/data=stubborn/began"), signal.SIGINT, signal.SIGINT)
+    thread = _signal_when(Path("S/cache_dir=stubborn/began"), signal.SIGINT, signal.SIGINT)
     with pytest.raises(SystemExit):
-        sweep("--sweep=data.name=stubborn")
+        sweep("--sweep=data.cache_dir=stubborn")
     thread.join()
-    assert Path("S/data=stubborn/asked").exists()
-    assert Path("S/data=stubborn/saved").exists()
+    assert Path("S/cache_dir=stubborn/asked").exists()
+    assert Path("S/cache_dir=stubborn/saved").exists()
 
 
 def test_an_error_of_our_own_ends_the_children(monkeypatch):
@@ -330,28 +331,29 @@ def test_an_error_of_our_own_ends_the_children(monkeypatch):
     monkeypatch.setattr(entry, "collect", broken)
     monkeypatch.setattr(entry, "assess_apart", lambda _: type("Machine", (), {"platform": "cpu", "num_devices": 1}))
     with pytest.raises(OSError, match="the disk is full"):
-        sweep("--sweep=data.name=wait,fine", "--sweep_parallel=2")
-    began = Path("S/data=wait/began")
+        sweep("--sweep=data.cache_dir=wait,fine", "--sweep_parallel=2")
+    began = Path("S/cache_dir=wait/began")
     assert not began.exists() or not Path("/proc", began.read_text()).exists()
 
 
 def test_several_trials_run_at_once_each_on_its_cores(monkeypatch):
     monkeypatch.setattr(entry, "assess_apart", lambda _: type("Machine", (), {"platform": "cpu", "num_devices": 1}))
-    thread = _signal_when(Path("S/data=wait/began"))
-    names = "--sweep=data.name=wait,one,two"
-    pushed = threading.Timer(0, _end_when, (Path("S/data=two/result.json"), Path("S/data=wait/began")))
+    thread = _signal_when(Path("S/cache_dir=wait/began"))
+    names = "--sweep=data.cache_dir=wait,one,two"
+    pushed = threading.Timer(0, _end_when, (Path("S/cache_dir=two/result.json"), Path("S/cache_dir=wait/began")))
     pushed.start()
     with pytest.raises(ValueError, match="1 of 3 trials were stopped"):
         sweep(names, "--sweep_parallel=2")  # the other two pass by the one that waits
     thread.join()
     pushed.join()
     cores = {
-        name: set(json.loads(Path("S", name, "starts").read_text())["cores"]) for name in ("data=wait", "data=one")
+        name: set(json.loads(Path("S", name, "starts").read_text())["cores"])
+        for name in ("cache_dir=wait", "cache_dir=one")
     }
     here = os.sched_getaffinity(0)
     if len(here) > 1:
-        assert not cores["data=wait"] & cores["data=one"]
-    assert cores["data=wait"] | cores["data=one"] <= here
+        assert not cores["cache_dir=wait"] & cores["cache_dir=one"]
+    assert cores["cache_dir=wait"] | cores["cache_dir=one"] <= here
 
 
 def _end_when(there, process):
