@@ -82,7 +82,7 @@ _TINY = replace(
     {
         "precision": "fp32",
         "model": {**_SMALL_SHAPE, "dropout": 0.3},
-        "data": {"vocabulary_size": 8000, "batch_tokens": 4096, "num_threads": 2, "prefetch": 4},
+        "data": {"vocabulary_size": 8000, "batch_tokens": 4096, "row_multiple": 1, "num_threads": 2, "prefetch": 4},
         "optimizer": {"learning_rate": 3e-3, "warmup_steps": 1000},
         "training": {
             "num_steps": 20_000,

@@ -72,8 +72,8 @@ REFUSED = [
     ({"data.source": "file"}, "Did you mean 'files'"),
     (
         {"data": {"source": "bundled", "path": "/nonexistent"}},
-        "data.path=/nonexistent is not read with data.source=bundled, which generates its data: set --config.data.sourc"
-        "e=files too, or leave --config.data.path empty",
+        "data.path=/nonexistent is not read with data.source=bundled, which generates its data: set "
+        "--config.data.source=files (or tfds) too, or leave --config.data.path empty",
     ),
     ({"data": {"source": "bundled", "test": "news"}}, "data.test=news is not read with data.source=bundled"),
     ({"data": {"source": "bundled", "name": "imdb_reviews"}}, "set --config.data.source=tfds too"),

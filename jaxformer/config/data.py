@@ -144,7 +144,7 @@ class DataConfig:
         """Nobody's own data is left unread without a word."""
         for field in OF_FOUND_DATA if self.source == "bundled" else ():
             if value := getattr(self, field):
-                reader = "tfds" if field == "name" else "files"
+                reader = "tfds" if field == "name" else "files (or tfds)"
                 raise ValueError(
                     f"data.{field}={value} is not read with data.source=bundled, which generates its data: set "
                     f"--config.data.source={reader} too, or leave --config.data.{field} empty"

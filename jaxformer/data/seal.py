@@ -7,12 +7,15 @@ does as much later on. Not for what happens to a damaged folder: `cache.py` make
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import zlib
 from pathlib import Path
 
 _SEAL = "seal.json"
+_NOT_OFFERED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EBADF)
+"""What file systems say that cannot tell when something is on the disk: some in user space, and of objects."""
 _BLOCK = 1 << 18  # bytes: of 100 MB in the system's memory, a checksum takes 0.05 s, and longer with larger blocks
 
 
@@ -64,6 +67,9 @@ def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_OFFERED:
+            raise
     finally:
         os.close(descriptor)
 

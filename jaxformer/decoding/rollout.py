@@ -117,7 +117,7 @@ class Sampling(GreedySearch):
     def choose(self, logits: jax.Array, state: _State) -> tuple[jax.Array, jax.Array]:
         """Drawn from the distribution that truncation leaves."""
         free = _suppressed(logits, self.suppress)
-        values, ids = truncate(free / max(self.temperature, _COLDEST), self.top_k, self.top_p)
+        values, ids = truncate(free.astype(jnp.float32) / max(self.temperature, _COLDEST), self.top_k, self.top_p)
         step_keys = jax.vmap(jax.random.fold_in, (0, None))(state.keys, state.position)
         drawn = jax.vmap(lambda key, row: jax.random.categorical(key, row, axis=-1))(step_keys, values)
         return jnp.take_along_axis(ids, drawn[..., None], axis=-1)[..., 0], logits.max(axis=-1)

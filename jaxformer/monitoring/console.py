@@ -61,7 +61,7 @@ def exit_code(program: str, work: Callable[[], None], *, debug: bool = False) ->
         try:
             if sys.stdout:
                 sys.stdout.flush()
-        except OSError:  # its disk is full: Python would say so again as it ends
+        except (OSError, ValueError):  # its disk is full: Python would say so again as it ends
             _forget_output()
         return 1
     return 0

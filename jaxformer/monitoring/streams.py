@@ -71,9 +71,9 @@ def _decoded(file: BinaryIO, name: str) -> Iterator[str]:
 class _Output(io.TextIOWrapper):
     """Text for `file` that a person calls `name`: what the disk refuses, at any time, is a `DiskError`."""
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
+    def __init__(self, file: BinaryIO, name: str, *, line_buffering: bool = False) -> None:
         self._called = name
-        super().__init__(file, encoding="utf-8", newline="\n")
+        super().__init__(file, encoding="utf-8", newline="\n", line_buffering=line_buffering)
 
     @classmethod
     def at(cls, path: str, name: str) -> _Output:
@@ -92,6 +92,13 @@ class _Output(io.TextIOWrapper):
     def close(self) -> None:
         with explain_disk_errors(self._called, _OUTPUT):
             super().close()
+
+
+class _StandardOutput(_Output):
+    """Stays open, whatever becomes of this object: it is not ours."""
+
+    def close(self) -> None:
+        """Does nothing."""
 
 
 @contextlib.contextmanager
@@ -133,7 +140,11 @@ def _standard_output() -> Iterator[TextIO]:
         yield sys.stdout
         return
     sys.stdout.flush()
-    output = _Output(sys.stdout.buffer, "standard output")
-    yield output
+    output = _StandardOutput(sys.stdout.buffer, "standard output", line_buffering=bool(sys.stdout.line_buffering))
+    try:
+        yield output
+    except BaseException:
+        with contextlib.suppress(OSError):  # what went wrong before it is told
+            output.flush()
+        raise
     output.flush()
-    output.detach()

@@ -102,7 +102,7 @@ def start_processes(
 def _initialize(arguments: Mapping[str, Any], seconds: float, silence: int) -> bool:
     """Joins as `jax.distributed` does; false if the others have not come in `seconds`, which leaves a thread waiting.
 
-    When JAX's own time is over, XLA aborts the process with a stack trace: it is given more than anybody waits for.
+    When JAX's own time is over, XLA aborts the process with a stack trace: it is given longer than that.
     """
     import jax
 

@@ -62,9 +62,13 @@ def describe_shape(shape: Shape) -> str:
 
 
 def _fewer_rows(config: Config, pipeline: TrainingPipeline, layout: Layout) -> str:
-    """That one device alone would train on other batches, where that is so, and what makes them alike."""
+    """That one device alone would train on other batches, where that may be so, and what makes them alike."""
     data, parts = config.data, layout.parts("rows") * config.memory.accumulate
-    if data.batching == "pack" or all(
+    if data.batching == "pack":
+        return ""
+    if layout.parts("length") > 1:
+        return f"; lengths are multiples of {layout.parts('length')} for mesh.context: other batches than on one device"
+    if all(
         shape.rows == rows_within(data.batch_tokens // max(shape[1:]), data.batch_rows, data.row_multiple)
         for shape in pipeline.shapes
     ):

@@ -18,8 +18,8 @@ from jaxformer.monitoring.durable import DiskError, explain_disk_errors
 from jaxformer.parallel.processes import every_ones
 from jaxformer.training.workdir import Workdir
 
-SECONDS = 60.0
-"""Within which a new file is seen by other hosts: NFS remembers so long, by default, that a folder was not there."""
+SECONDS = 75.0
+"""Within which a new file is seen by other hosts: NFS remembers for 60, by default, that a folder was not there."""
 
 
 def check_shared(workdir: Workdir) -> None:
@@ -65,6 +65,7 @@ def _seen(file: Path) -> bool:
         if time.monotonic() > end:
             return False
         time.sleep(0.1)
-        with contextlib.suppress(OSError):  # asks the server of a network file system anew
-            os.listdir(file.parent.parent)
+        for folder in (file.parent.parent, file.parent):  # asks the server of a network file system anew
+            with contextlib.suppress(OSError):
+                os.listdir(folder)
     return True

@@ -19,7 +19,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxformer.config import Config, from_dict, replace, to_dict
+from jaxformer.config import Config, DataConfig, from_dict, replace, to_dict
+from jaxformer.config.data import OF_FOUND_DATA
 from jaxformer.config_reference import as_given
 from jaxformer.monitoring.durable import DiskError, atomic_write, explain_disk_errors, plain
 from jaxformer.monitoring.machine import environment
@@ -289,7 +290,26 @@ def evaluation_config(workdir: Workdir, overrides: Mapping[str, Any]) -> Config:
                 f"{as_given(field, value)} cannot be set when evaluating or predicting: the run in {workdir.path} was "
                 f"trained with its own; what can be set: {', '.join(name.rstrip('.') for name in EVALUATION_MAY_SET)}"
             )
-    return replace(stored, overrides)
+    return replace(stored, _of_other_data(stored.data, overrides))
+
+
+def _of_other_data(stored: DataConfig, overrides: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`overrides`, and where they name another source, nothing left of where the data of training lay.
+
+    Raises:
+      ValueError: for bundled data in the place of a person's, or the name of a TFDS set that would not be read.
+    """
+    source = overrides.get("data.source", stored.source)
+    if overrides.get("data.name") and source != "tfds":
+        raise ValueError(f"data.name names a TFDS set, and data.source={source}: set --config.data.source=tfds too")
+    if source == stored.source:
+        return overrides
+    if source == "bundled":
+        raise ValueError(
+            f"--config.data.source=bundled: a run trained with {stored.source} is not scored on generated data: "
+            "leave it out"
+        )
+    return {f"data.{field}": "" for field in OF_FOUND_DATA} | {"data.num_examples": 0} | dict(overrides)
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

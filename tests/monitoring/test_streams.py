@@ -1,5 +1,6 @@
 """Lines in, lines out: by LF, UTF-8, errors by line number, and no half output file."""
 
+import gc
 import gzip
 import io
 import os
@@ -177,6 +178,22 @@ def test_a_symbolic_link_stays_and_its_target_is_written(tmp_path):
         output.write("Größe\n")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "target").read_text(encoding="utf-8") == "Größe\n"
+
+
+def _fail_on_standard_output():
+    with open_output("") as output:
+        output.write("made before\n")
+        raise RuntimeError
+
+
+def test_standard_output_stays_open_after_an_error(monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="utf-8"))
+    with pytest.raises(RuntimeError):
+        _fail_on_standard_output()
+    gc.collect()
+    print("afterwards", flush=True)
+    assert raw.getvalue() == b"made before\nafterwards\n"
 
 
 def test_standard_output_is_utf8_whatever_the_terminal_says(monkeypatch):

@@ -140,3 +140,5 @@ def test_a_mesh_that_changes_the_batches_says_what_does_not(data, devices, rows,
     text = description._fewer_rows(config, pipeline, abstract_layout(devices, 1, 1, 1))
     assert told in text
     assert bool(text) == bool(told)
+    halves = description._fewer_rows(config, pipeline, abstract_layout(devices, 1, 2, 1))
+    assert ("multiples of 2 for mesh.context" in halves) == (config.data.batching == "bucket")

@@ -244,8 +244,22 @@ def test_evaluation_takes_how_to_decode_and_where_things_are(tmp_path):
 
 def test_evaluation_refuses_text_that_a_run_on_generated_text_would_not_read(tmp_path):
     _claim(tmp_path)
-    with pytest.raises(ValueError, match=r"^data\.test=news is not read with .*: set --config\.data\.source=files too"):
+    told = r"^data\.test=news is not read with .*: set --config\.data\.source=files \(or tfds\) too"
+    with pytest.raises(ValueError, match=told):
         evaluation_config(Workdir(tmp_path), {"data.test": "news", "decoding.method": "greedy"})
+
+
+def test_evaluation_on_other_data_forgets_where_that_of_training_lay(tmp_path):
+    trained = replace(CONFIG, {"data.source": "tfds", "data.name": "glue/sst2", "data.train": "train[:90%]",
+                               "data.validation": "train[90%:]", "data.num_examples": 600})  # fmt: skip
+    _claim(tmp_path, trained)
+    found = evaluation_config(Workdir(tmp_path), {"data.source": "files", "data.path": "d", "data.test": "news"}).data
+    assert (found.path, found.test) == ("d", "news")
+    assert (found.name, found.train, found.validation, found.num_examples) == ("", "", "", 0)
+    with pytest.raises(ValueError, match=r"data\.source=bundled: a run trained with tfds is not scored on generated"):
+        evaluation_config(Workdir(tmp_path), {"data.source": "bundled"})
+    with pytest.raises(ValueError, match=r"data\.name names a TFDS set, and data\.source=files"):
+        evaluation_config(Workdir(tmp_path), {"data.source": "files", "data.name": "imdb_reviews"})
 
 
 @pytest.mark.parametrize(

@@ -267,10 +267,12 @@ def _check_rows(share: Share) -> None:
     data, candidate, (rows, length, _) = share.config.data, share.candidate, share.batch
     wanted = rows_within(data.batch_tokens // data.longest_row, data.batch_rows, data.row_multiple)
     if rows < (1 - _ROWS_LOST) * wanted:
-        parts = f" and their {data.longest_row} slots one of {candidate.context} (mesh.context)"
+        divisor = candidate.data * candidate.fsdp * candidate.accumulate
+        divisor = divisor if data.batching == "pack" else data.bucket_divisor(divisor)
+        longer = f" and their {data.longest_row} slots one of {candidate.context} (mesh.context)"
         raise ValueError(
-            f"rows must be a multiple of {candidate.data * candidate.fsdp * candidate.accumulate}"
-            f"{parts if length > data.longest_row else ''}, which makes {rows} of {wanted}: another batch"
+            f"rows must be a multiple of {divisor}{longer if length > data.longest_row else ''}, which makes {rows} of "
+            f"{wanted}: another batch"
         )
 
 
@@ -284,6 +286,7 @@ def _largest_share(
     """With as many rows as memory holds: found by halving, since memory grows with rows."""
     data, layout = model.config.data, place[0]
     step, parts = layout.parts("rows") * candidate.accumulate, layout.parts("length")
+    step = step if data.batching == "pack" else data.bucket_divisor(step)
     if data.batching == "pack" and data.longest_row % parts:
         raise ValueError(f"data.pack_length={data.longest_row} does not divide into {parts} parts (mesh.context)")
     length = round_up(data.longest_row, parts)

@@ -260,7 +260,8 @@ def batch_shape(config: Config, divisor: int, length_divisor: int = 1) -> tuple[
     rows = rows_within(data.batch_tokens // length, data.batch_rows, divisor)
     if not rows:
         raise ValueError(
-            f"data.batch_tokens={data.batch_tokens} does not hold {divisor} rows of {length} tokens, one for each "
-            f"device and micro-batch: raise --config.data.batch_tokens to {divisor * length} or more"
+            f"data.batch_tokens={data.batch_tokens} does not hold {divisor} rows of {length} tokens, a "
+            f"multiple of devices times micro-batches, and of data.row_multiple={data.row_multiple}: raise "
+            f"--config.data.batch_tokens to {divisor * length} or more"
         )
     return rows, length

@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from jaxformer.config import replace
 from jaxformer.training.planner import choice
 from jaxformer.training.planner.choice import Plan, describe_option, judge, make_plan
 from jaxformer.training.planner.footprint import footprint
@@ -224,3 +225,12 @@ def test_the_arithmetic_adds_up():
     assert f"together {1e3 * option.time.total:,.2f} ms" in text
     assert "rates: data sheet" in text
     assert describe_option(option) == "data=8, 1 micro-batch"
+
+
+def test_a_batch_that_is_found_has_rows_in_the_multiple_that_is_asked_for():
+    model = model_of({"data.batch_tokens": 0, "data.row_multiple": 24})
+    for limit in (0, 100 * SLOTS, SLOTS):
+        rows, length, _ = make_plan(model, _hardware(), only=Candidate(data=8), limit=limit).best.share.batch
+        assert rows % 24 == 0
+        found = replace(model.config, {"data.batch_tokens": rows * length})
+        assert batch_shape(found, 8) == (rows, length), "what is planned is what is trained with"
