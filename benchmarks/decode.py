@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
-import os
 import statistics
 import tempfile
 import time
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import report
+from jaxformer.cores import available_cores
 from jaxformer.monitoring.heap import restart_with_heap_settings
 
 PACKAGES = ("jax", "flax", "ctranslate2", "transformers", "torch")
@@ -136,7 +136,7 @@ def our_side(subject: Subject, beam: int, rows: int, stack: contextlib.ExitStack
     )
     translator = subject.task.translator(subject.params, decoding)
     if stack is not None:
-        translator = stack.enter_context(TranslatorPool(translator, len(os.sched_getaffinity(0))))
+        translator = stack.enter_context(TranslatorPool(translator, available_cores()))
 
     def translate() -> list[list[int]]:
         return [found.n_best[0].tokens[:-1] for found in translator.translate(subject.sentences)]
@@ -148,7 +148,7 @@ def their_side(folder: Path, subject: Subject, beam: int, rows: int, kind: str, 
     """CTranslate2 in precision `kind`; its cores share every batch or, with `at_once`, each has one of its own."""
     import ctranslate2
 
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     inter, intra = (cores, 1) if at_once else (1, cores)
     translator = ctranslate2.Translator(
         str(folder), device="cpu", compute_type=kind, inter_threads=inter, intra_threads=intra

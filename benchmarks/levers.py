@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import report
+from jaxformer.cores import bound_cores
 
 PACKAGES = ("jax", "flax", "optax")
 LEVERS = (
@@ -74,7 +75,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=report.positive, default=3, help="runs of each side")
     report.add_json_flag(parser)
     options = parser.parse_args()
-    cores = sorted(os.sched_getaffinity(0))
+    cores = bound_cores()
     if len(cores) < 2:
         parser.error("this needs two cores, one for each side")
     found: dict[str, list[Outcome]] = {side: [] for side in SIDES}

@@ -7,11 +7,12 @@ import contextlib
 import datetime
 import importlib.metadata
 import json
-import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from jaxformer.cores import available_cores
 
 
 def hardware() -> str:
@@ -28,7 +29,7 @@ def hardware() -> str:
         name = lines.get("model name", name)
         known = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
         features = ", " + next((flag for flag in known if flag in lines.get("flags", "").split()), "no AVX2")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = available_cores()
     text = f"{cores} cores of {name}{features}"
     devices = [device for device in jax.devices() if device.platform != "cpu"]
     return f"{len(devices)} x {devices[0].device_kind}; {text}" if devices else text

@@ -44,6 +44,7 @@ from benchmarks import report
 from benchmarks.peers.making import SYNTHETIC, make_work
 from benchmarks.peers.serving import EACH_CORE, Processes
 from benchmarks.peers.work import Work
+from jaxformer.cores import available_cores
 
 PEERS = ("jaxformer", EACH_CORE, "jax-plain", "torch-fp32", "torch-bf16", "torch-compile")
 PACKAGES = ("jax", "flax", "optax", "torch")
@@ -173,7 +174,7 @@ def main() -> None:
         parser.error(str(error))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        about, flops = make_work(config, options.batches, folder, 1 if peak else len(os.sched_getaffinity(0)))
+        about, flops = make_work(config, options.batches, folder, 1 if peak else available_cores())
         print(report.heading(*PACKAGES), about, sep="\n", end="\n\n")
         tokens = Work.load(folder).target_tokens
         measured = measure(

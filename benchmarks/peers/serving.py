@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.work import Work
-from jaxformer.cores import bound_to, shared_cores
+from jaxformer.cores import available_cores, bound_to, shared_cores
 from jaxformer.monitoring.heap import restart_with_heap_settings
 from jaxformer.parallel.gpu_flags import set_gpu_flags
 from jaxformer.parallel.local import free_port
@@ -97,7 +97,7 @@ class Processes:
         environment = {key: value for key, value in os.environ.items() if key != "JAX_PLATFORMS"} | _PLATFORMS
         joins: list[tuple[list[str], list[int]]] = [([], [])]
         if name == EACH_CORE:
-            count, port = len(os.sched_getaffinity(0)), free_port()
+            count, port = available_cores(), free_port()
             joins = [([f"{i}/{count}@127.0.0.1:{port}"], cores) for i, cores in enumerate(shared_cores(count))]
         self._processes = []
         for join, cores in joins:

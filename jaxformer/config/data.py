@@ -102,9 +102,9 @@ class DataConfig:
         """Slots of the longest row, before lengths are rounded up to divide over devices."""
         return (self.pack_length or self.max_length) if self.batching == "pack" else self.max_length
 
-    def bucket_divisor(self, parts: int) -> int:
-        """What rows of a bucketed batch are a multiple of; `parts`: devices that share them, times micro-batches."""
-        return math.lcm(parts, self.row_multiple)
+    def row_divisor(self, parts: int) -> int:
+        """What the rows of a batch are a multiple of; `parts`: devices that share them, times micro-batches."""
+        return parts if self.batching == "pack" else math.lcm(parts, self.row_multiple)
 
     def __post_init__(self) -> None:
         check_choice("data.source", self.source, "bundled", "files", "tfds")

@@ -130,7 +130,7 @@ class Planner:
                 num_shapes=config.num_shapes,
                 batch_tokens=config.batch_tokens,
                 batch_rows=config.batch_rows,
-                divisor=config.bucket_divisor(divisor),
+                divisor=config.row_divisor(divisor),
                 length_divisor=length_divisor,
             )
         if not self._pack:

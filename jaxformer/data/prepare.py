@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -24,9 +23,10 @@ from jaxformer.config import DataConfig
 from jaxformer.cores import available_cores
 from jaxformer.data import cache
 from jaxformer.data.cleaning import Cleaner, CleaningReport, has_text
+from jaxformer.data.repetitions import first_occurrences, occurring, pair_hash
 from jaxformer.data.sampling import SubwordSampler
 from jaxformer.data.sources import Source, open_splits
-from jaxformer.data.store import ArrayFile, DatasetWriter, TokenizedDataset, first_occurrences, select, token_dtype
+from jaxformer.data.store import ArrayFile, DatasetWriter, TokenizedDataset, select, token_dtype
 from jaxformer.data.tokenizer import Tokenizer, train_tokenizer
 from jaxformer.data.workers import ordered_map
 from jaxformer.types import EOS_ID, Pair
@@ -35,7 +35,6 @@ _FORMAT = 6  # of cache entries: raise it when their content changes for the sam
 _CHUNK = 4096  # pairs that a worker takes at once
 _PARALLEL_FROM = 100_000  # pairs: for fewer, starting processes costs more than they save
 _VOCABULARY_PAIRS = 250_000  # pairs that the vocabulary is learnt from: a sample, spread over the corpus
-_HASH_BLOCK = 1 << 22  # hashes of training pairs looked at together
 _MAX_VARIANTS = 16  # random segmentations of each pair that are stored when subword sampling is on,
 _VARIANT_PAIRS = 4_000_000  # and fewer, but at least 4, where they would be more than this in all
 
@@ -234,17 +233,10 @@ def _build_train(train: Source, config: DataConfig, tokenizer: Tokenizer, folder
 
 
 def _warn_of_repetitions(name: str, pairs: list[Pair], folder: Path, config: DataConfig) -> None:
-    """Says how many pairs of an evaluation split are among those that training reads; reads these in blocks."""
+    """Says how many pairs of an evaluation split are among those that training reads."""
     cleaner = Cleaner(config)
-    wanted = np.array([_hash(Pair(*(cleaner.normalize(side)[0] for side in pair))) for pair in pairs], np.uint64)
-    if not len(wanted):
-        return
-    known = np.load(folder / "hashes.npy", mmap_mode="r")
-    ordered, seen = np.sort(wanted), np.zeros(len(wanted), bool)
-    for start in range(0, len(known), _HASH_BLOCK):
-        block = known[start : start + _HASH_BLOCK]
-        near = ordered[np.searchsorted(ordered, block).clip(max=len(ordered) - 1)]
-        seen |= np.isin(wanted, block[near == block])  # of the whole block, isin would take ten times as long
+    wanted = np.array([pair_hash(Pair(*(cleaner.normalize(side)[0] for side in pair))) for pair in pairs], np.uint64)
+    seen = occurring(folder / "hashes.npy", wanted)
     if seen.any():
         logging.warning(
             "%d of the %d pairs of the %s split are in the training split too: its scores flatter the model",
@@ -278,7 +270,7 @@ class _TokenizeChunk:
                 for s, t, plain in zip(*sampled, zip(source, target, strict=True), strict=True)
             ]
             segmentations.append(_flat([s for s, _ in both], [t for _, t in both], self._dtype))
-        return _Chunk(segmentations, np.array([_hash(pair) for pair in pairs], np.uint64), cleaner.report)
+        return _Chunk(segmentations, np.array([pair_hash(pair) for pair in pairs], np.uint64), cleaner.report)
 
     def _sample(self, pairs: list[Pair], *seed: int) -> tuple[list[list[int]], list[list[int]]]:
         if self._samplers is None:
@@ -289,12 +281,6 @@ class _TokenizeChunk:
 
 def _only(values: list, keep: list[bool]) -> list:
     return [value for value, kept in zip(values, keep, strict=True) if kept]
-
-
-def _hash(pair: Pair) -> int:
-    """64 bits of a pair: among a hundred million pairs, two different ones agree with a chance of 1 in 3,700."""
-    text = f"{pair.source}\0{pair.target}".encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
 def _flat(

@@ -251,21 +251,3 @@ def select(folder: Path, keep: np.ndarray) -> None:
         shorter.close()
         del array
         path.with_suffix(".new").replace(path)
-
-
-def first_occurrences(path: Path) -> np.ndarray:
-    """For each value in the `.npy` file `path`, whether it has not occurred before it; bool [n].
-
-    Works on one part of the values' range at a time: memory stays at one byte a value and a few dozen MiB.
-    """
-    values = np.load(path, mmap_mode="r")
-    first = np.zeros(len(values), bool)
-    parts = max(1, -(-len(values) // _SLICE))
-    for part in range(parts):
-        where = [
-            start + np.flatnonzero(values[start : start + _SLICE] % np.uint64(parts) == part)
-            for start in range(0, len(values), _SLICE)
-        ]
-        indices = np.concatenate(where) if where else np.zeros(0, np.int64)
-        first[indices[np.unique(values[indices], return_index=True)[1]]] = True
-    return first

@@ -75,7 +75,7 @@ def _fewer_rows(config: Config, pipeline: TrainingPipeline, layout: Layout) -> s
         return ""
     return (
         f"; shared by {parts} devices or micro-batches, some batches have fewer rows than on one device: all meshes "
-        f"that divide N train alike with --config.data.row_multiple=N, such as {data.bucket_divisor(parts)}"
+        f"that divide N train alike with --config.data.row_multiple=N, such as {data.row_divisor(parts)}"
     )
 
 

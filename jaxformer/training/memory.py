@@ -190,10 +190,9 @@ def _possible(config: Config, changes: dict[str, Any], rows: int, devices: int) 
     """The changed configuration and what the pipeline makes of `rows` with it; None if training would refuse it."""
     with contextlib.suppress(ValueError):
         changed = replace(config, changes)
-        divisor = devices * changed.memory.accumulate
+        divisor = changed.data.row_divisor(devices * changed.memory.accumulate)
         if changed.data.batching == "pack":
             return changed, packed_rows(changed.data, divisor)[0]
-        divisor = changed.data.bucket_divisor(divisor)
         if whole := rows // divisor * divisor:  # the pipeline rounds rows in the same way
             return changed, whole
     return None

@@ -2,18 +2,16 @@
 
 A `Workdir` is claimed by one process at a time, belongs to one configuration for life, and is finished once
 `result.json` is there.
-Not for the content of checkpoints (`training.checkpoint`), nor for metrics records (`monitoring.trackers`).
+Not for how a folder is held (`folder_lock`), nor for the content of checkpoints (`training.checkpoint`) or metrics
+records (`monitoring.trackers`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import logging
 import os
 import shlex
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,11 +20,10 @@ from typing import Any
 from jaxformer.config import Config, DataConfig, from_dict, replace, to_dict
 from jaxformer.config.data import OF_FOUND_DATA
 from jaxformer.config_reference import as_given
-from jaxformer.monitoring.durable import DiskError, atomic_write, explain_disk_errors, plain
+from jaxformer.monitoring.durable import atomic_write, explain_disk_errors, plain
 from jaxformer.monitoring.machine import environment
 from jaxformer.paths import expanded
-
-_LOGGER = logging.getLogger(__name__)
+from jaxformer.training.folder_lock import WorkdirError, held
 
 MAY_DIFFER = (
     "monitoring.", "profile.", "data.num_threads", "data.prefetch", "data.cache_dir", "training.keep_checkpoints",
@@ -38,15 +35,7 @@ EVALUATION_MAY_SET = (
     "decoding.", "monitoring.", "mesh.", "data.source", "data.path", "data.name", "data.validation", "data.test",
     "data.references", "data.cache_dir", "data.num_threads", "data.prefetch",
 )
-"""Fields, and sections, that `evaluate` and `predict` may set: how to decode and where things are, never what was
-trained."""
-
-_GLANCE = 0.5
-"""Seconds within which a sweep that only looks whether a workdir is in use has let go of its lock."""
-
-
-class WorkdirError(DiskError):
-    """A workdir that cannot be used, with what to do about it."""
+"""What `evaluate` and `predict` may set: how to decode, where things are, nothing that was trained."""
 
 
 class Workdir:
@@ -144,7 +133,7 @@ class Workdir:
         """
         with explain_disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        with self._lock():
+        with held(self.path):
             if self.config.exists():
                 self.load_config()  # whatever else may be in the folder of another program, this is refused
                 if self.began:
@@ -187,29 +176,6 @@ class Workdir:
         with explain_disk_errors(self.path):
             for file in files:
                 file.unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        with explain_disk_errors(self.path):
-            descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            try:
-                _hold(descriptor)
-            except BlockingIOError:
-                holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
-                raise WorkdirError(
-                    f"{self.path} is in use by {holder}: wait for that run or stop it, or choose another --workdir"
-                ) from None
-            except OSError as error:  # some network file systems
-                _LOGGER.warning(
-                    "%s is on a file system without locks (%s): make sure that no other run uses it", self.path, error
-                )
-            with explain_disk_errors(self.path):
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-            yield
-        finally:
-            os.close(descriptor)  # releases the lock; the file stays, since removing it would race with another claim
 
     def check_config(self, config: Config) -> None:
         """Refuses to continue the run that began here with another configuration: `ValueError`, naming what differs."""
@@ -318,12 +284,3 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in values.items():
         found.update(flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
     return found
-
-
-def _hold(descriptor: int) -> None:
-    """Locks an open file for this process: `BlockingIOError` if another one holds it for more than a glance."""
-    for _ in range(20):
-        with contextlib.suppress(BlockingIOError):
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        time.sleep(_GLANCE / 20)
-    return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,12 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxformer.data import store
 from jaxformer.data.store import (
-    ArrayFile,
     DatasetWriter,
     TokenizedDataset,
-    first_occurrences,
     ranges,
     select,
     token_dtype,
@@ -72,20 +69,6 @@ def test_lists_make_the_same_data_set_in_memory() -> None:
     dataset = TokenizedDataset.from_lists([s for s, _ in RECORDS], [t for _, t in RECORDS])
     assert read(dataset) == RECORDS
     assert len(TokenizedDataset.from_lists([], [])) == 0
-
-
-def test_first_occurrences_whatever_the_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    values = np.random.default_rng(0).integers(0, 300, 1000, np.uint64) * np.uint64(2**55 + 1)
-    seen: set[int] = set()
-    expected = [not (value in seen or seen.add(value)) for value in values.tolist()]
-    file = ArrayFile(tmp_path / "a.npy", np.dtype(np.uint64))
-    for part in np.split(values, [10, 10, 700]):
-        file.append(part)
-    file.close()
-    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), values)
-    for size in (1 << 20, 128, 7):
-        monkeypatch.setattr(store, "_SLICE", size)
-        assert first_occurrences(tmp_path / "a.npy").tolist() == expected
 
 
 def test_ranges() -> None:

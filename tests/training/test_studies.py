@@ -15,9 +15,10 @@ from jaxformer.data.tokenizer import Tokenizer, train_text_tokenizer
 from jaxformer.monitoring.trackers import read_metrics
 from jaxformer.training import hooks, same_data
 from jaxformer.training import study as study_module
+from jaxformer.training.folder_lock import WorkdirError
 from jaxformer.training.studies.records import LabelledFacts
 from jaxformer.training.studies.translation import TranslationFacts
-from jaxformer.training.workdir import Workdir, WorkdirError
+from jaxformer.training.workdir import Workdir
 from tests.devices import run_on_eight_devices
 from tests.training import parity
 

@@ -14,7 +14,8 @@ import pytest
 
 from jaxformer.config import Config, replace
 from jaxformer.monitoring.durable import DiskError
-from jaxformer.training.workdir import Workdir, WorkdirError, differences, evaluation_config
+from jaxformer.training.folder_lock import WorkdirError
+from jaxformer.training.workdir import Workdir, differences, evaluation_config
 
 CONFIG = replace(Config(), {"experiment": "wmt:bundled", "data.source": "bundled", "optimizer.learning_rate": 1 / 3})
 

@@ -1,28 +1,25 @@
-"""The candidates, what rules some of them out, and the order of the rest by predicted slots a second.
+"""What rules some candidates out, and the order of the rest by predicted slots a second.
 
-Not for what one of them needs (`footprint`, `roofline`), nor for how a plan reads (`table`).
+Not for which there are (`candidates`), nor for what one of them needs (`footprint`, `roofline`) or how a plan reads
+(`table`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from jaxformer.config import Config
 from jaxformer.data.batching import common_rows, indivisible
 from jaxformer.data.bucketing import round_up, rows_within
 from jaxformer.parallel.layout import Layout
 from jaxformer.parallel.traffic import Part
 from jaxformer.training.memory import describe_size
+from jaxformer.training.planner.candidates import REMAT, candidates
 from jaxformer.training.planner.footprint import Footprint, footprint
 from jaxformer.training.planner.hardware import Hardware
 from jaxformer.training.planner.roofline import StepTime, step_time
 from jaxformer.training.planner.share import Candidate, Held, Model, Share, share_of, share_on
-
-REMAT = ("none", "dots", "full", "offload")
-"""Simplest first."""
 
 _ALIKE = 0.02
 """Layouts whose predicted times differ by less are not told apart: the simplest of them is taken."""
@@ -173,15 +170,15 @@ def make_plan(
     options: list[Option] = []
     too_large: list[Option] = []
     reasons: list[str] = []
-    for candidates in [[only]] if only else _candidates(model.config, hardware):
-        layout = candidates[0].layout()
+    for group in [[only]] if only else candidates(model.config, hardware):
+        layout = group[0].layout()
         try:
             model.check(layout)
         except ValueError as error:
-            reasons += [str(error)] * len(candidates)
+            reasons += [str(error)] * len(group)
             continue
         place = layout, model.held(layout), model.parameters(layout)
-        for candidate in candidates:
+        for candidate in group:
             try:
                 share = _share(model, candidate, place, hardware, limit, shapes)
                 share = dataclasses.replace(share, device=hardware.kind)
@@ -220,30 +217,6 @@ def _grouped(reasons: list[str]) -> list[Refusal]:
     return [Refusal(group[0], len(group)) for group in sorted(groups.values(), key=lambda group: -len(group))]
 
 
-def _candidates(config: Config, hardware: Hardware) -> Iterator[list[Candidate]]:
-    """All, those of a mesh together."""
-    data = config.data
-    rows = data.batch_tokens // data.longest_row
-    # Where the batch is to be found, any would fit in small enough parts: that of one pass is asked for.
-    counts = sorted({1, *(1 << power for power in range(11)), config.memory.accumulate}) if rows else [1]
-    remat = [kind for kind in REMAT if not (hardware.cpu and kind == "offload")]
-    if hardware.cpu and not config.model.scan_layers:
-        remat = [config.memory.remat]  # XLA's CPU backend undoes the others
-    for sizes in _meshes(hardware.count):
-        mesh = dict(zip(("data", "fsdp", "tensor", "context"), sizes, strict=True))
-        parts = mesh["data"] * mesh["fsdp"]
-        possible = [count for count in counts if count == 1 or count * parts <= rows]
-        yield [Candidate(**mesh, accumulate=count, remat=kind) for count, kind in itertools.product(possible, remat)]
-
-
-def _meshes(count: int) -> Iterator[tuple[int, int, int, int]]:
-    """All ways to write `count` as a product of four."""
-    divisors = [number for number in range(1, count + 1) if count % number == 0]
-    for data, fsdp, tensor in itertools.product(divisors, repeat=3):
-        if count % (data * fsdp * tensor) == 0:
-            yield data, fsdp, tensor, count // (data * fsdp * tensor)
-
-
 def _share(
     model: Model,
     candidate: Candidate,
@@ -267,8 +240,7 @@ def _check_rows(share: Share) -> None:
     data, candidate, (rows, length, _) = share.config.data, share.candidate, share.batch
     wanted = rows_within(data.batch_tokens // data.longest_row, data.batch_rows, data.row_multiple)
     if rows < (1 - _ROWS_LOST) * wanted:
-        divisor = candidate.data * candidate.fsdp * candidate.accumulate
-        divisor = divisor if data.batching == "pack" else data.bucket_divisor(divisor)
+        divisor = data.row_divisor(candidate.data * candidate.fsdp * candidate.accumulate)
         longer = f" and their {data.longest_row} slots one of {candidate.context} (mesh.context)"
         raise ValueError(
             f"rows must be a multiple of {divisor}{longer if length > data.longest_row else ''}, which makes {rows} of "
@@ -285,8 +257,7 @@ def _largest_share(
 ) -> Share:
     """With as many rows as memory holds: found by halving, since memory grows with rows."""
     data, layout = model.config.data, place[0]
-    step, parts = layout.parts("rows") * candidate.accumulate, layout.parts("length")
-    step = step if data.batching == "pack" else data.bucket_divisor(step)
+    step, parts = data.row_divisor(layout.parts("rows") * candidate.accumulate), layout.parts("length")
     if data.batching == "pack" and data.longest_row % parts:
         raise ValueError(f"data.pack_length={data.longest_row} does not divide into {parts} parts (mesh.context)")
     length = round_up(data.longest_row, parts)

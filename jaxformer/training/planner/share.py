@@ -256,7 +256,7 @@ def batch_shape(config: Config, divisor: int, length_divisor: int = 1) -> tuple[
             raise ValueError(f"data.pack_length={length} does not divide into {length_divisor} parts (mesh.context)")
         return rows, length
     length = round_up(data.longest_row, length_divisor)
-    divisor = data.bucket_divisor(divisor)
+    divisor = data.row_divisor(divisor)
     rows = rows_within(data.batch_tokens // length, data.batch_rows, divisor)
     if not rows:
         raise ValueError(

@@ -22,7 +22,8 @@ from jaxformer.data.tokenizer import Tokenizer
 from jaxformer.monitoring.durable import atomic_write
 from jaxformer.tasks.labelling import LabellingTask
 from jaxformer.tasks.rows import group_rows
-from jaxformer.training.workdir import Workdir, WorkdirError
+from jaxformer.training.folder_lock import WorkdirError
+from jaxformer.training.workdir import Workdir
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,8 +23,9 @@ from typing import Any
 from jaxformer.config import Config, to_dict
 from jaxformer.config.checks import as_text
 from jaxformer.monitoring.durable import atomic_write, explain_disk_errors, plain
+from jaxformer.training.folder_lock import WorkdirError
 from jaxformer.training.sweep.grid import Fields
-from jaxformer.training.workdir import MAY_DIFFER, Workdir, WorkdirError, flat
+from jaxformer.training.workdir import MAY_DIFFER, Workdir, flat
 
 _LONGEST_NAME = 120
 

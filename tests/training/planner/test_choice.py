@@ -9,7 +9,7 @@ import re
 import pytest
 
 from jaxformer.config import replace
-from jaxformer.training.planner import choice
+from jaxformer.training.planner.candidates import REMAT, candidates, meshes
 from jaxformer.training.planner.choice import Plan, describe_option, judge, make_plan
 from jaxformer.training.planner.footprint import footprint
 from jaxformer.training.planner.hardware import Hardware, hardware_for
@@ -28,14 +28,14 @@ def _plan(changes=None, **hardware) -> Plan:
 
 
 def test_all_meshes_are_considered_once():
-    meshes = list(choice._meshes(8))
-    assert len(meshes) == len(set(meshes)) == math.comb(3 + 3, 3)  # three factors of 2 among four axes
-    assert all(math.prod(mesh) == 8 for mesh in meshes)
+    found = list(meshes(8))
+    assert len(found) == len(set(found)) == math.comb(3 + 3, 3)  # three factors of 2 among four axes
+    assert all(math.prod(mesh) == 8 for mesh in found)
 
 
 def test_every_candidate_is_usable_or_has_a_reason():
     plan = _plan()
-    considered = sum(len(group) for group in choice._candidates(CONFIG, plan.hardware))
+    considered = sum(len(group) for group in candidates(CONFIG, plan.hardware))
     assert len(plan.options) + len(plan.too_large) + sum(refusal.count for refusal in plan.refused) == considered
     # Four heads do not divide over eight devices of tensor; over those of context they need not.
     heads = [refusal for refusal in plan.refused if "num_heads=4 does not divide" in refusal.reason]
@@ -183,7 +183,7 @@ def test_all_layouts_compute_the_same_products_but_for_recomputation():
 
 
 def test_recomputing_saves_memory_and_costs_time():
-    options = [judge(share(Candidate(data=8, remat=remat), rows=4096), _hardware()) for remat in choice.REMAT[:3]]
+    options = [judge(share(Candidate(data=8, remat=remat), rows=4096), _hardware()) for remat in REMAT[:3]]
     memory, time = [one.memory.total for one in options], [one.time.total for one in options]
     assert memory[0] > memory[1] > memory[2]
     assert time[0] < time[1] < time[2]
