@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import mmap
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -112,6 +113,14 @@ class TokenizedDataset:
             end += len(tokens)
             self.release()
         return TokenizedDataset(*(np.concatenate(arrays) for arrays in zip(*runs, strict=True)))
+
+    def checksum(self) -> int:
+        """CRC-32 of the tokens of all records."""
+        found = 0
+        for first in range(0, len(self.tokens), _SLICE):
+            found = zlib.crc32(np.ascontiguousarray(self.tokens[first : first + _SLICE]).data, found)
+            self.release()
+        return found
 
     def release(self) -> None:
         """Gives mapped pages back to the system; they are read again when needed."""

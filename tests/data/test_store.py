@@ -1,10 +1,12 @@
 """Tokens written are the tokens read, in memory or mapped."""
 
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from jaxformer.data import store
 from jaxformer.data.store import (
     DatasetWriter,
     TokenizedDataset,
@@ -63,6 +65,13 @@ def test_selection_drops_records_and_keeps_the_others_whole(tmp_path: Path) -> N
     assert read(TokenizedDataset.open(tmp_path / "a")) == [RECORDS[1], RECORDS[3]]
     select(tmp_path / "a", np.array([False, False]))
     assert len(TokenizedDataset.open(tmp_path / "a")) == 0
+
+
+@pytest.mark.parametrize("slice_of", [1 << 20, 3])
+def test_the_checksum_is_that_of_all_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slice_of: int) -> None:
+    monkeypatch.setattr(store, "_SLICE", slice_of)
+    dataset = TokenizedDataset.open(written(tmp_path / "a", np.dtype(np.uint16)))
+    assert dataset.checksum() == zlib.crc32(dataset.tokens.tobytes())
 
 
 def test_lists_make_the_same_data_set_in_memory() -> None:

@@ -208,6 +208,21 @@ def test_changed_training_text_is_refused(trained, tmp_path):
         training.train(changed, other)
 
 
+def test_other_words_in_the_same_places_are_refused(tmp_path, monkeypatch):
+    data = reversal.write_corpus(tmp_path / "data", train=100, held_back=0)
+    config = reversal.config(data, training__num_steps=12)
+    with monkeypatch.context() as patched:
+        patched.setattr(hooks.ProgressLine, "__call__", _ask_to_stop)
+        with pytest.raises(Interrupted):
+            training.train(config, tmp_path / "run")
+    sides = [data / "train.en", data / "train.de"]
+    texts = [side.read_text() for side in sides]
+    for side, text in zip(sides, reversed(texts), strict=True):  # as long as before, and of the same vocabulary
+        side.write_text(text)
+    with pytest.raises(ValueError, match=r"the training data has changed since the run in .* began"):
+        training.train(config, tmp_path / "run")
+
+
 def test_a_plan_needs_no_references(trained, tmp_path, capsys):
     config = replace(trained[0], {"data.references": str(tmp_path / "none.de")})
     training.plan(config, tmp_path / "run")
@@ -358,24 +373,22 @@ def test_neither_changes_what_is_learnt(trained, tmp_path):
     assert losses[0] == losses[1]
 
 
-def test_a_trace_ends_with_a_run_that_is_stopped(trained, tmp_path, monkeypatch):
-    def ask(line, step, metrics, progress):
-        if step == 5:
-            signal.raise_signal(signal.SIGTERM)
+def _ask_to_stop(line, step, metrics, progress):
+    """In the place of `ProgressLine.__call__`."""
+    if step == 5:
+        signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(hooks.ProgressLine, "__call__", ask)
+
+def test_a_trace_ends_with_a_run_that_is_stopped(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(hooks.ProgressLine, "__call__", _ask_to_stop)
     with pytest.raises(Interrupted):
         training.train(_short(trained[0], profile__num_steps=100, profile__start_step=2), tmp_path / "run")
     assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
 
 
 def test_a_trace_that_is_past_is_said_to_be(trained, tmp_path, monkeypatch, caplog):
-    def ask(line, step, metrics, progress):
-        if step == 5:
-            signal.raise_signal(signal.SIGTERM)
-
     with monkeypatch.context() as patched:
-        patched.setattr(hooks.ProgressLine, "__call__", ask)
+        patched.setattr(hooks.ProgressLine, "__call__", _ask_to_stop)
         with pytest.raises(Interrupted):
             training.train(_short(trained[0]), tmp_path / "run")
     training.train(_short(trained[0], profile__num_steps=2, profile__start_step=3), tmp_path / "run")

@@ -76,12 +76,13 @@ class PreparedTranslation:
 
     @property
     def checksum(self) -> list[int]:
-        """Pairs, and a checksum of their lengths: with the seed, these decide which records form which batch."""
+        """Pairs, and checksums of their lengths (with the seed, these decide on the batches) and of their tokens."""
         lengths = 0
         for data in self.data.variants:
             for side in (data.source_lengths, data.target_lengths):
                 lengths = zlib.crc32(np.ascontiguousarray(side).data, lengths)
-        return [self.size, lengths]
+        tokens = [data.checksum() for data in self.data.variants]
+        return [self.size, lengths, zlib.crc32(np.array(tokens, np.uint32).data)]
 
 
 class TranslationStudy:
