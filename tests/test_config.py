@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 import jaxformer
-from jaxformer.config import Config, from_dict, nearest, replace, to_dict
+from jaxformer.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainingConfig,
+    from_dict,
+    nearest,
+    replace,
+    to_dict,
+)
 from jaxformer.config_reference import fields
 
 PACKAGE = Path(jaxformer.__file__).parent
@@ -142,6 +152,35 @@ REFUSED = [
 def test_a_bad_value_is_refused_with_its_name_and_what_to_do(changes, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         replace(Config(), changes)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: DataConfig(reverse="false"), "data.reverse is of type bool, got 'false'"),
+        (lambda: DataConfig(path=Path("DIR")), "data.path is of type str, got PosixPath('DIR')"),
+        (lambda: TrainingConfig(num_steps=1.5), "training.num_steps is of type int, got 1.5"),
+        (lambda: ModelConfig(num_encoder_layers=True), "model.num_encoder_layers is of type int, got True"),
+        (lambda: ModelConfig(dropout="0.1"), "model.dropout is of type float, got '0.1'"),
+        (lambda: Config(precision=16), "precision is of type str, got 16"),
+        (lambda: Config(model={"d_model": 64}), "model is of type ModelConfig, got {'d_model': 64}"),
+    ],
+)
+def test_a_section_made_by_hand_is_asked_for_types_too(make, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        make()
+
+
+def test_every_section_asks_for_types():
+    for field in dataclasses.fields(Config):
+        if dataclasses.is_dataclass(field.default):
+            first = dataclasses.fields(field.default)[0].name
+            with pytest.raises(ValueError, match=rf"^{field.name}\.{first} is of type"):
+                type(field.default)(**{first: None})
+
+
+def test_a_whole_number_is_a_number():
+    assert OptimizerConfig(learning_rate=1) == OptimizerConfig(learning_rate=1.0)
 
 
 def test_the_defaults_are_valid_and_survive_json():

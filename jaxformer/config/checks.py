@@ -6,6 +6,7 @@ several fields together: that stands where the fields do.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 from collections.abc import Iterable
@@ -23,6 +24,20 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 def as_text(value: Any) -> str:
     """A value as it is written on a command line."""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def check_types(section: str, config: Any) -> None:
+    """Refuses values that are not of the type of their field's default; a float may be given as an int.
+
+    Whoever writes `reverse="false"` means it otherwise than Python, to which every text but the empty one is true.
+    `section` is empty where the fields are at the top.
+    """
+    for field in dataclasses.fields(config):
+        value, wanted = getattr(config, field.name), type(field.default)
+        fits = isinstance(value, (float, int) if wanted is float else wanted)
+        if not fits or (isinstance(value, bool) and wanted is not bool):
+            name = f"{section}.{field.name}" if section else field.name
+            raise ValueError(f"{name} is of type {wanted.__name__}, got {value!r}")
 
 
 def check_choice(field: str, value: str, *choices: str) -> None:

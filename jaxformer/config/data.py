@@ -15,6 +15,7 @@ from jaxformer.config.checks import (
     check_not_negative,
     check_positive,
     check_seed,
+    check_types,
 )
 
 OF_FOUND_DATA = ("path", "name", "train", "validation", "test")
@@ -107,6 +108,7 @@ class DataConfig:
         return parts if self.batching == "pack" else math.lcm(parts, self.row_multiple)
 
     def __post_init__(self) -> None:
+        check_types("data", self)
         check_choice("data.source", self.source, "bundled", "files", "tfds")
         check_choice("data.tokenizer", self.tokenizer, "bpe", "unigram", "word")
         check_choice("data.normalization", self.normalization, "nfc", "nfkc", "none")
@@ -190,6 +192,7 @@ class SeriesConfig:
     fall: float = -0.5
 
     def __post_init__(self) -> None:
+        check_types("series", self)
         check_positive("series", self, "window", "horizon", "patch_length", "patch_stride", "season")
         check_not_negative("series", self, "market_days")
         check_finite("series", self, "rise", "fall")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from jaxformer.config.checks import check_choice, check_fraction, check_not_negative, check_positive
+from jaxformer.config.checks import check_choice, check_fraction, check_not_negative, check_positive, check_types
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +25,7 @@ class MemoryConfig:
     remat: str = "none"
 
     def __post_init__(self) -> None:
+        check_types("memory", self)
         check_positive("memory", self, "accumulate")
         check_choice("memory.remat", self.remat, "none", "dots", "full", "offload")
 
@@ -50,6 +51,7 @@ class MeshConfig:
     context: int = 1
 
     def __post_init__(self) -> None:
+        check_types("mesh", self)
         sizes = {name: getattr(self, name) for name in ("data", "fsdp", "tensor", "context")}
         for name, size in sizes.items():
             if size != -1:
@@ -83,6 +85,7 @@ class PlanConfig:
     measure: bool = True
 
     def __post_init__(self) -> None:
+        check_types("plan", self)
         check_not_negative("plan", self, "per_host", "memory")
         check_positive("plan", self, "network")
         check_fraction("plan", self, "reserve")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from jaxformer.config.checks import check_choice, check_fraction, check_not_negative, check_positive
+from jaxformer.config.checks import check_choice, check_fraction, check_not_negative, check_positive, check_types
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +69,7 @@ class ModelConfig:
     attention_table: str = ""
 
     def __post_init__(self) -> None:
+        check_types("model", self)
         check_positive("model", self, "d_model", "d_ff", "num_heads", "num_encoder_layers", "num_decoder_layers")
         check_positive("model", self, "max_length")
         check_positive("model", self, "local_window")
@@ -143,6 +144,7 @@ class TaskConfig:
     linear_members: int = 0
 
     def __post_init__(self) -> None:
+        check_types("task", self)
         check_choice("task.kind", self.kind, *KINDS)
         check_choice("task.pooling", self.pooling, "cls", "mean", "attention", "convolution")
         check_choice("task.part_weights", self.part_weights, "equal", "learned")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from jaxformer.config.checks import check_choice, check_not_negative, check_positive, check_seed
+from jaxformer.config.checks import check_choice, check_not_negative, check_positive, check_seed, check_types
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +42,7 @@ class DecodingConfig:
     processes: int = 1
 
     def __post_init__(self) -> None:
+        check_types("decoding", self)
         check_choice("decoding.method", self.method, "beam", "greedy", "sample")
         check_positive("decoding", self, "beam_size", "n_best", "temperature", "batch_tokens", "processes")
         check_seed("decoding", self)
@@ -77,6 +78,7 @@ class MonitoringConfig:
     breakdown: bool = False
 
     def __post_init__(self) -> None:
+        check_types("monitoring", self)
         check_not_negative("monitoring", self, "samples")
 
 
@@ -93,5 +95,6 @@ class ProfileConfig:
     num_steps: int = 0
 
     def __post_init__(self) -> None:
+        check_types("profile", self)
         check_positive("profile", self, "start_step")
         check_not_negative("profile", self, "num_steps")

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 
-from jaxformer.config.checks import check_choice, check_fraction, check_not_negative, check_positive, check_seed
+from jaxformer.config.checks import (
+    check_choice,
+    check_fraction,
+    check_not_negative,
+    check_positive,
+    check_seed,
+    check_types,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +46,7 @@ class OptimizerConfig:
     clip_norm: float = 0.0
 
     def __post_init__(self) -> None:
+        check_types("optimizer", self)
         check_choice("optimizer.name", self.name, "adam", "adamw", "sgd", "rmsprop", "adafactor", "lion")
         check_choice("optimizer.schedule", self.schedule, "inverse_sqrt", "cosine", "linear", "constant")
         check_positive("optimizer", self, "learning_rate", "eps")
@@ -96,6 +104,7 @@ class TrainingConfig:
         return 1.0 + (self.num_steps - self.r_drop_start) / self.num_steps if self.r_drop else 1.0
 
     def __post_init__(self) -> None:
+        check_types("training", self)
         check_positive("training", self, "num_steps", "log_every", "keep_checkpoints")
         check_seed("training", self)
         check_not_negative("training", self, "eval_every", "checkpoint_every", "checkpoint_minutes")

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from jaxformer.config.checks import as_text, check_choice, nearest
+from jaxformer.config.checks import as_text, check_choice, check_types, nearest
 from jaxformer.config.data import OF_FOUND_DATA, DataConfig, SeriesConfig
 from jaxformer.config.devices import MemoryConfig, MeshConfig, PlanConfig
 from jaxformer.config.network import POOLED, ModelConfig, TaskConfig
@@ -52,6 +52,7 @@ class Config:
         return self.mesh.auto or not self.data.batch_tokens
 
     def __post_init__(self) -> None:
+        check_types("", self)
         check_choice("precision", self.precision, "fp32", "bf16", "fp16")
         self._check_best_metric()
         if self.training.r_drop and not max(
