@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import configparser
+import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +23,20 @@ def test_every_public_name_exists():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'Attention'"):
         _ = jf.Attention
+
+
+def test_type_checkers_see_the_same_names():
+    package = Path(jf.__file__).parent
+    stub = ast.parse((package / "__init__.pyi").read_text(encoding="utf-8"))
+    found = (node for node in stub.body if isinstance(node, ast.ImportFrom))
+    imports = [(node.module, alias.name) for node in found for alias in node.names]
+    assert sorted(name for _, name in imports) == jf.__all__
+    for module, name in imports:
+        assert getattr(importlib.import_module(module), name) is getattr(jf, name)
+    settings = configparser.ConfigParser()
+    settings.read(package.parent / "setup.cfg")
+    assert (package / "py.typed").is_file()  # without it, type checkers take everything for Any
+    assert settings["options.package_data"]["jaxformer"].split() == ["py.typed", "*.pyi"]
 
 
 def test_ops_models_and_decoding_need_only_jax_flax_and_numpy():
