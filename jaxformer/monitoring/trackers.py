@@ -97,6 +97,7 @@ class TensorBoardTracker:
         from tensorboardX import SummaryWriter
 
         purge_step = None if purge_after is None else purge_after + 1
+        self._directory = directory
         with explain_disk_errors(directory):
             self._writer = SummaryWriter(os.fspath(directory), purge_step=purge_step)
 
@@ -109,11 +110,13 @@ class TensorBoardTracker:
 
     def sync(self) -> None:
         """Writes the events that wait in memory."""
-        self._writer.flush()
+        with explain_disk_errors(self._directory):
+            self._writer.flush()
 
     def close(self) -> None:
         """Writes the events that are left and closes the file."""
-        self._writer.close()
+        with explain_disk_errors(self._directory):
+            self._writer.close()
 
 
 class Trackers:

@@ -1,5 +1,6 @@
 """Records come back exactly, survive crashes, and are cut back on resume."""
 
+import errno
 import json
 import math
 import struct
@@ -137,3 +138,16 @@ def test_several_trackers_are_one(tmp_path):
     trackers.sync()
     trackers.close()
     assert [record["x"] for record in (*read_metrics(first), *read_metrics(second))] == [2, 2]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("sync", "flush"), ("close", "close")])
+def test_a_disk_too_full_for_events_is_explained(tmp_path, monkeypatch, ours, theirs):
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    tracker = TensorBoardTracker(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(tracker._writer, theirs, full)
+        with pytest.raises(DiskError, match=f"cannot write {tmp_path}: the disk is full: free some space"):
+            getattr(tracker, ours)()
+    tracker.close()
