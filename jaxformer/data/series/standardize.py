@@ -51,8 +51,10 @@ class Standardizer:
         if tails:
             low, high = np.nanquantile(rows, (tails, 1 - tails), axis=0)
         winsorised = np.clip(rows, low, high)
-        deviation = np.nanstd(winsorised, axis=0)
-        return cls(np.nanmean(winsorised, axis=0), np.where(deviation > 0, deviation, 1.0), low, high)
+        least = np.nanmin(winsorised, axis=0)
+        varies = np.nanmax(winsorised, axis=0) > least  # the deviation of 0.1 again and again is 1e-17, not 0
+        mean = np.where(varies, np.nanmean(winsorised, axis=0), least)
+        return cls(mean, np.where(varies, np.nanstd(winsorised, axis=0), 1.0), low, high)
 
     def apply(self, values: np.ndarray) -> np.ndarray:
         """Values [*, C] winsorised and standardised, float32."""

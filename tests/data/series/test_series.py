@@ -112,6 +112,14 @@ def test_units_are_those_of_the_training_values_without_outliers():
         Standardizer.fit(np.array([[1.0, np.nan]]))
 
 
+@pytest.mark.parametrize("tails", [0.0, 0.01])
+@pytest.mark.parametrize("value", [0.1, 0.3, 1e6 + 0.1, 0.0, -7.7])
+def test_a_constant_channel_is_one_of_zeros_whatever_its_digits(value, tails):
+    units = Standardizer.fit(np.array([[value]] * 999 + [[np.nan]]), tails=tails)
+    assert units.deviation.tolist() == [1.0]
+    assert units.scaled(np.array([[value], [value + 1.0]])).tolist() == [[0.0], [pytest.approx(1.0)]]
+
+
 def test_generated_prices_obey_the_law_that_they_claim():
     histories = generated_prices(num_tickers=20, num_days=1500)
     prices, report = clean_prices(histories, min_days=60)
