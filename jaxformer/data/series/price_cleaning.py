@@ -84,7 +84,7 @@ class AlignedPrices:
     """Prices of several tickers on one calendar.
 
     Attributes:
-      dates: datetime64[D] [days], ascending: the days on which any ticker has a row.
+      dates: datetime64[D] [days], ascending: the days on which any ticker has a row, one that was left out too.
       tickers: their names.
       values: float64 [days, tickers, 6], the columns of `prices`; nan before a ticker's first and after its last day.
       observed: bool [days, tickers], whether there was a row, and not a price carried on.
@@ -107,9 +107,10 @@ def clean_prices(histories: Mapping[str, PriceHistory], *, min_days: int) -> tup
       ValueError: if no ticker is left.
     """
     report = PriceReport(tickers=len(histories))
-    kept = {}
+    kept, days = {}, []
     for ticker, history in histories.items():
         clean = _clean_rows(history, report)
+        days.append(clean.dates)
         if len(clean) < min_days:
             report.short_tickers += 1
             report.short_rows += len(clean)
@@ -121,7 +122,8 @@ def clean_prices(histories: Mapping[str, PriceHistory], *, min_days: int) -> tup
             f"none of {len(histories)} tickers has the {min_days} days that one window and its features need (the "
             f"longest has {longest} rows): give more history, or lower --config.series.window"
         )
-    return _aligned(kept, report), report
+    # The days of short histories too: without them, a calendar would tell which tickers go on being traded.
+    return _aligned(kept, np.unique(np.concatenate(days)), report), report
 
 
 def _clean_rows(history: PriceHistory, report: PriceReport) -> PriceHistory:
@@ -154,8 +156,7 @@ def _unsplit(history: PriceHistory, report: PriceReport) -> PriceHistory:
     return PriceHistory(history.dates, values)
 
 
-def _aligned(histories: Mapping[str, PriceHistory], report: PriceReport) -> AlignedPrices:
-    dates = np.unique(np.concatenate([history.dates for history in histories.values()]))
+def _aligned(histories: Mapping[str, PriceHistory], dates: np.ndarray, report: PriceReport) -> AlignedPrices:
     values = np.full((len(dates), len(histories), len(COLUMNS)), np.nan)
     observed = np.zeros(values.shape[:2], bool)
     for column, history in enumerate(histories.values()):

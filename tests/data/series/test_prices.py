@@ -110,6 +110,18 @@ def test_no_ticker_left_is_refused_with_what_to_do():
         clean_prices({"A": _history(_days(4, 5), [1, 2])}, min_days=40)
 
 
+def test_the_calendar_does_not_tell_which_tickers_go_on_being_traded():
+    long = _history(_days(4, 5, 7, 8, 11, 12), [1, 2, 3, 4, 5, 6])
+    other = _history(_days(6, 7, 8, 11), [7, 8, 9, 10])  # alone on the 6th
+    found = []
+    for rows in (2, 4):
+        ends = PriceHistory(other.dates[:rows], other.values[:rows])
+        prices, _ = clean_prices({"long": long, "other": ends}, min_days=4)
+        assert len(prices.tickers) == rows // 2
+        found.append((prices.dates.astype(str).tolist(), prices.observed[:, 0].tolist()))
+    assert found[0] == found[1] == (_days(4, 5, 6, 7, 8, 11, 12), [True, True, False, True, True, True, True])
+
+
 def test_prices_after_a_split_are_carried_on_and_the_past_stays_as_it_is():
     plain = [100.0, 102.0, 51.0, 52.0]  # two for one on the third day
     prices, report = clean_prices({"A": _history(_days(4, 5, 6, 7), plain, [50, 51, 51, 52])}, min_days=2)
