@@ -54,7 +54,10 @@ def read_mmcif(path: str | os.PathLike[str]) -> list[Chain]:
     if not chains:
         raise ValueError(f"{path} holds no protein chain: looked for _pdbx_poly_seq_scheme and _dssp_struct_summary")
     entry = (columns.get("_entry.id") or [stem(path)])[0].lower()
-    summary, ranges = _summary(columns), dict(_ranges(columns))
+    try:
+        summary, ranges = _summary(columns), dict(_ranges(columns))
+    except ValueError as error:  # a cell that is no number
+        raise ValueError(f"{path} cannot be read as mmCIF ({error})") from None
     by_dssp = bool(summary) or "DSSP" in columns.get("_struct_conf_type.criteria", [])
     if not summary and not ranges:
         raise ValueError(f"{path} tells no secondary structure: annotate it with `mkdssp --output-format mmcif`")

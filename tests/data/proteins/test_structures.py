@@ -158,6 +158,31 @@ _struct_sheet_range.end_label_seq_id 5
     assert chain.accessibility is None
 
 
+RANGES = """loop_
+_struct_conf.conf_type_id
+_struct_conf.beg_label_asym_id
+_struct_conf.beg_label_seq_id
+_struct_conf.end_label_seq_id
+HELX_RH_3T_P A 1 2
+STRN A 3 3
+STRN A 4 5
+_struct_conf_type.id HELX_RH_3T_P
+_struct_conf_type.criteria DSSP
+"""
+
+
+def test_ranges_of_dssp_have_eight_states_and_what_was_not_resolved_is_not_scored(tmp_path):
+    (chain,) = _mmcif(tmp_path, POLYMER + RANGES)
+    assert (chain.eight, chain.three, chain.by_dssp) == ("GGBEE", "HHEEE", True)
+    assert chain.scored.tolist() == [False, True, True, True, True]
+
+
+@pytest.mark.parametrize("text", [SUMMARY.replace("112", "many"), RANGES.replace("A 1 2", "A one 2")])
+def test_mmcif_with_a_cell_that_is_no_number_is_refused_by_name(tmp_path, text):
+    with pytest.raises(ValueError, match=r"9xyz\.cif cannot be read as mmCIF \(.*'(many|one)'"):
+        _mmcif(tmp_path, POLYMER + text)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
