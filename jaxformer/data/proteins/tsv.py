@@ -1,7 +1,8 @@
 """Chains with labels as a table: a line of column names, then one chain a line, its cells separated by tabs.
 
 Columns: `id`, `seq`, and `ss3` or `ss8` or both; `mask` (1 for a residue that is scored) and `rsa` (relative solvent
-accessibilities separated by commas, `nan` for unknown ones) may be added, in any order. NetSurfP-2's data, for example.
+accessibilities separated by commas, shares from 0 to 1, `nan` for unknown ones) may be added, in any order: the data of
+NetSurfP-2, for example.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from jaxformer.data.proteins.chain import Chain
 from jaxformer.data.text import open_text
 
 COLUMNS = ("id", "seq", "ss3", "ss8", "mask", "rsa")
+_MOST_ACCESSIBLE = 2.0
+"""Shares may exceed 1 a little, by the area that they are of; what is more than this is in per cent."""
 
 
 def read_tsv(path: str | os.PathLike[str]) -> Iterator[Chain]:
@@ -34,6 +37,9 @@ def read_tsv(path: str | os.PathLike[str]) -> Iterator[Chain]:
                 f"{path}: no column {wanted} among {', '.join(names)[:100]}: its first line must name the columns id, "
                 "seq and ss3 or ss8 (mask and rsa may be added), separated by tabs"
             )
+        doubled = [name for name in COLUMNS if names.count(name) > 1]
+        if doubled:
+            raise ValueError(f"{path} names the column {doubled[0]} twice: rename one of them in the first line")
         for number, line in enumerate(file, start=2):
             text = line.rstrip("\n")
             if not text.strip():
@@ -58,9 +64,12 @@ def _chain(cells: dict[str, str], place: str) -> Chain:
 
 def _numbers(cell: str, place: str) -> np.ndarray:
     try:
-        return np.array([float(number) for number in cell.split(",")], np.float32)
+        shares = np.array([float(number) for number in cell.split(",")], np.float32)
     except ValueError:
         raise ValueError(f"{place}: column rsa holds {cell[:40]!r}: give numbers separated by commas") from None
+    if (wrong := (shares < 0) | (shares > _MOST_ACCESSIBLE)).any():
+        raise ValueError(f"{place}: column rsa holds {shares[wrong][0]:g}: give shares from 0 to 1, not per cent")
+    return np.minimum(shares, 1.0)
 
 
 def _mask(cell: str, place: str) -> np.ndarray:

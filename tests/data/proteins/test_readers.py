@@ -28,7 +28,7 @@ def test_a_table_is_read_plain_or_gzipped(tmp_path, name):
 
 
 def test_columns_may_come_in_any_order_with_eight_states_and_accessibility(tmp_path):
-    text = "rsa\tseq\tid\tss8\r\n0.5,nan,1\tMKV\tx\tH-T\r\n\r\n"
+    text = "rsa\tseq\tid\tss8\r\n0.5,nan,1.2\tMKV\tx\tH-T\r\n\r\n"
     (chain,) = read_tsv(_write(tmp_path, "\ufeff" + text))
     assert (chain.eight, chain.three, chain.scored) == ("HCT", "", None)
     np.testing.assert_array_equal(chain.accessibility, np.array([0.5, np.nan, 1.0], np.float32))
@@ -43,6 +43,10 @@ def test_columns_may_come_in_any_order_with_eight_states_and_accessibility(tmp_p
         (TABLE + "x\tMK\tHH\n", "line 3: 3 cells, but 4 columns"),
         (TABLE + "x\tMK\tHH\t02\n", "line 3: column mask holds '2'"),
         ("id\tseq\tss3\trsa\nx\tMK\tHH\t0.1;0.2\n", "line 2: column rsa holds '0.1;0.2'"),
+        ("id\tseq\tss3\trsa\nx\tMK\tHH\t0.1,45\n", "line 2: column rsa holds 45: give shares from 0 to 1, not"),
+        ("id\tseq\tss3\trsa\nx\tMK\tHH\t-1,0.5\n", "line 2: column rsa holds -1"),
+        ("id\tseq\tss3\trsa\nx\tMK\tHH\tinf,0.5\n", "line 2: column rsa holds inf"),
+        ("id\tseq\tseq\tss3\nx\tMK\tMV\tHH\n", "names the column seq twice"),
     ],
 )
 def test_a_table_that_cannot_be_read_is_refused_with_the_line(tmp_path, text, said):
