@@ -129,7 +129,10 @@ def parse_table(lines: Iterable[str], name: str | os.PathLike[str], required: Se
     path = Path(name)
     rows_read = csv_rows(lines, path)
     _, first = next(rows_read, (1, []))
-    header = [name.strip().lower() if name.strip().lower() in required else name.strip() for name in first]
+    written = [name.strip() for name in first]
+    # Capitals make no difference, but where columns differ by nothing else.
+    wanted_small = set(required) - set(written)
+    header = [name.lower() if name.lower() in wanted_small and name not in required else name for name in written]
     if not header:
         raise ValueError(f"{path} is empty: expected a line of column names, and rows after it")
     for wanted in required:

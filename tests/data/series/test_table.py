@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from jaxformer.data.series.table import read_table, table_paths
+from jaxformer.data.series.table import parse_table, read_table, table_paths
 
 TEXT = "date,ticker,close\n2016-01-04,AAA,1.5\n\n2016-01-05,AAA,\n2016-01-06,BBB,nan\n"
 
@@ -77,3 +77,12 @@ def test_a_folder_means_its_tables_by_name(tmp_path):
 def test_a_cell_may_be_as_long_as_a_line(tmp_path):
     note = "x" * 200_000  # more than the module `csv` takes by itself
     assert read_table(_written(tmp_path, f"date,note\n2016-01-04,{note}\n")).columns["note"] == [note]
+
+
+def test_columns_that_differ_in_capitals_alone_are_told_apart():
+    lines = ["Date,T,t\n", "2020-01-01,1,2\n"]
+    for required in (("date",), ("date", "T", "t"), ("date", "t")):
+        table = parse_table(lines, "weather.csv", required)
+        assert {name: table.columns[name] for name in ("T", "t")} == {"T": ["1"], "t": ["2"]}, required
+    with pytest.raises(ValueError, match="names the column 'date' twice"):
+        parse_table(["Date,DATE,t\n", "2020-01-01,2020-01-01,2\n"], "weather.csv", ("date",))
