@@ -63,3 +63,36 @@ def test_masked_residues_take_no_part():
 def test_sides_of_different_length_are_refused():
     with pytest.raises(ValueError, match="2 observed states but 1 predicted"):
         _sov("HH", "H")
+
+
+def _by_the_paper(observed, predicted):
+    """The definition over sets of residues, in no way like the library's."""
+
+    def found(states, state):
+        runs, run = [], set()
+        for place, own in enumerate([*states, -1]):
+            if own == state:
+                run.add(place)
+            elif run:
+                runs.append(run)
+                run = set()
+        return runs
+
+    total, residues = 0.0, 0
+    for state in range(3):
+        for one in found(observed, state):
+            meeting = [other for other in found(predicted, state) if one & other]
+            residues += len(one) * max(1, len(meeting))
+            for other in meeting:
+                common, extent = len(one & other), len(one | other)
+                allowed = min(extent - common, common, int(0.5 * len(one)), int(0.5 * len(other)))
+                total += (common + allowed) / extent * len(one)
+    return total / residues
+
+
+def test_random_chains_against_the_definition():
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        observed = np.repeat(random.integers(0, 3, 12), random.integers(1, 6, 12))
+        predicted = np.roll(np.where(random.random(len(observed)) < 0.85, observed, 2), random.integers(-2, 3))
+        assert segment_overlap(observed, predicted, 3) == pytest.approx(_by_the_paper(observed, predicted))
