@@ -18,7 +18,6 @@ import functools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchmarks import report
@@ -152,16 +151,14 @@ def measured(call: Any, jobs: Mapping[str, Any], kind: str) -> Any:
 def main() -> None:
     """Measures, prints, and writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="where to write the table")
-    parser.add_argument("--lengths", default="16,32,64,128,256,512,1024", help="positions, separated by commas")
+    parser.add_argument("--output", type=report.new_file, required=True, help="where to write the table")
+    parser.add_argument(
+        "--lengths", type=report.positives, default="16,32,64,128,256,512,1024", help="positions, separated by commas"
+    )
     parser.add_argument("--head_size", type=report.positive, default=64, help="of each head")
     parser.add_argument("--tokens", type=report.positive, default=25600, help="slots of a batch")
     parser.add_argument("--only", default="xla,mosaic,cudnn", help="implementations, separated by commas; xla first")
     options = parser.parse_args()
-    if not options.output.absolute().parent.is_dir():
-        parser.error(f"--output: there is no folder {options.output.absolute().parent}")
-    if not all(text.isdigit() and int(text) > 0 for text in options.lengths.split(",")):
-        parser.error(f"--lengths takes numbers separated by commas, got {options.lengths!r}")
     import jax
 
     from jaxformer.ops.attention import IMPLEMENTATIONS
@@ -171,7 +168,7 @@ def main() -> None:
     names = options.only.split(",")
     if names[0] != "xla" or set(names) - set(IMPLEMENTATIONS):
         parser.error(f"--only takes xla, which the others are compared with, and more of {', '.join(IMPLEMENTATIONS)}")
-    found = list(calls([int(x) for x in options.lengths.split(",")], options.head_size, options.tokens))
+    found = list(calls(options.lengths, options.head_size, options.tokens))
     kind = current_device().device_kind
     print(f"{len(found)} cases on {kind}, forward and backward", flush=True)
     rows = []

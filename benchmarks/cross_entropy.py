@@ -101,7 +101,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=report.positive, default=4096, help="M, target tokens")
     parser.add_argument("--width", type=report.positive, default=512, help="D")
-    parser.add_argument("--vocabularies", default="8192,32768,262144", help="V, several separated by commas")
+    parser.add_argument(
+        "--vocabularies", type=report.positives, default="8192,32768,262144", help="V, several separated by commas"
+    )
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the operands")
     parser.add_argument("--rounds", type=report.positive, default=5, help="how often each form is timed")
     report.add_json_flag(parser)
@@ -109,7 +111,7 @@ def main() -> None:
     sizes = f"{options.tokens} tokens, width {options.width}, {options.dtype}"
     print(report.heading(*PACKAGES), sizes, sep="\n", end="\n\n", flush=True)
     rows, figures = [], []
-    for vocabulary in map(int, options.vocabularies.split(",")):
+    for vocabulary in options.vocabularies:
         found = measure(vocabulary, options.tokens, options.width, options.dtype, options.rounds)
         ours = statistics.median(found[0]["times"])
         for entry in found:

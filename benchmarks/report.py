@@ -70,9 +70,24 @@ def positive(text: str) -> int:
     raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
 
 
+def positives(text: str) -> list[int]:
+    """The type of a flag that names several sizes, separated by commas; see `positive`."""
+    return [positive(part) for part in text.split(",")]
+
+
+def new_file(text: str) -> Path:
+    """The type of a flag that names a file to write: refused before anything is measured, not afterwards."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder: name a file")
+    if not path.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {path.absolute().parent}")
+    return path
+
+
 def add_json_flag(parser: argparse.ArgumentParser) -> None:
     """The flag `--json=FILE` of every benchmark."""
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--json", type=new_file, help="also write the figures to this file")
 
 
 def write_json(path: Path | None, rows: Sequence[dict[str, Any]], *packages: str) -> None:

@@ -146,7 +146,7 @@ HEAD = [
 def main() -> None:
     """Computes and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--devices", default="8,64,512", help="how many, each a multiple of 8")
+    parser.add_argument("--devices", type=report.positives, default="8,64,512", help="how many, each a multiple of 8")
     parser.add_argument("--slots", type=report.positive, default=8192, help="a side on each device, where work grows")
     parser.add_argument("--batch", type=report.positive, default=409_600, help="slots a side of all, where it stays")
     parser.add_argument("--mfu", type=float, default=0.4, help="of a device that exchanges nothing")
@@ -157,7 +157,7 @@ def main() -> None:
     for name, config in MODELS.items():
         task = TranslationTask(config, Vocabulary(config))  # type: ignore[arg-type]
         print(f"{name}: {task.num_parameters:,} parameters", flush=True)
-        for devices in map(int, options.devices.split(",")):
+        for devices in options.devices:
             for sizes in layouts(devices):
                 found = predict(config, task, sizes, options.slots, options)
                 growing.append(row(name, devices, sizes, options.slots, found))

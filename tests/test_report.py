@@ -14,3 +14,20 @@ def test_a_flag_that_counts_takes_whole_numbers_above_0():
     for text in ("0", "-3", "x", "1.5", ""):
         with pytest.raises(argparse.ArgumentTypeError, match=f"{text!r} is no whole number above 0"):
             report.positive(text)
+
+
+def test_a_flag_of_several_sizes_names_the_part_that_is_none():
+    assert report.positives("16,64") == [16, 64]
+    for text, part in (("16,x", "x"), ("16,", ""), ("0", "0")):
+        with pytest.raises(argparse.ArgumentTypeError, match=f"{part!r} is no whole number above 0"):
+            report.positives(text)
+
+
+def test_where_figures_cannot_be_written_is_said_before_anything_is_measured(tmp_path, capsys):
+    parser = argparse.ArgumentParser()
+    report.add_json_flag(parser)
+    assert parser.parse_args([f"--json={tmp_path / 'x.json'}"]).json == tmp_path / "x.json"
+    for path, message in ((tmp_path, "is a folder: name a file"), (tmp_path / "no" / "x.json", "there is no folder")):
+        with pytest.raises(SystemExit):
+            parser.parse_args([f"--json={path}"])
+        assert message in capsys.readouterr().err
