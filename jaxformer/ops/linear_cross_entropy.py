@@ -41,7 +41,7 @@ def linear_cross_entropy(
     Args:
       hidden: [*, D], the decoder's outputs.
       kernel: [V, D], the output embedding.
-      labels: int32 [*].
+      labels: int32 [*]; anything, such as -100, where `weights` is 0.
       weights: float32 [*], 0 where a token does not count.
       label_smoothing: as in `cross_entropy`.
       chunk: tokens whose logits exist at a time, on each device; None for `suitable_chunk`.
@@ -112,7 +112,7 @@ def r_drop_cross_entropy(
     Args:
       first, second: [*, D], the decoder's outputs of the two passes.
       kernel: [V, D], the output embedding.
-      labels: int32 [*].
+      labels: int32 [*]; anything, such as -100, where `weights` is 0.
       weights: float32 [*], 0 where a token does not count.
       alpha: weight of the divergence, greater than 0; the paper's is 5 for translation.
       label_smoothing: as in `cross_entropy`.

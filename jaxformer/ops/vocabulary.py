@@ -28,7 +28,8 @@ def chunks_of(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Tokens without their weights' zeros in [C, M, D], [C, M] and [C, M]: C chunks of M tokens, at most `chunk`."""
     weights = weights.reshape(-1)
-    flat = (counted(hidden.reshape(-1, hidden.shape[-1]), weights), labels.reshape(-1), weights)
+    known = jnp.where(weights > 0, labels.reshape(-1), 0)  # others may be outside of V, where nothing can be looked up
+    flat = (counted(hidden.reshape(-1, hidden.shape[-1]), weights), known, weights)
     # As few chunks, and as few tokens that only fill them up, as multiples of 64 allow.
     even = -(-weights.shape[0] // max(1, -(-weights.shape[0] // chunk)))
     chunk = min(chunk, weights.shape[0], -(-even // 64) * 64)

@@ -96,6 +96,25 @@ def test_tokens_without_weight_count_for_nothing_even_when_infinite(data, poison
         assert not clean[1][0][0].any()
 
 
+@pytest.mark.parametrize("label", [-100, V, 2**31 - 1])
+@pytest.mark.parametrize("chunk", [4, 512])
+def test_labels_of_tokens_without_weight_may_be_anything(data, label, chunk):
+    hidden, kernel, labels, weights = data
+    strange = jnp.where(weights > 0, labels, label)
+
+    def fused(hidden, kernel, labels):
+        sums = linear_cross_entropy(hidden, kernel, labels, weights, label_smoothing=0.1, chunk=chunk)
+        return sums.loss, sums
+
+    value = jax.value_and_grad(fused, (0, 1), has_aux=True)
+    for found, expected in zip(
+        jax.tree.leaves((value(hidden, kernel, strange), fused(hidden, kernel, strange))),
+        jax.tree.leaves((value(hidden, kernel, labels), fused(hidden, kernel, labels))),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_large_logits_do_not_overflow():
     logits = jnp.array([[1e4, -1e4, 0.0]])
     sums = cross_entropy(logits, jnp.array([1]), jnp.ones(1))
