@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxformer.ops import dropout, fold_seed
-from jaxformer.ops.dropout import head_seeds, keep_mask, row_seeds
+from jaxformer.ops.dropout import head_seeds, keep_at, keep_mask, row_seeds
 
 N = 1 << 18
 
@@ -97,3 +97,21 @@ def test_the_mask_does_not_depend_on_sharding():
 def test_impossible_rates_are_refused(rate):
     with pytest.raises(ValueError, match="dropout rate must be at least 0"):
         dropout(jnp.ones(3), rate, jnp.uint32(0))
+
+
+def test_rows_beyond_32_bits_of_elements_still_have_masks_of_their_own():
+    columns = jnp.arange(2000, dtype=jnp.uint32)
+    first, second = (
+        keep_at(jnp.uint32(3), [jnp.uint32(row), jnp.uint32(0), columns], (4, 2**16, 2**16), 0.5) for row in (0, 1)
+    )
+    assert 0.4 < float((first == second).mean()) < 0.6
+
+
+def test_parts_of_the_last_dimensions_lose_what_the_whole_does():
+    x = jnp.ones((3, 8, 12))
+    seeds = row_seeds(jnp.uint32(5), 3)
+    whole = dropout(x, 0.5, seeds)
+    for row in range(2):
+        for column in range(3):
+            place = np.s_[:, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
+            np.testing.assert_array_equal(dropout(x[place], 0.5, seeds, ((row, 2), (column, 3))), whole[place])
