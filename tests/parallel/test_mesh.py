@@ -32,13 +32,27 @@ def test_a_placed_tree_keeps_its_values():
     np.testing.assert_array_equal(mesh_lib.place_batch(tree, layout)["a"], tree["a"])
 
 
+@pytest.mark.parametrize(
+    ("asked", "sizes"),
+    [
+        ({"data": -1}, (8, 1, 1, 1)),
+        ({"data": -1, "tensor": 2}, (4, 1, 1, 2)),
+        ({"data": 2, "fsdp": -1, "context": 2}, (2, 2, 2, 1)),
+        ({"data": 2, "fsdp": 2, "context": 2, "tensor": -1}, (2, 2, 2, 1)),
+        ({"data": 3}, (3, 1, 1, 1)),
+    ],
+)
+def test_one_axis_takes_the_devices_that_the_others_leave(asked, sizes):
+    assert mesh_lib.mesh_sizes(MeshConfig(**asked), 8) == dict(zip(mesh_lib.AXES, sizes, strict=True))
+
+
 class _Device:
-    """One of three that each process has."""
+    """One of three that each process has, unless `process` says whose it is."""
 
     platform = device_kind = "cpu"
 
-    def __init__(self, number: int) -> None:
-        self.id, self.process_index = number, number // 3
+    def __init__(self, number: int, process: int | None = None) -> None:
+        self.id, self.process_index = number, number // 3 if process is None else process
 
 
 @pytest.mark.parametrize(
@@ -62,6 +76,22 @@ def test_processes_read_equal_shares_of_the_rows_or_are_refused(monkeypatch, axe
         else:
             with pytest.raises(ValueError, match=re.escape(f"the parts {share} of the 3 parts of a batch: choose")):
                 mesh_lib.host_share(layout)
+
+
+@pytest.mark.parametrize(
+    ("owners", "process", "parts"),
+    [
+        ([0, 1, 0, 1], 0, [0, 2]),  # would read the rows of parts 0 and 1
+        ([0, 1, 1, 2], 1, [1, 2]),  # would read those of parts 0 and 1 too
+    ],
+)
+def test_processes_whose_parts_are_no_share_are_refused(monkeypatch, owners, process, parts):
+    devices = np.array([_Device(*pair) for pair in enumerate(owners)], object).reshape(4, 1, 1, 1)
+    layout = Layout(jax.sharding.Mesh(devices, mesh_lib.AXES))
+    monkeypatch.setattr(jax, "process_count", lambda: max(owners) + 1)
+    monkeypatch.setattr(jax, "process_index", lambda: process)
+    with pytest.raises(ValueError, match=re.escape(f"the parts {parts} of the 4 parts of a batch: choose")):
+        mesh_lib.host_share(layout)
 
 
 def test_eight_devices_split_rows_and_share_parameters():
