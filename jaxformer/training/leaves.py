@@ -88,7 +88,7 @@ def digest(items: Items, *, copy: bool = False) -> tuple[Any, dict[str, dict[str
 
 @functools.partial(jax.jit, static_argnames="copy")
 def _digest(leaf: jax.Array, *, copy: bool) -> tuple[jax.Array | None, jax.Array]:
-    unsigned = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize]
+    unsigned = {1: jnp.uint8, 2: jnp.uint16}.get(leaf.dtype.itemsize, jnp.uint32)  # two words each of 64 bits
     words = jax.lax.bitcast_convert_type(leaf, unsigned).astype(jnp.uint32).reshape(-1)
     places = jax.lax.iota(jnp.uint32, words.size) * jnp.uint32(2654435762) + jnp.uint32(1)
     return jnp.copy(leaf) if copy else None, jnp.sum(words * places, dtype=jnp.uint32)

@@ -247,3 +247,11 @@ def test_a_checksum_notices_one_bit_and_two_exchanged_words():
     sums = [digest({"a": {"x": jnp.asarray(v)}})[1]["a"]["x"] for v in (values, values.copy(), flipped, exchanged)]
     assert sums[0] == sums[1]
     assert len(set(sums)) == 3
+
+
+def test_a_checksum_notices_one_bit_of_float64():
+    with jax.enable_x64(True):
+        before, after = (jnp.array([1.0, value], jnp.float64) for value in (2.0, 2.0 + 2**-51))
+        assert before.dtype == jnp.float64
+        found = [digest({"params": {"x": x}})[1]["params"]["x"] for x in (before, after)]
+    assert found[0] != found[1]
