@@ -44,9 +44,9 @@ def _end(*processes: subprocess.Popen[str]) -> list[str]:
     return written
 
 
-def _losses(workdir: Path) -> list[float]:
+def _losses(workdir: Path, name: str = "train/loss") -> list[float]:
     records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [record["train/loss"] for record in records if "train/loss" in record]
+    return [record[name] for record in records if name in record]
 
 
 def _counted(workdir: Path) -> dict[str, float]:
@@ -145,6 +145,20 @@ def test_two_processes_that_share_every_row_are_one_of_two_devices(data, tmp_pat
     assert losses == pytest.approx(_losses(tmp_path / "one"), rel=2e-6)
     tokens = [json.loads((tmp_path / name / "result.json").read_text())["target_tokens"] for name in ("run", "one")]
     assert tokens[0] == tokens[1], "rows that both read are counted once"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", [{}, {"mesh__data": 1, "mesh__context": 2}], ids=["data", "context"])
+def test_two_processes_validate_as_one(tmp_path, mesh):
+    data = reversal.write_corpus(tmp_path / "data", held_back=21)  # an odd number: some rows only fill up
+    steps = STEPS | {"training__num_steps": 2, "training__eval_every": 1} | mesh
+    address = _address()
+    joins = {f"{i}/2@{address}": ("run", 1) for i in range(2)} | {"": ("one", 2)}
+    _end(*(_start(devices, join, data, tmp_path / name, **steps) for join, (name, devices) in joins.items()))
+    for metric in ("loss", "nll", "accuracy", "bleu"):
+        found, expected = (_losses(tmp_path / name, f"validation/{metric}") for name in ("run", "one"))
+        assert len(found) == 2
+        assert found == pytest.approx(expected, rel=2e-6), metric
 
 
 @pytest.mark.slow
