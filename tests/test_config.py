@@ -54,6 +54,10 @@ REFUSED = [
         },
         "data.spelling=9 and model.neighbourhood=2 do not go together",
     ),
+    (
+        {"data.vocabulary": "runs/a", "task.kind": "protein", "training.best_metric": "validation/loss"},
+        "data.vocabulary=runs/a is for translation and text_classification, and task.kind=protein reads no text: set",
+    ),
     ({"data.spelling": -1}, "data.spelling must be 0 or greater"),
     ({"task.linear_members": 1}, "task.linear_members=1 is for task.kind=text_classification, got translation: set"),
     (

@@ -38,6 +38,8 @@ class DataConfig:
       references: a tokenised reference file for the test split; if given, tokenised BLEU is reported too.
       num_examples: for `bundled`, training pairs to generate; otherwise at most this many training pairs, 0 for all.
       seed: for `bundled`, of the generator.
+      vocabulary: folder of a run, or sentencepiece model, whose vocabulary is used; empty: one is learnt from the
+        training text. The four fields on vocabularies must be as they are there; refused otherwise, with the flags.
       vocabulary_size: pieces in the vocabulary (in each one, when it is not joint).
       tokenizer: `bpe` or `unigram` (sentencepiece), or `word`: whole words, as spaces separate them, and the unknown
         token for others, for text that is tokenised already.
@@ -78,6 +80,7 @@ class DataConfig:
     references: str = ""
     num_examples: int = 0
     seed: int = 0
+    vocabulary: str = ""
     vocabulary_size: int = 8000
     tokenizer: str = "bpe"
     joint_vocabulary: bool = True

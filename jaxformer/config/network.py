@@ -104,6 +104,9 @@ class ModelConfig:
 KINDS = ("translation", "text_classification", "protein", "price_movement", "forecasting")
 """The kinds of problem that can be trained; `jaxformer.training.study` says which class serves each."""
 
+OF_TEXT = ("translation", "text_classification")
+"""Kinds of task that read text, and have a vocabulary of it."""
+
 POOLED = ("text_classification", "price_movement")
 """Kinds of task that make one vector of a sequence."""
 

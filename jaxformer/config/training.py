@@ -59,6 +59,8 @@ class TrainingConfig:
     """How long to train and what to do on the way.
 
     Attributes:
+      start_from: folder of another run, whose parameters this one begins with: those that it predicts with. Its
+        vocabulary is used too; heads that are of another size here begin anew. Empty: all parameters are random.
       num_steps: optimizer steps.
       seed: of initialisation, dropout and data order.
       label_smoothing: mass moved from the label to the whole vocabulary (Szegedy et al. 2016).
@@ -77,6 +79,7 @@ class TrainingConfig:
       eval_examples: validation sentences translated on the way; 0 for all.
     """
 
+    start_from: str = ""
     num_steps: int = 10000
     seed: int = 0
     label_smoothing: float = 0.1

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from jaxformer.config.checks import as_text, check_choice, check_types, nearest
 from jaxformer.config.data import OF_FOUND_DATA, DataConfig, SeriesConfig
 from jaxformer.config.devices import MemoryConfig, MeshConfig, PlanConfig
-from jaxformer.config.network import POOLED, ModelConfig, TaskConfig
+from jaxformer.config.network import OF_TEXT, POOLED, ModelConfig, TaskConfig
 from jaxformer.config.running import DecodingConfig, MonitoringConfig, ProfileConfig
 from jaxformer.config.training import OptimizerConfig, TrainingConfig
 
@@ -51,6 +51,11 @@ class Config:
         """Whether the planner has to choose something before training."""
         return self.mesh.auto or not self.data.batch_tokens
 
+    @property
+    def data_with_vocabulary(self) -> DataConfig:
+        """`data`, and in its `vocabulary` that of the run whose parameters this one begins with."""
+        return replace(self.data, {"vocabulary": self.data.vocabulary or self.training.start_from})
+
     def __post_init__(self) -> None:
         check_types("", self)
         check_choice("precision", self.precision, "fp32", "bf16", "fp16")
@@ -64,6 +69,7 @@ class Config:
             )
         self._check_what_the_task_has()
         self._check_spelling()
+        self._check_vocabulary()
         self._check_length_penalty()
         if self.profile.num_steps and self.profile.start_step > self.training.num_steps:
             raise ValueError(
@@ -127,6 +133,13 @@ class Config:
             raise ValueError(
                 f"data.spelling={self.data.spelling} and model.neighbourhood={self.model.neighbourhood} do not go "
                 "together: set one of them to 0"
+            )
+
+    def _check_vocabulary(self) -> None:
+        if self.data.vocabulary and self.task.kind not in OF_TEXT:
+            raise ValueError(
+                f"data.vocabulary={self.data.vocabulary} is for {' and '.join(OF_TEXT)}, and task.kind="
+                f"{self.task.kind} reads no text: set --config.data.vocabulary="
             )
 
     def _check_length_penalty(self) -> None:

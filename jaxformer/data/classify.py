@@ -17,7 +17,7 @@ from jaxformer.data.cleaning import Cleaner, has_text
 from jaxformer.data.labelled import LabelledDataset, Labels
 from jaxformer.data.labelled_text import LabelNames, TextSplit, open_texts
 from jaxformer.data.spelling import Spelling
-from jaxformer.data.tokenizer import Tokenizer, train_text_tokenizer
+from jaxformer.data.tokenizer import Tokenizer, given_tokenizer, train_text_tokenizer
 from jaxformer.types import BOS_ID, EOS_ID, PAD_ID, SPELLING_SIZE
 
 LABEL = "label"
@@ -170,7 +170,7 @@ def prepare_texts(config: DataConfig, *, first: bool) -> PreparedTexts:
     classes = names.numbers("train", labels)
     counts = np.bincount(classes, minlength=len(names.names)).tolist()
     _check_counts(names.names, counts)
-    tokenizer = train_text_tokenizer(texts, config)
+    tokenizer = given_tokenizer(config, sides=1) if config.vocabulary else train_text_tokenizer(texts, config)
     encoder = TextEncoder(tokenizer, config, first=first)
     rows, long = encoder(texts)
     report.cut = len(long)

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator
 import sentencepiece
 
 _PIECE = 1  # number of the field that holds a piece
-_TRAINING, _KIND, _WORDS = 2, 3, 3  # the field that says how a model was trained; in it its kind, and that of words
+_TRAINING, _KIND = 2, 3  # the field that says how a model was trained; in it its kind
+_KINDS = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
 _TARGET_SIZE = 200  # the first number that sentencepiece leaves to others
 _VARINT = 0  # the kind of a field that holds a number
 _MULTIPLE = 64  # the target's pieces are a multiple of this, for devices that share or tile them
@@ -36,7 +37,7 @@ def target_first(model: bytes, texts: Iterable[str]) -> bytes:
     needed = _needed(processor, texts)
     everywhere = (processor.is_control, processor.is_unknown, processor.is_byte)
     ids = range(processor.get_piece_size())
-    special = [i for i in ids if any(kind(i) for kind in everywhere)]
+    special = [i for i in ids if any(holds(i) for holds in everywhere)]
     target = sorted(needed - set(special))
     rest = sorted(set(ids) - needed - set(special))
     fields = list(_fields(model))
@@ -52,11 +53,12 @@ def has_target_part(model: bytes) -> bool:
     return any(number == _TARGET_SIZE for number, _ in _fields(model))
 
 
-def of_words(model: bytes) -> bool:
-    """Whether the pieces of `model` are whole words."""
+def kind(model: bytes) -> str:
+    """How the pieces of `model` were found: `unigram`, `bpe`, `word` or `char`."""
     training = (_message(field) for number, field in _fields(model) if number == _TRAINING)
     settings = (field for message in training for field in _fields(message))
-    return any(number == _KIND and _number(field) == _WORDS for number, field in settings)
+    found = [_number(field) for number, field in settings if number == _KIND]
+    return _KINDS[found[-1] if found else 1]  # sentencepiece leaves out what it has by default
 
 
 def target_part(model: bytes) -> bytes:

@@ -27,7 +27,7 @@ from jaxformer.data.repetitions import first_occurrences, occurring, pair_hash
 from jaxformer.data.sampling import SubwordSampler
 from jaxformer.data.sources import Source, open_splits
 from jaxformer.data.store import ArrayFile, DatasetWriter, TokenizedDataset, select, token_dtype
-from jaxformer.data.tokenizer import Tokenizer, train_tokenizer
+from jaxformer.data.tokenizer import Tokenizer, given_tokenizer, train_tokenizer
 from jaxformer.data.workers import ordered_map
 from jaxformer.types import EOS_ID, Pair
 
@@ -139,6 +139,8 @@ def _processes(source: Source) -> int:
 
 
 def _cached_tokenizer(train: Source, config: DataConfig) -> Tokenizer:
+    if config.vocabulary:
+        return given_tokenizer(config, sides=2)
     settings = ("tokenizer", "vocabulary_size", "joint_vocabulary", "byte_fallback")
     key = _key(train, config, *settings, "normalization", "max_length_ratio")
 

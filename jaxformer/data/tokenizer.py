@@ -17,13 +17,16 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import sentencepiece
 
 from jaxformer.config import DataConfig
+from jaxformer.config.checks import as_text
 from jaxformer.data import pieces
 from jaxformer.data.sampling import SubwordSampler
 from jaxformer.data.word_model import WordModel
+from jaxformer.paths import expanded
 from jaxformer.types import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Pair
 
 _SPACE = "\u2581"
@@ -47,8 +50,8 @@ class Tokenizer:
         self._target = self._source
         if not self.joint or pieces.has_target_part(target_model):
             self._target = sentencepiece.SentencePieceProcessor(model_proto=pieces.target_part(target_model))
-        self._source_words = WordModel(self._source) if pieces.of_words(source_model) else None
-        self._target_words = WordModel(self._target) if pieces.of_words(target_model) else None
+        self._source_words = WordModel(self._source) if pieces.kind(source_model) == "word" else None
+        self._target_words = WordModel(self._target) if pieces.kind(target_model) == "word" else None
 
     def __reduce__(self) -> tuple[type[Tokenizer], tuple[bytes, bytes]]:
         return (Tokenizer, self._models)
@@ -57,6 +60,16 @@ class Tokenizer:
     def joint(self) -> bool:
         """Whether both languages share one vocabulary."""
         return self._models[0] == self._models[1]
+
+    @property
+    def kind(self) -> str:
+        """As `data.tokenizer`: `bpe`, `unigram` or `word`; also `char`, of models made elsewhere."""
+        return pieces.kind(self._models[0])
+
+    @property
+    def spells_bytes(self) -> bool:
+        """As `data.byte_fallback`."""
+        return any(self._source.is_byte(i) for i in range(self._source.get_piece_size()))
 
     @property
     def source_vocabulary_size(self) -> int:
@@ -195,6 +208,31 @@ def _encoded(
     if words:
         return words.encode(texts)
     return model.encode(list(texts), add_eos=True, num_threads=num_threads) if texts else []
+
+
+def given_tokenizer(config: DataConfig, *, sides: int) -> Tokenizer:
+    """The tokenizer that `data.vocabulary` names; one for both languages if `data.joint_vocabulary` says so.
+
+    Args:
+      config: says where it is, and of what kind and size.
+      sides: of a record: 2 of pairs, 1 of texts.
+
+    Raises:
+      OSError: if it is not there.
+      ValueError: if it is damaged, or not as the configuration says.
+    """
+    tokenizer = Tokenizer.load(expanded(config.vocabulary))
+    if tokenizer.kind == "char":
+        raise ValueError(f"the vocabulary in {config.vocabulary} is of single characters: give one of another kind")
+    there: dict[str, Any] = {"tokenizer": tokenizer.kind, "vocabulary_size": tokenizer.source_vocabulary_size}
+    if tokenizer.kind != "word":
+        there["byte_fallback"] = tokenizer.spells_bytes
+    if sides == 2:
+        there["joint_vocabulary"] = tokenizer.joint
+    if other := [name for name, value in there.items() if getattr(config, name) != value]:
+        listed = " ".join(f"--config.data.{name}={as_text(there[name])}" for name in other)
+        raise ValueError(f"the vocabulary in {config.vocabulary} is of another kind than asked for: set {listed}")
+    return tokenizer
 
 
 def train_tokenizer(pairs: Iterable[Pair], config: DataConfig) -> Tokenizer:

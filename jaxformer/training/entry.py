@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import jax
 
-from jaxformer.config import Config, to_dict
+from jaxformer.config import Config, replace, to_dict
 from jaxformer.parallel.processes import check_agreement, explained_loss
 from jaxformer.training import attention_table
 from jaxformer.training.closing import record_result, say_done, say_finished
@@ -217,17 +217,30 @@ def plan(config: Config, workdir: Workdir | str | os.PathLike[str]) -> None:
 def _prepared(study: Study, workdir: Workdir) -> Prepared:
     """The data of a run, and its facts kept in the workdir; what can be refused is refused as early as it is known."""
     from jaxformer.parallel.mesh import make_layout
+    from jaxformer.training.beginning import check_beginning
     from jaxformer.training.same_data import check_same_everywhere, keep_facts
 
     study.check()
+    if not workdir.began:
+        check_beginning(study.config, workdir)
     if not study.config.left_open:
         make_layout(study.config.mesh)
-    prepared = study.prepare()
+    prepared = _with_own_vocabulary(study, workdir).prepare()
     _LOGGER.info("cleaning of the training split:\n%s", prepared.report)
     study.check_prepared(prepared)
     check_same_everywhere(prepared)
     keep_facts(study, prepared.facts, workdir)
     return prepared
+
+
+def _with_own_vocabulary(study: Study, workdir: Workdir) -> Study:
+    """A run that was given a vocabulary has it in its folder when it goes on: where it came from may be gone."""
+    from jaxformer.training.study import open_study
+
+    config = study.config
+    if config.data_with_vocabulary.vocabulary and workdir.tokenizer.exists():
+        return open_study(replace(config, {"data.vocabulary": str(workdir.tokenizer)}))
+    return study
 
 
 def _planned(study: Study, prepared: Prepared, checkpoints: Checkpoints | None = None) -> Config:

@@ -270,6 +270,10 @@ class Session:
         )
         found = self.checkpoints.restore(state)
         if found is None:
+            if training.start_from:
+                from jaxformer.training.beginning import begin_with  # it opens checkpoints as this module does
+
+                state = begin_with(state, self.config, self.layout)
             return state, Progress(batches=self._batches()), False
         progress = Progress.from_json(found[1])
         self.pipeline.set_state(progress.iterator)

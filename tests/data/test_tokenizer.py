@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import sentencepiece
 
-from jaxformer.config import DataConfig
-from jaxformer.data.tokenizer import Tokenizer, train_text_tokenizer, train_tokenizer
+from jaxformer.config import DataConfig, replace
+from jaxformer.data.tokenizer import Tokenizer, given_tokenizer, train_text_tokenizer, train_tokenizer
 from jaxformer.types import BOS_ID, EOS_ID, UNK_ID, Pair
 
 
@@ -166,3 +166,40 @@ def test_files_that_are_no_tokenizer_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match=r"numbers pad, unk, bos, eos as"):
         Tokenizer.load(tmp_path / "other.model")
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram", "word"])
+def test_a_vocabulary_that_is_given_is_as_the_configuration_says(kind: str, tmp_path: Path) -> None:
+    asked = config(tokenizer=kind, vocabulary_size=290 if kind != "word" else 80, vocabulary=str(tmp_path))
+    made = train_tokenizer(pairs(), asked)
+    made.save(tmp_path / "tokenizer.model")
+    assert made.kind == kind
+    assert given_tokenizer(asked, sides=2).digest == made.digest
+    other = "unigram" if kind == "bpe" else "bpe"
+    changed = replace(asked, {"tokenizer": other, "vocabulary_size": 500, "joint_vocabulary": False})
+    with pytest.raises(ValueError, match=r"of another kind than asked for: set ") as refused:
+        given_tokenizer(changed, sides=2)
+    flags = f"--config.data.tokenizer={kind} --config.data.vocabulary_size={asked.vocabulary_size}"
+    assert str(refused.value).endswith(f"{flags} --config.data.joint_vocabulary=true")
+    with pytest.raises(ValueError, match="set --config") as refused:
+        given_tokenizer(changed, sides=1)
+    assert str(refused.value).endswith(flags)
+
+
+def test_bytes_of_a_given_vocabulary_are_as_the_configuration_says(tmp_path: Path) -> None:
+    asked = config(byte_fallback=False, vocabulary_size=100, vocabulary=str(tmp_path))
+    train_tokenizer(pairs(), asked).save(tmp_path / "tokenizer.model")
+    assert not given_tokenizer(asked, sides=2).spells_bytes
+    with pytest.raises(ValueError, match=r"set --config\.data\.byte_fallback=false$"):
+        given_tokenizer(replace(asked, {"byte_fallback": True}), sides=2)
+
+
+def test_a_vocabulary_of_characters_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "characters.model"
+    with file.open("wb") as model:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["abc abd"] * 9), model_writer=model, model_type="char", vocab_size=9,
+            pad_id=0, unk_id=1, bos_id=2, eos_id=3, minloglevel=2,
+        )  # fmt: skip
+    with pytest.raises(ValueError, match="of single characters: give one of another kind"):
+        given_tokenizer(config(vocabulary=str(file)), sides=2)

@@ -16,6 +16,7 @@ from jaxformer.data.bucketing import Shape
 from jaxformer.monitoring.peaks import has_bf16, on_record
 from jaxformer.monitoring.progress import duration
 from jaxformer.parallel.mesh import make_layout
+from jaxformer.training.beginning import check_beginning
 from jaxformer.training.memory import MakeTask, describe_size, step_memory
 from jaxformer.training.planner.choice import Option, Plan, make_plan
 from jaxformer.training.planner.hardware import assumed_hosts, hardware_for
@@ -37,6 +38,8 @@ def describe_plan(config: Config, workdir: Workdir) -> str:
     study = open_study(config)
     check_settings(study)
     asked, (config, notes, shapes) = config, _continued(config, workdir)
+    if not workdir.began:
+        check_beginning(config, workdir)
     refused = any(note.startswith(_REFUSED) for note in notes)
     make_task, filled = task_maker(study.assumed_facts()), not config.data.batch_tokens
     found = plan_for(config, make_task, shapes=shapes)
@@ -44,7 +47,7 @@ def describe_plan(config: Config, workdir: Workdir) -> str:
     config, chosen, plan = found.config, found.chosen, found.plan
     by = f"{by}; {jax.process_count()} process(es) here"
     lines = [
-        ("run", "new, in another workdir" if refused else run_state(workdir)),
+        ("run", "new, in another workdir" if refused else run_state(workdir) + _beginning(config, workdir)),
         ("mesh", f"{chosen.candidate.describe()} of {plan.hardware.describe()}, {by}"),
         *_work(study, config, found, filled),
         ("memory", _memory(found, make_task)),
@@ -92,6 +95,11 @@ def run_state(workdir: Workdir) -> str:
         return "finished: training again would do nothing"
     steps = _steps(workdir)
     return f"continues after step {max(steps):,}" if steps else "new"
+
+
+def _beginning(config: Config, workdir: Workdir) -> str:
+    start = "" if workdir.began else config.training.start_from
+    return f", with the parameters of {start} at first" if start else ""
 
 
 def _evaluation(study: Study, config: Config) -> str:

@@ -71,7 +71,7 @@ class TextClassificationStudy(LabelledStudy):
             from jaxformer.data.tfds import download_and_prepare
 
             download_and_prepare(self.config.data, labelled=True)
-        found = prepare_texts(self.config.data, first=self._first)
+        found = prepare_texts(self.config.data_with_vocabulary, first=self._first)
         values: dict[str, Any] = {"names": list(found.names), "counts": found.counts}
         if found.spellings:
             values["spellings"] = list(found.spellings)

@@ -115,7 +115,7 @@ class TranslationStudy:
             from jaxformer.data.tfds import download_and_prepare
 
             download_and_prepare(self.config.data)
-        return PreparedTranslation(prepare(self.config.data))
+        return PreparedTranslation(prepare(self.config.data_with_vocabulary))
 
     def check_prepared(self, prepared: PreparedTranslation) -> None:
         """Refuses references that do not fit the test split."""
