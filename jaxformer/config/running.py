@@ -25,6 +25,8 @@ class DecodingConfig:
       max_length: longest output in tokens; 0 for twice the source plus ten. Never more than `data.max_length`, the
         longest that the model was trained on.
       batch_tokens: source slots decoded at once.
+      ensemble: folders of further runs, separated by commas, that translate together with this one: the mean of their
+        probabilities; with `--mode=predict` and `evaluate`. They need the same vocabulary, and nothing else.
       processes: that translate at a time with `--mode=predict` on a CPU, each with cores of its own: the number of
         cores is fastest for more than some thousand lines; each takes some seconds to begin, and the memory of a run.
     """
@@ -39,6 +41,7 @@ class DecodingConfig:
     seed: int = 0
     max_length: int = 0
     batch_tokens: int = 4096
+    ensemble: str = ""
     processes: int = 1
 
     def __post_init__(self) -> None:

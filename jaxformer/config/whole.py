@@ -117,6 +117,11 @@ class Config:
                 f"task.pooling={self.task.pooling} is for {' and '.join(POOLED)}, and task.kind={self.task.kind} pools "
                 f"nothing: set --config.task.pooling={TaskConfig.pooling}"
             )
+        if self.decoding.ensemble and self.task.kind != "translation":
+            raise ValueError(
+                f"decoding.ensemble={self.decoding.ensemble} is for task.kind=translation, got {self.task.kind}: train "
+                "several networks side by side with --config.task.members"
+            )
         if self.task.linear_members and self.task.kind != "text_classification":
             raise ValueError(
                 f"task.linear_members={self.task.linear_members} is for task.kind=text_classification, got "

@@ -156,11 +156,25 @@ class EncoderDecoder(nnx.Module):
         return self.decoder_norm(x) if self.config.norm_position == "pre" else x
 
     @property
+    def grouped(self) -> bool:
+        """Whether several query heads share keys and values."""
+        return self.config.num_kv_heads not in (0, self.config.num_heads)
+
+    def check_length(self, length: int) -> None:
+        """Refuses rows longer than learned positions are: `ValueError`."""
+        self.target_embedding.check_length(length)
+
+    @property
     def output_kernel(self) -> jax.Array:
         """[V, D], the output projection: logits are `hidden @ output_kernel.T`."""
         if self.config.tie_output:
             return self.target_embedding.whole_table
         return gathered(self.output_table[...], ("vocabulary", "model"))
+
+    @property
+    def transposed_output(self) -> jax.Array:
+        """[D, V], the output kernel as every step of a search multiplies by it."""
+        return self.output_kernel.T
 
     def logits(self, hidden: jax.Array, transposed: jax.Array | None = None) -> jax.Array:
         """[*, D] to float32 logits [*, V]. `transposed`: the output kernel as [D, V], where somebody has it so."""
@@ -199,7 +213,7 @@ class EncoderDecoder(nnx.Module):
           ValueError: for rows or outputs longer than learned positions are.
         """
         for length in (source.tokens.shape[1], max_length):
-            self.target_embedding.check_length(length)
+            self.check_length(length)
         layers = list(self.decoder)
         batch = encoded.shape[0]
         cache = tuple(layer.attention.empty_cache(batch, beam_size, max_length, encoded.dtype) for layer in layers)

@@ -18,8 +18,6 @@ from flax import nnx
 
 from jaxformer.config import DecodingConfig
 from jaxformer.decoding import BeamSearch, GreedySearch, Hypotheses, Sampling, advance, take_rows
-from jaxformer.models import EncoderDecoder
-from jaxformer.models.encoder_decoder import DecodingContext
 from jaxformer.parallel.cpu_options import FEWEST_ROWS, options_for_few_rows
 from jaxformer.tasks.rows import as_sequences
 from jaxformer.types import BOS_ID, EOS_ID, PAD_ID
@@ -41,31 +39,31 @@ class SearchWeights(NamedTuple):
 
     Attributes:
       leaves: of the parameters: `jax.jit` takes an `nnx.State` apart in Python at every call, and a tuple in C++.
-      output: the output kernel, transposed to [D, V]: every step multiplies by it.
+      output: the model's `transposed_output`: every step multiplies by it.
     """
 
     leaves: tuple[jax.Array, ...]
-    output: jax.Array
+    output: Any
 
 
 class _Rows(NamedTuple):
     """Rows in the middle of a search."""
 
     state: Any
-    context: DecodingContext
+    context: Any
 
 
 class BatchSearch:
-    """Compiled search with one model; the parameters are an argument, so that others compile nothing.
+    """Compiled search with one model, or an ensemble; the parameters are an argument, so that others compile nothing.
 
     Args:
       graph, rest: of the model, from `nnx.split(model, nnx.Param, ...)`.
       config: how to search.
-      grouped: several query heads of the model share keys and values.
+      grouped: of the model.
     """
 
     def __init__(
-        self, graph: nnx.GraphDef[EncoderDecoder], rest: Any, config: DecodingConfig, *, grouped: bool = False
+        self, graph: nnx.GraphDef[Any], rest: Any, config: DecodingConfig, *, grouped: bool = False
     ) -> None:
         self._graph, self._rest, self._config = graph, rest, config
         self._structure: Any = None  # of the parameters, whose leaves `SearchWeights` has
@@ -176,12 +174,12 @@ class BatchSearch:
             return GreedySearch(**common)
         return BeamSearch(**common, beam_size=config.beam_size, num_hypotheses=config.n_best)
 
-    def _transposed(self, params: nnx.State, rest: Any) -> jax.Array:
-        """Compiled: the output kernel, [D, V]."""
-        return nnx.merge(self._graph, params, rest).output_kernel.T
+    def _transposed(self, params: nnx.State, rest: Any) -> Any:
+        """Compiled: the output kernel, [D, V]; of an ensemble, those of its members."""
+        return nnx.merge(self._graph, params, rest).transposed_output
 
-    def _model(self, leaves: tuple[jax.Array, ...], rest: Any) -> EncoderDecoder:
-        """While compiling: the model with these parameters."""
+    def _model(self, leaves: tuple[jax.Array, ...], rest: Any) -> Any:
+        """While compiling: the `EncoderDecoder` or `TranslationEnsemble` with these parameters."""
         return nnx.merge(self._graph, jax.tree.unflatten(self._structure, leaves), rest)
 
     def _started(

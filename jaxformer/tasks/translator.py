@@ -21,7 +21,7 @@ from flax import nnx
 
 from jaxformer.config import DecodingConfig
 from jaxformer.decoding import Hypotheses
-from jaxformer.models import EncoderDecoder
+from jaxformer.models import EncoderDecoder, TranslationEnsemble
 from jaxformer.parallel.threads import run_with, thread_settings
 from jaxformer.tasks.batch_search import BatchSearch, SearchWeights
 from jaxformer.tasks.rows import as_sequences, group_rows, padded
@@ -78,7 +78,7 @@ class Translator:
     """Translates lines of text with a model and its tokenizer.
 
     Args:
-      model: the network; its parameters are read when this is made (see `update`).
+      model: the network, or several that translate together; its parameters are read when this is made (see `update`).
       tokenizer: of the model's vocabulary.
       config: how to search.
       max_length: longest row, in tokens, on either side; of learned positions, at most as many as there are.
@@ -90,14 +90,14 @@ class Translator:
 
     def __init__(
         self,
-        model: EncoderDecoder,
+        model: EncoderDecoder | TranslationEnsemble,
         tokenizer: TextTokenizer,
         config: DecodingConfig,
         max_length: int,
         *,
         normalization: str = "nfc",
     ) -> None:
-        model.target_embedding.check_length(max_length)
+        model.check_length(max_length)
         self.config = config
         self.max_length = max_length
         self._tokenizer = tokenizer
@@ -107,8 +107,7 @@ class Translator:
         )
         split: Any = nnx.split(model, nnx.Param, ...)
         self._graph, self._params, self._rest = split
-        grouped = model.config.num_kv_heads not in (0, model.config.num_heads)
-        self._search = BatchSearch(self._graph, self._rest, config, grouped=grouped)
+        self._search = BatchSearch(self._graph, self._rest, config, grouped=model.grouped)
         self._ready: tuple[nnx.State, SearchWeights] | None = None  # parameters, and what the search makes of them
         self._score: Any = jax.jit(self._score_rows)
 
@@ -239,7 +238,7 @@ class Translator:
         model = nnx.merge(self._graph, params, rest)
         batch = Batch(as_sequences(source), as_sequences(target))
 
-        def row(hidden: jax.Array, labels: jax.Array, weights: jax.Array) -> jax.Array:
+        def row(hidden: Any, labels: jax.Array, weights: jax.Array) -> jax.Array:
             log_probs = jax.nn.log_softmax(model.logits(hidden), axis=-1)
             return (jnp.take_along_axis(log_probs, labels[:, None], axis=-1)[:, 0] * weights).sum()
 

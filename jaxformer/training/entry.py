@@ -46,6 +46,10 @@ def train(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str
     """
     workdir = _as_workdir(workdir)
     began = time.perf_counter()
+    if config.decoding.ensemble:
+        raise ValueError(
+            f"decoding.ensemble={config.decoding.ensemble} is for --mode=predict and evaluate: a run trains by itself"
+        )
     with explained_loss():
         check_agreement(to_dict(config))
         check_shared(workdir)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxformer.config import Config, MeshConfig
+from jaxformer.models import TranslationEnsemble
 from jaxformer.parallel.layout import Layout
 from jaxformer.parallel.mesh import first_copy, make_layout
 from jaxformer.tasks.translator import Translator
@@ -73,13 +74,54 @@ def open_predictor(config: Config, workdir: Workdir) -> tuple[Study, Any, Any, s
     Raises:
       OSError: if there is no trained run, or it cannot be read.
     """
-    study = open_study(config)
+    if config.decoding.ensemble:
+        return _open_ensemble(config, workdir)
+    study, facts, task, params, described = _open_trained(config, workdir)
+    return study, facts, study.make_predictor(task, facts, params), described
+
+
+class _Trained(NamedTuple):
+    """A trained run, and its parameters on one device."""
+
+    study: Study
+    facts: Any
+    task: Any
+    params: Any
+    described: str
+
+
+def _open_trained(config: Config, workdir: Workdir) -> _Trained:
+    study, layout = open_study(config), make_layout(MeshConfig(data=1))
     facts = study.load_facts(workdir)
     workdir.check_trained(workdir.checkpoints)
     task = study.make_task(facts)
     with contextlib.closing(open_checkpoints(config, workdir, read_only=True)) as checkpoints:
-        predictor, described = best_predictor(study, task, facts, checkpoints, make_layout(MeshConfig(data=1)))
-    return study, facts, predictor, described
+        params, described = select_params(checkpoints, config.training, task.abstract_params(layout))
+    return _Trained(study, facts, task, first_copy(params, layout), described)
+
+
+def _open_ensemble(config: Config, workdir: Workdir) -> tuple[Study, Any, Translator, str]:
+    """A translator of the run in `workdir` and those of `decoding.ensemble` together."""
+    own = _open_trained(config, workdir)
+    members, described = [own], [own.described]
+    for name in filter(None, (part.strip() for part in config.decoding.ensemble.split(","))):
+        run = Workdir(name)
+        there = run.load_config()
+        if open_study(there).load_facts(run).digest != own.facts.digest:
+            raise ValueError(
+                f"decoding.ensemble: the vocabulary of {name} is not that of {workdir.path}: only runs with the same "
+                "one translate together; train with --config.data.vocabulary=FOLDER of the other"
+            )
+        members.append(_open_trained(there, run))
+        described.append(f"{name}: {members[-1].described}")
+    translator = Translator(
+        TranslationEnsemble([one.task.model(one.params) for one in members]),
+        own.task.tokenizer,
+        config.decoding,
+        min(one.task.max_length for one in members),
+        normalization=config.data.normalization,
+    )
+    return own.study, own.facts, translator, "; together with ".join(described)
 
 
 def best_predictor(
