@@ -112,14 +112,16 @@ def reliability(
     """Predictions in bins of like confidence, the probability of the class that is predicted.
 
     Args:
-      probabilities: float [n, E].
+      probabilities: float [n, E]; anything where the weight is 0.
       labels: int [n].
       weights: float [n]; None for 1 each.
       bins: of equal width, from 0 to 1; each holds its upper edge.
     """
     weights = np.ones(len(labels)) if weights is None else np.asarray(weights, np.float64)
-    confidence = np.asarray(probabilities, np.float64).max(axis=-1)
-    right = np.asarray(probabilities).argmax(axis=-1) == labels
+    known = weights > 0
+    weights, probabilities, labels = weights[known], np.asarray(probabilities)[known], np.asarray(labels)[known]
+    confidence = probabilities.max(axis=-1).astype(np.float64)
+    right = probabilities.argmax(axis=-1) == labels
     edges = np.linspace(0.0, 1.0, bins + 1)
     place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
 

@@ -98,6 +98,16 @@ def test_all_scores_under_their_names():
     assert 0.3 < found["accuracy"] < 1.0
 
 
+def test_what_has_no_weight_may_be_anything():
+    labels, probabilities, weights = random_case(0, 3)
+    cleared = probabilities.copy()
+    cleared[weights == 0] = np.nan
+    found, expected = (
+        classification.classification_scores(one, labels, ["a", "b", "c"], weights) for one in (cleared, probabilities)
+    )
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
 def test_naive_bayes_is_that_of_scikit_learn():
     text = pytest.importorskip("sklearn.feature_extraction.text", reason="scikit-learn is in the extra `test`")
     from sklearn.naive_bayes import MultinomialNB
