@@ -48,12 +48,15 @@ def columns_of(path: Path, first: Sequence[str]) -> Columns:
 
     Raises:
       NoLabelsError: if it is a header that names texts and no labels.
-      ValueError: if it is one that names labels and no texts.
+      ValueError: if it is one that names labels and no texts, or either of them twice.
     """
     cells = [cell.strip().casefold() for cell in first]
     label = next((cells.index(name) for name in _LABEL_COLUMNS if name in cells), None)
     text = next((cells.index(name) for name in _TEXT_COLUMNS if name in cells), None)
     if label is not None and text is not None:
+        for name in (cells[label], cells[text]):
+            if cells.count(name) > 1:
+                raise ValueError(f"{path} names the column {name!r} twice: rename one of them in the first line")
         return Columns(label, text, len(cells), header=True)
     short = all(len(cell.split()) == 1 for cell in cells)
     if short and len(cells) > 1 and (label is not None or text is not None):

@@ -61,6 +61,19 @@ def test_texts_in_the_place_of_labels_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("header", "doubled"),
+    [(("label", "text", "label"), "label"), (("Sentence", "label", "sentence "), "sentence")],
+)
+def test_a_column_that_is_named_twice_is_refused(tmp_path, header, doubled):
+    for name, separator in (("a.tsv", "\t"), ("a.csv", ",")):
+        path = write(tmp_path / name, header, ("1", "good", "0"), separator=separator)
+        with pytest.raises(ValueError, match=rf"{name} names the column '{doubled}' twice: rename one of them"):
+            read_table(path)
+    other = write(tmp_path / "a.tsv", ("label", "text", "id", "id"), ("1", "good", "7", "8"))
+    assert read_table(other).records[0].text == "good"  # only what is read must be told apart
+
+
+@pytest.mark.parametrize(
     ("name", "line", "message"),
     [
         ("a.csv", "1;good", "label,text, with a comma between them, as in .csv, found 1; its first line has semico"),
