@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import re
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -139,6 +140,16 @@ def test_seasons_are_learnt_and_the_bands_hold_what_they_say(series):
     assert (workdir.report / "forecast.png").read_bytes().startswith(b"\x89PNG")
     with np.load(workdir.predictions / "test.npz") as found:
         assert found["forecast"].shape == (len(found["window"]), 24)
+
+
+def test_forecasts_far_from_training_are_written_as_they_were_scored(tmp_path):
+    study = forecasting.ForecastingStudy(experiments.find("stocks").config("bundled_series"))
+    far = np.array([[1.2345678, -1e6]], np.float32)
+    predicted = {"forecast": far[..., None], "bands": far[..., None] + np.float32([-1, 0, 1])}
+    split = SimpleNamespace(numbers=np.array([3]))
+    with np.load(study.write_predictions("test", split, predicted, tmp_path)) as found:
+        np.testing.assert_array_equal(found["forecast"], far)
+        np.testing.assert_array_equal(found["bands"], predicted["bands"])
 
 
 def test_the_steps_after_a_table_are_forecast_in_its_units(series, tmp_path):

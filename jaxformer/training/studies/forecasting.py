@@ -175,8 +175,8 @@ class ForecastingStudy(LabelledStudy):
         """`SPLIT.npz`: forecasts and bands of all windows, in standardised units, as they were scored."""
         file = folder / f"{name}.npz"
         np.savez_compressed(
-            file, window=split.numbers, forecast=predicted[FORECAST][..., 0].astype(np.float16),
-            bands=predicted[BANDS].astype(np.float16),
+            file, window=split.numbers, forecast=predicted[FORECAST][..., 0].astype(np.float32),
+            bands=predicted[BANDS].astype(np.float32),
         )  # fmt: skip
         return file
 
