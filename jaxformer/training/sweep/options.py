@@ -161,12 +161,22 @@ def _share(given: Mapping[str, Sequence[str]], environment: Mapping[str, str]) -
         return int(match[1]), int(match[2] or 0)
     if "SLURM_ARRAY_TASK_ID" not in environment:
         return 0, 1
-    task, count, first, last, step = (
-        int(environment.get(f"SLURM_ARRAY_TASK_{name}", 1)) for name in ("ID", "COUNT", "MIN", "MAX", "STEP")
-    )
-    if (last - first) // step + 1 != count:
+    task, count, first, last, step = (_of_array(name, environment) for name in ("ID", "COUNT", "MIN", "MAX", "STEP"))
+    if not step or (last - first) // step + 1 != count:
         raise ValueError(
             f"the Slurm array has {count} tasks between {first} and {last}, which is no regular list: submit the whole "
             "array again, which leaves finished trials alone, or choose one with --sweep_index"
         )
     return (task - first) // step, count
+
+
+def _of_array(name: str, environment: Mapping[str, str]) -> int:
+    variable = f"SLURM_ARRAY_TASK_{name}"
+    text = environment.get(variable)
+    if text is None or not re.fullmatch(r"\d{1,9}", text, re.ASCII):
+        found = f"{variable} is not set" if text is None else f"{variable} is {text!r}, which is no number"
+        raise ValueError(
+            f"{found}, but a task of a Slurm array finds its share of the trials by SLURM_ARRAY_TASK_ID, _COUNT, _MIN, "
+            "_MAX and _STEP, as Slurm sets them: choose trials with --sweep_index, or unset SLURM_ARRAY_TASK_ID"
+        )
+    return int(text)

@@ -87,6 +87,30 @@ def test_a_slurm_array_that_is_no_regular_list_is_refused():
         read(SEEDS, environment=slurm(3, 3, 9, count=3))
 
 
+@pytest.mark.parametrize("name", ["ID", "COUNT", "MIN", "MAX", "STEP"])
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(None, "is not set"), ("", "is '', which is no number"), ("two", "is 'two', which is no number")],
+)
+def test_a_slurm_array_of_which_something_is_missing_is_refused(name, value, said):
+    environment, variable = slurm(1, 0, 1), f"SLURM_ARRAY_TASK_{name}"
+    if value is None:
+        del environment[variable]
+    else:
+        environment[variable] = value
+    if (name, value) == ("ID", None):
+        assert read(SEEDS, environment=environment).count == 1  # no array
+        return
+    with pytest.raises(ValueError, match=f"^{variable} {said}, but a task of .*: choose trials with --sweep_index"):
+        read(SEEDS, environment=environment)
+    assert read(SEEDS, "--sweep_index=1", environment=environment).index == 1
+
+
+def test_a_slurm_array_without_steps_is_refused():
+    with pytest.raises(ValueError, match="no regular list"):
+        read(SEEDS, environment=slurm(1, 0, 1) | {"SLURM_ARRAY_TASK_STEP": "0"})
+
+
 def test_an_index_by_hand_comes_before_slurm_s():
     found = read("--sweep=training.seed=0..9", "--sweep_index=7", environment=slurm(1, 0, 9))
     assert [fields["training.seed"] for fields in found.share(found.trials())] == [7]
