@@ -196,6 +196,19 @@ def test_training_data_that_cannot_be_used_is_refused(tmp_path, rows, changes, s
         open_study(config).prepare()
 
 
+def test_a_state_of_eight_that_never_occurs_outweighs_no_other(tmp_path, caplog):
+    config = _files(tmp_path, ["a\tMKVLACDE\tGHBESTCC", "b\tMKVLA\tHCCSS"], header="id\tseq\tss8")
+    prepared = open_study(config).prepare()
+    assert not caplog.records
+    balanced = open_study(replace(config, {"task.class_weights": "balanced"}))
+    weights = balanced.make_task(balanced.prepare().facts).objectives["ss8"].class_weights
+    counts = np.array(prepared.facts.values["counts"]["ss8"])
+    assert counts.tolist() == [2, 1, 0, 1, 1, 1, 3, 4]  # H G I E B T S C
+    np.testing.assert_allclose(weights, [13 / (7 * count) if count else 1.0 for count in counts])
+    assert np.average(weights, weights=counts) == pytest.approx(1.0)
+    assert "no scored residue of the training chains is in state I of the eight: the other states" in caplog.text
+
+
 def test_a_metric_of_labels_that_are_not_there_is_refused_before_training(tmp_path):
     config = replace(_files(tmp_path, ["a\tMKV\tHHC\t111"]), {"training.best_metric": "validation/q8"})
     study = open_study(config)

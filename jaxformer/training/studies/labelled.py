@@ -145,10 +145,14 @@ class LabelledStudy(abc.ABC):
         return "learned" if self.config.task.part_weights == "learned" else None
 
     def class_weights(self, counts: Sequence[float]) -> tuple[float, ...]:
-        """As `Classes` takes them, from how often each class occurs in the training data; 1 on average over it."""
+        """As `Classes` takes them, from how often each class occurs in the training data; 1 on average over it.
+
+        A class that never occurs there counts 1, as the average label does.
+        """
         if self.config.task.class_weights == "none":
             return ()
-        return tuple(sum(counts) / (len(counts) * count) for count in counts)
+        occurring = sum(count > 0 for count in counts)
+        return tuple(sum(counts) / (occurring * count) if count else 1.0 for count in counts)
 
     def has_facts(self, workdir: Workdir) -> bool:
         """Whether `facts.json` is there."""

@@ -7,6 +7,7 @@ cleaning chains (`data.proteins`).
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from jaxformer.config import nearest
 from jaxformer.data.labelled import class_counts
 from jaxformer.data.proteins import ChainCleaner, ChainReport, read_splits
-from jaxformer.data.proteins.alphabet import THREE_STATES, VOCABULARY_SIZE
+from jaxformer.data.proteins.alphabet import EIGHT_STATES, THREE_STATES, VOCABULARY_SIZE
 from jaxformer.data.proteins.chain import Chain
 from jaxformer.data.proteins.fasta import checked_chunks, read_fasta, typed
 from jaxformer.data.proteins.folded import Folded, observed
@@ -33,6 +34,8 @@ from jaxformer.training.studies.labelled import LabelledStudy, Predicted
 from jaxformer.training.studies.protein_baselines import protein_baselines
 from jaxformer.training.studies.records import LabelledData, LabelledFacts, LabelPredictor, Split
 from jaxformer.training.study import Curves
+
+_LOGGER = logging.getLogger(__name__)
 
 _CHUNK = 20_000
 """Residues that are predicted together."""
@@ -87,6 +90,13 @@ class ProteinStudy(LabelledStudy):
             if part in parts
         }
         self._check_counts(counts["ss3"])
+        if self.config.task.class_weights == "balanced" and not all(counts.get("ss8", [1])):
+            never = [state for state, count in zip(EIGHT_STATES, counts["ss8"], strict=True) if not count]
+            _LOGGER.warning(
+                "no scored residue of the training chains is in state %s of the eight: the other states are balanced, "
+                "and residues in such a state count 1 in the loss of other splits",
+                " or ".join(never),
+            )
         facts = LabelledFacts({"parts": parts, "counts": counts})
         found = {name: self._cleaned(reader) for name, reader in readers.items()}
         for name, (own, other) in found.items():
@@ -134,7 +144,7 @@ class ProteinStudy(LabelledStudy):
             if part == "rsa":
                 objectives[part] = Numbers("absolute")
                 continue
-            weights = self.class_weights([max(1.0, count) for count in facts.values["counts"][part]])
+            weights = self.class_weights(facts.values["counts"][part])
             objectives[part] = Classes(len(STATES[part]), weights, smoothing)
         return TaggingTask(
             self.config, objectives, vocabulary_size=VOCABULARY_SIZE, part_weights=self.part_weights, layout=layout
