@@ -16,8 +16,8 @@ class LearnedWeights(nnx.Module):
     """Weighs losses by the uncertainty of each, which is learned with the rest (Kendall et al. 2018).
 
     Args:
-      factors: by name of the part, what makes its loss a negative log-likelihood of unit variance: 1/2 for squared
-        errors, 1 for cross-entropies.
+      factors: by name of the part, what makes its loss a negative log-likelihood of unit scale: 1/2 for squared
+        errors, 1 for cross-entropies and others; see `ops.uncertainty_total`.
     """
 
     def __init__(self, factors: Mapping[str, float]) -> None:

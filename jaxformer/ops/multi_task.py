@@ -33,11 +33,15 @@ def uncertainty_total(
 
     It is the negative log-likelihood of independent parts whose noise is the same everywhere (Kendall et al. 2018,
     equations 7 and 10): what is predicted badly weighs little, and s / 2 keeps the variance from growing for ever.
+    Where s is at its best, a part counts for 1 / (2 loss), whatever its f is.
+
+    Of absolute errors, and of quantiles, it is half of that: a Laplace distribution has |e| / b + log(2 b), whose half
+    is exp(-s) |e| + s / 2 with b = exp(s) / 2. The half lets them count by the same rule as other parts.
 
     Args:
       parts: the loss of each part.
       log_variances: s, scalars of the same names.
-      factors: f: 1/2 for squared errors, 1 for cross-entropies.
+      factors: f: 1/2 for squared errors, 1 for cross-entropies, absolute errors and quantiles.
     """
 
     def likelihood(name: str) -> jax.Array:

@@ -27,7 +27,10 @@ class Objective(Protocol):
 
     @property
     def likelihood_factor(self) -> float:
-        """The loss times this is a negative log-likelihood of unit scale, up to a constant."""
+        """The loss times this is a negative log-likelihood of unit scale, up to a constant.
+
+        What other scales make of it is in `ops.uncertainty_total`.
+        """
 
     def abstract_labels(self, places: tuple[int, ...]) -> jax.ShapeDtypeStruct:
         """Shape and type of labels for `places` [*]."""
@@ -181,7 +184,10 @@ class Numbers:
 
     @property
     def likelihood_factor(self) -> float:
-        """1/2 for squared errors, as of a normal distribution; the Huber loss has that half in it."""
+        """1/2 for squared errors, as of a normal distribution; the Huber loss has that half in it.
+
+        1 for absolute errors, as of a Laplace distribution.
+        """
         return 0.5 if self.loss == "squared" else 1.0
 
     def abstract_labels(self, places: tuple[int, ...]) -> jax.ShapeDtypeStruct:
