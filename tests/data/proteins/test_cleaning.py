@@ -52,6 +52,11 @@ def test_three_states_are_made_from_eight_and_all_is_scored_without_a_mask():
     assert (clean.three, clean.scored.tolist()) == ("HEC", [True] * 3)
 
 
+def test_three_states_that_are_given_stay():
+    (clean,), _ = _clean(Chain("x", "MKV", "EEC", "HGT"))
+    assert (clean.three, clean.eight) == ("EEC", "HGT")
+
+
 def test_every_rule_is_explained_in_the_docs():
     text = (Path(__file__).parents[3] / "docs/protein.md").read_text(encoding="utf-8")
     lines = [line for line in ChainReport().table().splitlines() if line.startswith("dropped: ")]
@@ -68,3 +73,8 @@ def test_labels_of_depositors_are_counted():
 def test_repetitions_stay_where_they_are_not_asked_for():
     kept, _ = _clean(Chain("x", "MKV", "CCC"), Chain("y", "MKV", "CCC"))
     assert len(kept) == 2
+
+
+def test_a_repetition_is_one_of_what_an_earlier_chain_was_cleaned_to():
+    kept, report = _clean(Chain("x", "m-kv", "HHHC"), Chain("y", "MKV", "CCC"), deduplicate=True)
+    assert ([chain.name for chain in kept], report.duplicates) == (["x"], 1)

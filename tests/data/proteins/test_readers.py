@@ -34,6 +34,13 @@ def test_columns_may_come_in_any_order_with_eight_states_and_accessibility(tmp_p
     np.testing.assert_array_equal(chain.accessibility, np.array([0.5, np.nan, 1.0], np.float32))
 
 
+def test_a_chain_without_accessibility_may_stand_beside_others(tmp_path):
+    text = "id\tseq\tss3\trsa\na\tMK\tHH\t\nb\tMK\tHH\t0.1,0.2\n"
+    first, second = read_tsv(_write(tmp_path, text))
+    assert first.accessibility is None
+    np.testing.assert_allclose(second.accessibility, [0.1, 0.2])
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxformer.data.proteins.alphabet import to_three_states
+from jaxformer.data.proteins.chain import Chain
 from jaxformer.data.proteins.dssp import read_dssp, relative_accessibility, with_whole_sequences
 from jaxformer.data.proteins.fasta import read_fasta
 from jaxformer.data.proteins.mmcif import read_mmcif
@@ -76,6 +77,19 @@ def test_whole_sequences_score_what_was_resolved(tmp_path):
 def test_a_chain_goes_by_the_name_that_its_author_gave(tmp_path, chain):
     (found,) = with_whole_sequences(_chain_of(tmp_path), read_fasta([f">9XYZ_1|{chain}|some protein|Homo", "GMCK"]))
     assert (found.three, found.scored.tolist()) == ("CHEC", [False, True, True, True])
+
+
+@pytest.mark.parametrize(("whole", "labelled"), [("ACDEWGHIKL", True), ("ACDEWGHWKL", False)])
+def test_a_chain_may_differ_in_a_tenth_of_its_residues(whole, labelled):
+    resolved = Chain("9xyz-A", "ACDEFGHIKL", "H" * 10, "H" * 10, np.ones(10, np.float32))
+    (chain,) = with_whole_sequences([resolved], read_fasta([">9xyz_A", whole]))
+    assert bool(chain.three) is labelled
+
+
+def test_ends_that_were_not_resolved_cost_nothing():
+    resolved = Chain("9xyz-A", "CGDACG", "H" * 6, "H" * 6, np.ones(6, np.float32))
+    (chain,) = with_whole_sequences([resolved], read_fasta([">9xyz_A", "DDGCGDACGDAGDG"]))
+    assert np.flatnonzero(chain.scored).tolist() == [3, 4, 5, 6, 7, 8]  # not the last G for the one beside the others
 
 
 def test_another_protein_under_the_same_name_gets_no_labels(tmp_path):

@@ -64,6 +64,18 @@ def test_targets_of_a_split_lie_in_its_period():
     assert _windows(panel)[1]["train"].targets[0, 0] == 29 + WINDOW  # the first day with features is row 29
 
 
+def test_a_target_is_left_out_only_where_neither_movement_nor_return_is_known():
+    panel = random_panel()
+    movements, returns = np.ones_like(panel.movements), panel.returns.copy()
+    movements[100, 0] = movements[101, 1] = movements[102, 2] = 0
+    returns[101, 1] = returns[103, 0] = np.nan
+    statistics, _ = _windows(panel)
+    panel = dataclasses.replace(panel, movements=movements, returns=returns)
+    windows = statistics.windows(panel, window=WINDOW, days=(100, 104))
+    there = {tuple(target) for target in windows.targets.tolist()}
+    assert {(day, ticker) for day in range(100, 104) for ticker in range(3)} - there == {(101, 1)}
+
+
 def test_the_day_after_the_last_can_be_predicted():
     panel = random_panel()
     statistics, _ = _windows(panel)

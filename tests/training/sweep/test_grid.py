@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 
@@ -144,6 +145,13 @@ def test_positive_floats_are_drawn_evenly_in_their_logarithm_and_others_evenly()
     assert math.isclose(sum(rates) / 400, 0.2, abs_tol=0.02)
     seeds = {fields["training.seed"] for fields in grid.draw(choices("training.seed=0..9"), 10, 0)}
     assert seeds == set(range(10))
+
+
+@pytest.mark.parametrize("text", ["0.100041..0.100049", "-0.100049..-0.100041"])
+def test_a_number_that_is_rounded_stays_in_its_range(text):
+    low, high = map(float, text.split(".."))
+    drawn = {grid.Range(low, high).draw(random.Random(seed)) for seed in range(20)}
+    assert drawn <= {low, high}  # 0.1 is what it would be rounded to
 
 
 def test_ranges_of_fields_that_change_together_are_drawn_from_the_one_that_belongs():

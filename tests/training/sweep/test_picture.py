@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+from types import SimpleNamespace
 
+import numpy as np
+import pytest
+from matplotlib import colormaps
+
+from jaxformer.training.sweep import picture
+from jaxformer.training.sweep.outcomes import FINAL, Results
 from jaxformer.training.sweep.picture import Scale
 
 
@@ -28,3 +34,13 @@ def test_numbers_lie_by_size_and_by_their_logarithm_over_a_decade():
 )
 def test_values_are_written_down_where_none_covers_another(values, written):
     assert Scale(values).ticks() == written
+
+
+@pytest.mark.parametrize(("lower", "best"), [(True, 1.0), (False, 3.0)])
+def test_the_best_trial_has_the_bright_end_of_the_palette(lower, best):
+    trials = [SimpleNamespace(state="finished", final=score) for score in (1.0, 2.0, 3.0)]
+    results = Results("validation/x", lower, FINAL, trials, [])
+    brightness = {trial.final: np.mean(picture._colour(results, trial)[:3]) for trial in trials}
+    assert sorted(brightness, key=brightness.get) == ([3.0, 2.0, 1.0] if lower else [1.0, 2.0, 3.0])
+    assert picture._colour(results, trials[int(best) - 1]) == colormaps["viridis"](0.9)
+    assert picture._colour(results, SimpleNamespace(state="failed", final=None)) == "#BBBBBB"
