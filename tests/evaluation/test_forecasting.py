@@ -55,7 +55,9 @@ def test_what_is_not_scored_may_be_anything():
 
 def test_coverage_by_hand():
     low, high = np.zeros(5), np.array([1.0, 1.0, 1.0, 1.0, 0.5])
-    assert coverage(low, high, np.array([-0.1, 0.0, 0.5, 1.0, 0.6])) == pytest.approx(3 / 5)
+    actual = np.array([-0.1, 0.0, 0.5, 1.0, 0.6])
+    assert coverage(low, high, actual) == pytest.approx(3 / 5)
+    assert coverage(low, high, actual, np.array([2.0, 1.0, 0.0, 1.0, 1.0])) == pytest.approx(2 / 5)
 
 
 def test_a_mean_over_seeds_has_the_standard_error_of_the_mean():
@@ -70,6 +72,7 @@ def test_a_mean_over_seeds_has_the_standard_error_of_the_mean():
     ("score", "message"),
     [
         (lambda: mean_squared_error(np.zeros(3), np.zeros((3, 1))), "must have one shape"),
+        (lambda: mean_squared_error(np.zeros((2, 3)), np.zeros((2, 3)), np.ones(3)), "must have one shape"),
         (lambda: mean_absolute_error(np.zeros(3), np.zeros(3), np.zeros(3)), "every weight is 0"),
         (lambda: pinball_loss(np.zeros(3), np.zeros(3), 1.0), "must be between 0 and 1, got 1.0"),
         (lambda: estimate([]), "no score"),

@@ -32,6 +32,26 @@ def test_chains_weigh_alike_in_their_mean_and_the_standard_error_is_of_it():
     assert numbers["q3_chain_error"] == pytest.approx(0.25)  # of 1 and 0.5: 0.35355 / sqrt(2)
 
 
+def test_the_mean_over_chains_is_of_what_is_scored_and_long_chains_count_as_short_ones():
+    right, wrong = np.zeros(2, int), np.ones(6, int)
+    scored = np.array([True, True, True, True, False, False])
+    predicted = np.array([0, 1, 1, 1, 0, 0])
+    chains = [(right, right, np.ones(2, bool)), (wrong, predicted, scored)]
+    numbers = score_structure(chains, "HEC").metrics()
+    assert (numbers["q3"], numbers["q3_chain"]) == (5 / 6, (1 + 3 / 4) / 2)
+
+
+def test_segment_overlap_is_of_the_observed_segments():
+    observed, predicted = np.zeros(10, int), np.array([1, 1, 0, 0, 0, 0, 0, 1, 1, 1])
+    scores = [
+        score_structure([(*pair, np.ones(10, bool))], "HEC").metrics()["sov"]
+        for pair in ((observed, predicted), (predicted, observed))
+    ]
+    # One segment of 10 overlaps in 5, which may be 2 more: min(10 - 5, 5, 10 / 2, 5 / 2) = 2, and (5 + 2) / 10.
+    assert scores[0] == pytest.approx(0.7)
+    assert scores[1] == pytest.approx(0.7 * 5 / 10)  # the strands are observed, and not found
+
+
 def test_a_class_that_never_occurs_has_no_scores_and_one_never_predicted_has_precision_0():
     observed, predicted = np.array([0, 0, 2]), np.array([0, 0, 0])
     scores = score_structure([(observed, predicted, np.ones(3, bool))], "HEC")

@@ -83,6 +83,12 @@ def test_hypotheses_take_the_form_of_the_references():
     assert tokenize_like(["„Ja“ – sagt er …"], cased, "de")[0] == ['" Ja " - sagt er ...']
 
 
+def test_each_language_has_its_own_rules_of_quotes_and_abbreviations():
+    line, references = 'Er kam "früh", am 3. Mai', ["A"]
+    assert tokenize_like([line], references, "de")[0] == ['Er kam " früh " , am 3. Mai']
+    assert tokenize_like([line], references, "en")[0] == ['Er kam " früh , " am 3 . Mai']
+
+
 def test_tokenised_bleu_of_equal_text_is_full_and_says_how():
     references = ["ein mann sagt : &quot; hallo ! &quot;", "eine frau mit t-shirt lacht ."]
     score = tokenized_bleu(['Ein Mann sagt: "Hallo!"', "Eine Frau mit T-Shirt lacht."], references, "de")

@@ -30,6 +30,7 @@ def test_small_requests_get_few_rows():
     assert [rows for _, rows, _ in group_rows([3] * 9, 64, 4096)] == [16]
     assert [rows for _, rows, _ in group_rows([60] * 9, 64, 256)] == [4, 4, 4]
     assert [rows for _, rows, _ in group_rows([60] * 2, 64, 10)] == [1, 1]
+    assert [rows for _, rows, _ in group_rows([3] * 700, 64, 2**20)] == [256, 256, 256]
 
 
 def test_padded_rows_and_empty_ones():

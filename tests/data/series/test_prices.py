@@ -135,6 +135,7 @@ def test_prices_after_a_split_are_carried_on_and_the_past_stays_as_it_is():
 
 def test_features_by_hand():
     values = random_prices(40, 1)
+    values[..., ADJ_CLOSE] *= np.linspace(0.8, 1.0, 40)[:, None]  # dividends
     found = day_features(values)[:, 0].astype(float)
     opened, high, low, close, adjusted, _ = values[:, 0].T
     day = 35
@@ -149,6 +150,7 @@ def test_features_by_hand():
     np.testing.assert_allclose(found[day], 100 * np.array(wanted), rtol=1e-5)
     assert np.isnan(found[28]).any()
     assert np.isfinite(found[29:]).all()
+    np.testing.assert_allclose(day_features(values[:30])[29, 0], found[29], rtol=1e-6)
 
 
 def test_movements_have_the_published_borders():

@@ -24,16 +24,26 @@ def _written(folder, rows):
 
 
 def test_what_is_missing_is_filled_with_the_past_and_counted(tmp_path):
-    rows = [*ROWS[:2], ROWS[3], ROWS[2], ROWS[2], ROWS[5].replace("40", ""), "2020-01-01 04:30:00,7,7", *ROWS[6:]]
+    rows = [*ROWS[:2], ROWS[3], ROWS[2], ROWS[2], "2020-01-01 04:00:00,,", "2020-01-01 04:30:00,7,7", *ROWS[6:]]
     rows += [f"2020-01-01 {hour:02d}:00:00,{hour},{10 * hour}" for hour in range(9, 24)]
     series, report = read_series(_written(tmp_path, rows))
-    assert report == SeriesReport(read=25, duplicates=1, disordered=1, off_step=1, missing_steps=1, missing_cells=1)
+    assert report == SeriesReport(read=25, duplicates=1, disordered=1, off_step=1, missing_steps=1, missing_cells=2)
     assert series.names == ("a", "b")
     assert series.step == np.timedelta64(3600, "s")
-    assert series.values[:9].T.tolist() == [[0, 1, 2, 2, 4, 5, 6, 7, 8], [0, 10, 20, 20, 20, 50, 60, 70, 80]]
-    assert series.observed[:9].T.tolist() == [[1, 1, 1, 0, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 1, 1, 1, 1]]
+    assert series.values[:9].T.tolist() == [[0, 1, 2, 2, 2, 5, 6, 7, 8], [0, 10, 20, 20, 20, 50, 60, 70, 80]]
+    assert series.observed[:9].T.tolist() == [[1, 1, 1, 0, 0, 1, 1, 1, 1], [1, 1, 1, 0, 0, 1, 1, 1, 1]]
     assert read_series(tmp_path / "series.csv", channels=("b",))[0].values[:6, 0].tolist() == [0, 10, 20, 20, 20, 50]
     assert "filled in: steps without a row (not scored)" in report.table()
+
+
+@pytest.mark.parametrize(("whole", "refused"), [(19, False), (18, True)])
+def test_one_row_in_twenty_may_lie_between_two_steps(tmp_path, whole, refused):
+    rows = ["date,a", *(f"2020-01-01 {hour:02d}:00:00,{hour}" for hour in range(whole)), "2020-01-01 04:30:00,7"]
+    if refused:
+        with pytest.raises(ValueError, match="1 of 19 rows do not lie"):
+            read_series(_written(tmp_path, rows))
+    else:
+        assert read_series(_written(tmp_path, rows))[1].off_step == 1
 
 
 @pytest.mark.parametrize(
@@ -44,6 +54,7 @@ def test_what_is_missing_is_filled_with_the_past_and_counted(tmp_path):
         ([*ROWS[:2], "2020-01-01 01:00:00,1,x"], "row 3, column 'b': expected a number, got 'x'"),
         (["date,a,b", "2020-01-01,1,", "2020-01-02,2,"], "column 'b': every cell is empty"),
         ([*ROWS[:3], "2020-01-01 01:00:01,1,1", "2020-01-01 01:00:02,1,1", "2021-01-01,1,1"], "have no regular step"),
+        ([*ROWS[:4], "2020-01-03 00:00:00,1,1"], "there are 49 steps of 3600 seconds, but 4 rows: the dates have no"),
         (["date,a", *(f"{2000 + month // 12}-{month % 12 + 1:02d}-01,{month}" for month in range(48))],
          "of 48 rows do not lie a whole number of steps of 2678400 seconds after the first"),
         (["date,a", "2020-01-01 00:30:00,0", *(f"2020-01-01 {hour:02d}:00:00,{hour}" for hour in range(1, 24))],

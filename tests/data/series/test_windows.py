@@ -277,6 +277,59 @@ def test_records_are_batches_with_empty_rows():
     assert [part.tolist() for part in slices(5, 2)] == [[0, 1], [2, 3], [4]]
 
 
+def test_some_records_of_some_are_those_and_no_others():
+    windows = _windows(random_panel())[1]["test"]
+    some = WindowRecords(windows).take(np.array([9, 5, 7])).take(np.array([2, 0]))
+    assert some.numbers.tolist() == [7, 9]
+    batch, wanted = some.assemble(np.array([1]), np.array([0]), (1, WINDOW, 0), 1), windows.batch([9])
+    np.testing.assert_array_equal(batch.inputs.values, wanted.inputs.values)
+    np.testing.assert_array_equal(batch.labels[RETURN].values, wanted.labels[RETURN].values)
+
+
+def test_the_checksum_of_records_sees_inputs_and_labels_of_the_first_and_the_last():
+    series = generated_series(num_rows=1200)
+    units = Standardizer.fit(series.values)
+    patching = Patching(24, 8, 4)
+
+    def checksum(values=series.values, targets=series.values, numbers=None):
+        windows = SeriesWindows(
+            units.scaled(values), series.observed, patching, horizon=2, rows=(24, 1200), targets=units.scaled(targets)
+        )
+        return WindowRecords(windows, numbers).checksum()
+
+    other = series.values.copy()
+    other[-4:] += 1.0
+    plain = checksum()
+    assert plain == checksum()
+    assert plain != checksum(values=other)
+    assert plain != checksum(targets=other)
+    assert checksum(numbers=np.arange(5)) != checksum(numbers=np.arange(5, 10))
+
+
+def test_a_channel_that_begins_late_is_refused():
+    series = generated_series(num_rows=300)
+    series.values[:3, 1] = np.nan
+    periods = split_rows(series.dates, "0.6,0.2,0.2")
+    with pytest.raises(ValueError, match="channel 'channel_1' has no value at the beginning of the series"):
+        series_windows(series, Standardizer.fit(series.values), periods, Patching(24, 8, 4), horizon=12)
+
+
+def test_the_unit_of_returns_is_of_training_without_outliers():
+    panel = random_panel()
+    periods = split_rows(panel.dates, "0.6,0.2,0.2")
+    returns = panel.returns.copy()
+
+    def unit():
+        changed = dataclasses.replace(panel, returns=returns)
+        return PriceStatistics.fit(changed, periods, tails=0.01).return_deviation
+
+    plain = unit()
+    returns[-10:] *= 100  # of the test
+    assert unit() == plain
+    returns[40, 0] = 1e4
+    assert unit() < 2 * plain
+
+
 @pytest.mark.parametrize("_", [pytest.param(0, marks=needs_data)])
 def test_the_published_numbers_of_windows(_):
     panel = read_features(SHARED / "stocks_kdd17" / "features11.csv.gz")
