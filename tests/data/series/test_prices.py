@@ -13,7 +13,7 @@ from jaxformer.data.series.features import NAMES, day_features, movements
 from jaxformer.data.series.panel import FEATURE_COLUMNS, panel_of_prices, read_features
 from jaxformer.data.series.price_cleaning import PriceReport, clean_prices
 from jaxformer.data.series.prices import ADJ_CLOSE, CLOSE, COLUMNS, VOLUME, PriceHistory, read_prices
-from tests.data.series.made import random_prices
+from tests.data.series.made import aligned, random_prices
 
 KDD17 = Path(__file__).parents[4] / "shared" / "data" / "stocks_kdd17"
 needs_kdd17 = [pytest.mark.data, pytest.mark.skipif(not KDD17.exists(), reason="../shared/data is not here")]
@@ -178,6 +178,30 @@ def test_bad_features_are_refused(tmp_path, row, message):
     path.write_text("\n".join([",".join(("date", "ticker", *FEATURE_COLUMNS, "label", "adj_close")), ROW, row]))
     with pytest.raises(ValueError, match=re.escape(message)):
         read_features(path)
+
+
+def test_features_of_every_ticker_and_day_are_read(tmp_path):
+    path = tmp_path / "features.csv"
+    header = ",".join(("date", "ticker", *FEATURE_COLUMNS, "label", "adj_close"))
+    rows = [
+        ROW.replace("04,A", f"0{4 + day},{ticker}").replace("10.0", f"{10 * (1 + day)}").replace("0.5", f"{i}.5", 1)
+        for day in range(2)
+        for i, ticker in enumerate("ABC")
+    ]
+    path.write_text("\n".join([header, *reversed(rows)]))
+    panel = read_features(path)
+    assert panel.tickers == ("A", "B", "C")
+    assert panel.features[:, :, 0].tolist() == [[0.5, 1.5, 2.5]] * 2
+    assert panel.returns[1].tolist() == [100.0] * 3
+
+
+def test_what_a_rise_and_a_fall_are_may_be_said():
+    prices = aligned(random_prices(40, 2))
+    panel = panel_of_prices(prices, rise=3.0, fall=-3.0)
+    known = np.isfinite(panel.returns)
+    assert ((panel.movements == 1) == (known & (panel.returns >= 3))).all()
+    assert ((panel.movements == -1) == (known & (panel.returns <= -3))).all()
+    assert set(panel.movements.ravel()) == {-1, 0, 1}
 
 
 @pytest.mark.parametrize("_", [pytest.param(0, marks=needs_kdd17)])

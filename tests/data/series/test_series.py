@@ -12,7 +12,7 @@ from jaxformer.data.series.generator import REVERSION, generated_prices, generat
 from jaxformer.data.series.multivariate import SeriesReport, read_series, write_series
 from jaxformer.data.series.panel import panel_of_prices
 from jaxformer.data.series.price_cleaning import clean_prices
-from jaxformer.data.series.splitting import split_rows
+from jaxformer.data.series.splitting import borders_of, held_out, split_rows
 from jaxformer.data.series.standardize import Standardizer
 
 ROWS = ["date,a,b"] + [f"2020-01-01 0{hour}:00:00,{hour},{10 * hour}" for hour in range(9)]
@@ -74,6 +74,8 @@ DATES = np.datetime64("2020-01-01") + np.arange(100)
     ("split", "borders"),
     [
         ("0.7,0.1,0.2", (0, 70, 80, 100)),
+        ("0.29,0.31,0.4", (0, 29, 60, 100)),  # 0.29 * 100 is less than 29
+        ("0.55,0.34,0.11", (0, 55, 89, 100)),  # their sum is more than 1
         ("50,20,10", (0, 50, 70, 80)),
         ("2020-01-11,2020-01-31", (0, 10, 30, 100)),
     ],
@@ -81,6 +83,20 @@ DATES = np.datetime64("2020-01-01") + np.arange(100)
 def test_periods_follow_one_another(split, borders):
     found = split_rows(DATES, split)
     assert found == dict(zip(("train", "validation", "test"), itertools.pairwise(borders), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("split", "borders", "validation", "test"),
+    [
+        ("0.7,0.1,0.2", ["2020-03-11", "2020-03-21"], (70, 80), (80, 120)),  # to the end of what there is
+        ("50,20,10", ["2020-02-20", "2020-03-11", "2020-03-21"], (50, 70), (70, 80)),
+    ],
+)
+def test_held_out_periods_are_found_again_in_longer_data(split, borders, validation, test):
+    longer = np.datetime64("2020-01-01") + np.arange(120)
+    assert borders_of(DATES, split_rows(DATES, split)) == borders
+    assert held_out(longer, borders) == {"validation": validation, "test": test}
+    assert held_out(longer[: test[0]], borders) == {"validation": validation}
 
 
 @pytest.mark.parametrize(
