@@ -32,6 +32,14 @@ def test_metrics_by_hand():
     })  # fmt: skip
 
 
+def test_labels_are_smoothed_in_the_loss_alone_with_class_weights_and_without():
+    logits, labels, weights = np.log([[0.5, 0.25, 0.25], [0.2, 0.2, 0.6]]), [0, 2], [1.0, 1.0]
+    plain = _values(Classes(3, label_smoothing=0.3), logits, labels, weights)
+    assert plain["loss"] > plain["nll"] == pytest.approx(-(np.log(0.5) + np.log(0.6)) / 2)
+    weighed = _values(Classes(3, (2.0, 2.0, 2.0), 0.3), logits, labels, weights)
+    assert weighed == pytest.approx(plain)
+
+
 def test_predictions_by_hand():
     np.testing.assert_allclose(Classes(2).predict(jnp.array([0.0, np.log(3.0)])), [0.25, 0.75], rtol=1e-6)
     np.testing.assert_allclose(YesNo().predict(jnp.array([0.0], jnp.bfloat16)), [0.5])
