@@ -25,6 +25,8 @@ def test_metrics_by_hand():
     assert found == pytest.approx({"loss": pinball, "below_0.1": 0.0, "below_0.9": 0.5})
     found = _values(YesNo(), [[2.0], [-1.0]], [1, 1], [1.0, 1.0])
     assert found == pytest.approx({"loss": (np.log1p(np.exp(-2)) + np.log1p(np.exp(1))) / 2, "accuracy": 0.5})
+    found = _values(YesNo(2, (1.0, 3.0)), [[2.0, -1.0]], [[0, 1]], [1.0])
+    assert found == pytest.approx({"loss": (np.log1p(np.exp(2)) + 3 * np.log1p(np.exp(1))) / 2, "accuracy": 0.0})
     logits, weights = np.log([[0.5, 0.25, 0.25], [0.2, 0.2, 0.6]]), [1.0, 1.0]
     found = _values(Classes(3, (1.0, 1.0, 3.0)), logits, [0, 2], weights)
     assert found == pytest.approx({
@@ -38,6 +40,26 @@ def test_labels_are_smoothed_in_the_loss_alone_with_class_weights_and_without():
     assert plain["loss"] > plain["nll"] == pytest.approx(-(np.log(0.5) + np.log(0.6)) / 2)
     weighed = _values(Classes(3, (2.0, 2.0, 2.0), 0.3), logits, labels, weights)
     assert weighed == pytest.approx(plain)
+
+
+@pytest.mark.parametrize(
+    ("objective", "shape"),
+    [
+        (Classes(3), (4, 5)), (YesNo(), (4, 5)), (YesNo(2), (4, 5, 2)), (Numbers(), (4, 5)),
+        (Numbers(num_numbers=3), (4, 5, 3)), (Quantiles((0.1, 0.9)), (4, 5)),
+    ],
+)  # fmt: skip
+def test_labels_of_one_output_have_no_axis_of_their_own(objective, shape):
+    labels, weights = objective.abstract_labels((4, 5)), jax.ShapeDtypeStruct((4, 5), jnp.float32)
+    assert labels.shape == shape
+    outputs = jax.ShapeDtypeStruct((4, 5, objective.num_outputs), jnp.float32)
+    assert jax.eval_shape(objective.sums, outputs, labels, weights)["loss"].sum.shape == ()
+
+
+def test_predictions_are_wide_whatever_the_outputs_are():
+    for objective in (Classes(2), YesNo(2), Numbers(num_numbers=2), Quantiles((0.1, 0.9))):
+        believed = jax.eval_shape(objective.predict, jax.ShapeDtypeStruct((2,), jnp.bfloat16))
+        assert believed.dtype == jnp.float32
 
 
 def test_predictions_by_hand():

@@ -10,7 +10,7 @@ import pytest
 
 from jaxformer.config import DataConfig, SeriesConfig
 from jaxformer.data.series.generator import generated_prices
-from jaxformer.data.series.opening import open_panel, panel_of_table, required_columns
+from jaxformer.data.series.opening import least_days, open_panel, panel_of_table, required_columns
 from jaxformer.data.series.panel import PANEL_COLUMNS
 from jaxformer.data.series.prices import PRICE_COLUMNS
 from jaxformer.data.series.table import parse_table
@@ -79,3 +79,35 @@ def test_what_is_cleaned_of_standard_input_is_told(caplog):
     assert "the input was cleaned" in caplog.text
     assert "the first row counts)" in caplog.text
     np.testing.assert_array_equal(clean.features, doubled.features)
+
+
+@pytest.mark.parametrize("kind", ["prices", "features"])
+@pytest.mark.parametrize("market_days", [1, 2])
+def test_the_fewest_days_of_a_market_are_those_that_are_told(kind, market_days):
+    series = SeriesConfig(window=3, market_days=market_days)
+    least = least_days(series)[kind == "features"]
+    history = generated_prices(num_tickers=1, num_days=60, seed=1)["T00"]
+    lines, columns = _prices(["A"]), PRICE_COLUMNS
+    if kind == "features":
+        columns = PANEL_COLUMNS
+        cells = ",".join(["0.5"] * 11)
+        rows = zip(history.dates, history.values[:, 3], strict=True)
+        lines = [FEATURES[0], *(f"{date},A,{cells},1,{close}" for date, close in rows)]
+    for days in (least - 1, least):
+        panel = panel_of_table(parse_table(lines[: 1 + days], "the input", columns), series)
+        assert np.isfinite(panel.features[-3:]).all() == (days == least)
+
+
+def test_a_configuration_says_what_a_rise_is_and_how_short_a_history_may_be(tmp_path):
+    path = tmp_path / "prices.csv"
+    whole = _prices(["A"])
+    path.write_text("\n".join(whole) + "\n")
+    assert (_open(path).movements != 0).sum() > 10
+    assert not open_panel(
+        DataConfig(source="files", path=str(path)), SeriesConfig(window=2, rise=90.0, fall=-90.0)
+    )[0].movements.any()
+    path.write_text("\n".join(whole[:33]) + "\n")
+    assert len(_open(path).dates) == 32
+    path.write_text("\n".join(whole[:32]) + "\n")
+    with pytest.raises(ValueError, match="none of 1 tickers has the 32 days that one window and its features need"):
+        _open(path)

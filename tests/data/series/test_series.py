@@ -132,6 +132,8 @@ def test_units_are_those_of_the_training_values_without_outliers():
     robust = Standardizer.fit(spoilt, tails=0.01)
     np.testing.assert_allclose([robust.mean[0], robust.deviation[0]], [5, 2], atol=0.2)
     assert robust.num_outliers(spoilt) == 20
+    beside = np.full((3, 2), 1e9)
+    assert (robust.num_outliers(beside), robust.num_outliers(beside, channels=1)) == (6, 3)
     assert robust.apply(np.array([[1e9, 3.0]]))[0, 0] < 4
     assert Standardizer.from_dict(robust.to_dict()).to_dict() == robust.to_dict()
     assert Standardizer.from_dict({name: list(map(str, x)) for name, x in plain.to_dict().items()}).high[0] == np.inf
