@@ -16,13 +16,14 @@ def _values(objective, outputs, labels, weights):
 
 
 def test_metrics_by_hand():
-    found = _values(Numbers("huber", 1.0), [[1.0], [5.0], [np.nan]], [3.0, 5.5, np.inf], [1.0, 3.0, 0.0])
-    assert found == pytest.approx({"loss": (1.5 + 0.375) / 4, "mse": (4 + 0.75) / 4, "mae": (2 + 1.5) / 4})
+    found = _values(Numbers("huber", 1.5), [[1.0], [5.0], [np.nan]], [3.0, 5.5, np.inf], [1.0, 3.0, 0.0])
+    assert found == pytest.approx({"loss": (1.875 + 0.375) / 4, "mse": (4 + 0.75) / 4, "mae": (2 + 1.5) / 4})
     pair = _values(Numbers("absolute", num_numbers=2), [[1.0, 2.0]], [[2.0, 4.0]], [2.0])
     assert pair == pytest.approx({"loss": 1.5, "mse": 2.5, "mae": 1.5})
-    found = _values(Quantiles((0.1, 0.9)), [[1.0, 4.0], [1.0, 4.0], [0.0, 0.0]], [2.0, 5.0, np.nan], [1.0, 1.0, 0.0])
-    pinball = (0.1 + 0.2 + 0.4 + 0.9) / 2 / 2
-    assert found == pytest.approx({"loss": pinball, "below_0.1": 0.0, "below_0.9": 0.5})
+    outputs, labels = [[1.0, 4.0], [1.0, 4.0], [3.0, 3.0], [0.0, 0.0]], [2.0, 5.0, 3.0, np.nan]
+    found = _values(Quantiles((0.1, 0.9)), outputs, labels, [1.0, 1.0, 1.0, 0.0])
+    pinball = (0.1 + 0.2 + 0.4 + 0.9) / 2 / 3
+    assert found == pytest.approx({"loss": pinball, "below_0.1": 1 / 3, "below_0.9": 2 / 3})
     found = _values(YesNo(), [[2.0], [-1.0]], [1, 1], [1.0, 1.0])
     assert found == pytest.approx({"loss": (np.log1p(np.exp(-2)) + np.log1p(np.exp(1))) / 2, "accuracy": 0.5})
     found = _values(YesNo(2, (1.0, 3.0)), [[2.0, -1.0]], [[0, 1]], [1.0])
