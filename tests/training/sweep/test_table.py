@@ -43,8 +43,9 @@ def test_the_final_evaluation_ranks_only_where_every_finished_trial_has_it(tmp_p
     both = [((1.0, 0), [5.0], {BLEU: 1.0}), ((2.0, 0), [3.0], {BLEU: 2.0})]
     results = collected(tmp_path / "both", both)
     assert (results.basis, names(results)) == (FINAL, ["t1", "t0"])
-    results = collected(tmp_path / "one", [both[0], ((2.0, 0), [3.0], {"test/bleu": 2.0})])
-    assert (results.basis, names(results)) == (ON_THE_WAY, ["t0", "t1"])
+    others = [((2.0, 0), [3.0], {"test/bleu": 2.0}), ((3.0, 0), [9.0], "failed")]
+    results = collected(tmp_path / "one", [both[0], *others])
+    assert (results.basis, names(results)) == (ON_THE_WAY, ["t0", "t1", "t2"])
 
 
 def test_what_did_not_finish_or_is_no_number_has_no_rank(tmp_path):
