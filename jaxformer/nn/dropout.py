@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import jax
 
-from jaxformer.ops.dropout import Parts, keep_mask
-from jaxformer.ops.dropout import dropout as drop
+from jaxformer.ops.dropout import Parts, dropout as drop, keep_mask
 from jaxformer.parallel.sharding import place
 
 

@@ -18,8 +18,7 @@ from typing import Any
 
 import jax
 
-from jaxformer.training import leaves as leaves_lib
-from jaxformer.training import quiet
+from jaxformer.training import leaves as leaves_lib, quiet
 from jaxformer.training.retention import Retention
 from jaxformer.training.same_model import FORMAT, OtherModelError, check_model, shapes
 from jaxformer.training.state import TrainState

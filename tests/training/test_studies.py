@@ -13,8 +13,7 @@ from jaxformer import training
 from jaxformer.config import Config, DataConfig, network, replace
 from jaxformer.data.tokenizer import Tokenizer, train_text_tokenizer
 from jaxformer.monitoring.trackers import read_metrics
-from jaxformer.training import hooks, same_data
-from jaxformer.training import study as study_module
+from jaxformer.training import hooks, same_data, study as study_module
 from jaxformer.training.folder_lock import WorkdirError
 from jaxformer.training.studies.records import LabelledFacts
 from jaxformer.training.studies.translation import TranslationFacts

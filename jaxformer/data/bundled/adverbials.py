@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from jaxformer.data.bundled import entries, lexicon, numerals
-from jaxformer.data.bundled import german as de
+from jaxformer.data.bundled import entries, german as de, lexicon, numerals
 from jaxformer.data.bundled.draw import Draw
 from jaxformer.data.bundled.german import ACC, DAT
 from jaxformer.data.bundled.phrases import NOUNS, OF_KIND, THE, A, Noun, Text, any_adjective, spell

@@ -9,8 +9,7 @@ place, company, time. Nothing here chooses words except through `phrases.py`; ve
 
 from __future__ import annotations
 
-from jaxformer.data.bundled import adverbials, phrases, verbs
-from jaxformer.data.bundled import german as de
+from jaxformer.data.bundled import adverbials, german as de, phrases, verbs
 from jaxformer.data.bundled.draw import Draw
 from jaxformer.data.bundled.german import ACC, DAT, FORMAL, HE, IT, SHE, THEY, YOU
 from jaxformer.data.bundled.phrases import Noun, Subject, Text

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from jaxformer.data.bundled import adverbials, lexicon, numerals, phrases, verbs
-from jaxformer.data.bundled import english as en
-from jaxformer.data.bundled import german as de
+from jaxformer.data.bundled import adverbials, english as en, german as de, lexicon, numerals, phrases, verbs
 from jaxformer.data.bundled.draw import Draw
 from jaxformer.data.bundled.german import ACC, HE, IT, NOM, SHE, THEY
 from jaxformer.data.bundled.phrases import NOUNS, OF_KIND, THE, Subject, Text

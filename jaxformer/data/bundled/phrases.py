@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from jaxformer.data.bundled import english as en
-from jaxformer.data.bundled import entries, lexicon, numerals
-from jaxformer.data.bundled import german as de
+from jaxformer.data.bundled import english as en, entries, german as de, lexicon, numerals
 from jaxformer.data.bundled.draw import Draw
 from jaxformer.data.bundled.german import DAT, GEN, HE, IT, ME, NOM, PLURAL, SHE, THEY, WE, YOU
 

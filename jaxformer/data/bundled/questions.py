@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from jaxformer.data.bundled import clauses, phrases, verbs
-from jaxformer.data.bundled import german as de
+from jaxformer.data.bundled import clauses, german as de, phrases, verbs
 from jaxformer.data.bundled.draw import Draw
 from jaxformer.data.bundled.german import FORMAL, HE, THEY, YOU
 from jaxformer.data.bundled.phrases import Subject, Text

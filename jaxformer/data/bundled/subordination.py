@@ -5,9 +5,7 @@ The German verb goes to the end of the subordinate clause, and a comma separates
 
 from __future__ import annotations
 
-from jaxformer.data.bundled import adverbials, clauses, facts, lexicon, phrases, verbs
-from jaxformer.data.bundled import english as en
-from jaxformer.data.bundled import german as de
+from jaxformer.data.bundled import adverbials, clauses, english as en, facts, german as de, lexicon, phrases, verbs
 from jaxformer.data.bundled.draw import Draw
 from jaxformer.data.bundled.german import ACC, DAT, IT, NOM, PLURAL, THEY, YOU
 from jaxformer.data.bundled.phrases import THE, Subject, Text

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from jaxformer.data.bundled import english as en
-from jaxformer.data.bundled import entries, lexicon
-from jaxformer.data.bundled import german as de
+from jaxformer.data.bundled import english as en, entries, german as de, lexicon
 from jaxformer.data.bundled.adverbials import PLACES, Place
 from jaxformer.data.bundled.phrases import HUMAN, NOUNS, OF_KIND, Noun, Text
 

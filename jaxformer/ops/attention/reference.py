@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxformer.ops.attention.mask import Mask
-from jaxformer.ops.dropout import dropout as apply_dropout
-from jaxformer.ops.dropout import head_seeds
+from jaxformer.ops.dropout import dropout as apply_dropout, head_seeds
 
 
 def attention_xla(

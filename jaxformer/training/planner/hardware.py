@@ -14,8 +14,7 @@ from typing import Any
 import jax
 
 from jaxformer.config import PlanConfig, nearest
-from jaxformer.monitoring.machine import memory as host_memory
-from jaxformer.monitoring.machine import usable_cores
+from jaxformer.monitoring.machine import memory as host_memory, usable_cores
 from jaxformer.monitoring.peaks import data_sheet_rate, has_bf16, on_record
 from jaxformer.parallel.processes import devices_of_hosts, every_ones
 

@@ -20,8 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from jaxformer.config.checks import as_text
-from jaxformer.config_reference import check_name
-from jaxformer.config_reference import fields as known_fields
+from jaxformer.config_reference import check_name, fields as known_fields
 
 Fields = dict[str, Any]
 """Dotted field -> value: what one trial has of its own."""

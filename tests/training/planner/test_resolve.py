@@ -12,8 +12,7 @@ import pytest
 from jaxformer import training
 from jaxformer.config import replace
 from jaxformer.training.memory import StepMemory, describe_size
-from jaxformer.training.planner import describe
-from jaxformer.training.planner import resolve as resolving
+from jaxformer.training.planner import describe, resolve as resolving
 from jaxformer.training.planner.describe import describe_plan
 from jaxformer.training.planner.hardware import hardware_for
 from jaxformer.training.planner.resolve import adopt, plan_for, resolve
