@@ -54,6 +54,11 @@ _PUBLIC = {
     "tasks.translator": ("Translator",),
     "tasks.translator_pool": ("TranslatorPool",),
     "parallel.mesh": ("make_mesh",),
+    "monitoring.trackers": ("Tracker",),
+    "training.study": ("Study",),
+    "training.studies.labelled": ("LabelledStudy",),
+    "training.studies.records": ("LabelledData", "LabelledFacts", "LabelPredictor", "Split"),
+    "training.studies.translation": ("TranslationStudy",),
     "training": (
         "TrainState", "create_state", "make_optimizer", "make_schedule", "make_train_step", "train", "load_translator",
         "load_predictor",

@@ -55,6 +55,7 @@ from jaxformer.models import (
     EncoderWithHeads as EncoderWithHeads,
     Ensemble as Ensemble,
 )
+from jaxformer.monitoring.trackers import Tracker as Tracker
 from jaxformer.nn import (
     ChannelHead as ChannelHead,
     CrossAttention as CrossAttention,
@@ -104,6 +105,15 @@ from jaxformer.training.entry import train as train
 from jaxformer.training.optimizer import make_optimizer as make_optimizer, make_schedule as make_schedule
 from jaxformer.training.state import TrainState as TrainState, create_state as create_state
 from jaxformer.training.step import make_train_step as make_train_step
+from jaxformer.training.studies.labelled import LabelledStudy as LabelledStudy
+from jaxformer.training.studies.records import (
+    LabelledData as LabelledData,
+    LabelledFacts as LabelledFacts,
+    LabelPredictor as LabelPredictor,
+    Split as Split,
+)
+from jaxformer.training.studies.translation import TranslationStudy as TranslationStudy
+from jaxformer.training.study import Study as Study
 from jaxformer.training.trained import load_predictor as load_predictor, load_translator as load_translator
 from jaxformer.types import (
     BOS_ID as BOS_ID,

@@ -7,7 +7,9 @@ import re
 import shlex
 from pathlib import Path
 
+import jax
 import pytest
+from flax import nnx
 
 import experiments
 import run
@@ -15,6 +17,7 @@ from benchmarks import scaling
 from jaxformer.config import replace
 from jaxformer.data import cleaning
 from jaxformer.training.workdir import MAY_DIFFER, evaluation_may_set
+from tests.training import reversal
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
@@ -111,8 +114,18 @@ def _blocks(name):
     return re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
-def test_the_examples_of_extending_work(tmp_path):
-    recipe, block, task, source = (compile(text, "docs/extending.md", "exec") for text in _blocks("extending.md"))
+@pytest.fixture
+def own_folder(tmp_path, monkeypatch):
+    """Examples write into a folder of their own, and leave no compilation cache behind."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    yield tmp_path
+    jax.config.update("jax_compilation_cache_dir", None)  # `train` has set it for the process
+
+
+def test_the_examples_of_extending_work(own_folder):
+    texts = _blocks("extending.md")
+    recipe, block, task, tracker, _, source = (compile(text, "docs/extending.md", "exec") for text in texts)
 
     names: dict = {}
     exec(recipe, names)
@@ -123,6 +136,16 @@ def test_the_examples_of_extending_work(tmp_path):
     names = {}
     exec(block, names)
     assert all(isinstance(layer, names["GatedEncoderBlock"]) for layer in names["model"].encoder)
+    reversal.write_corpus(own_folder / "corpus", train=300, held_back=8)
+    smaller = '"vocabulary_size": 20, "byte_fallback": False, "max_length": 16, "num_shapes": 1'
+    text = texts[4].replace('"vocabulary_size": 1000', smaller)
+    text = text.replace('"training"', '"decoding.method": "greedy", "training"')
+    exec(tracker, names)
+    exec(compile(text, "docs/extending.md", "exec"), names)
+    assert names["result"]["step"] == 6
+    trained = nnx.merge(names["translator"]._graph, names["translator"]._params, names["translator"]._rest)
+    assert all(isinstance(layer, names["GatedEncoderBlock"]) for layer in trained.encoder)
+    assert [row.split(",")[0] for row in (own_folder / "loss.csv").read_text().splitlines()] == ["2", "4", "6"]
 
     names = {}
     exec(task, names)
@@ -132,9 +155,9 @@ def test_the_examples_of_extending_work(tmp_path):
     exec(source, names)
     pairs = [("a house", "ein Haus"), ('a "tree", a dog', "ein Baum, ein Hund"), ("no", "nein")]
     for rows in (pairs[:2], pairs):
-        with open(tmp_path / f"{len(rows)}.csv", "w", newline="", encoding="utf-8") as file:
+        with open(own_folder / f"{len(rows)}.csv", "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(rows)
-    both, all_three = (names["CsvSource"](tmp_path / f"{count}.csv") for count in (2, 3))
+    both, all_three = (names["CsvSource"](own_folder / f"{count}.csv") for count in (2, 3))
     assert len(all_three) == 3
     assert all_three[2] == pairs[2]
     assert all_three.read(1, 3) == pairs[1:]

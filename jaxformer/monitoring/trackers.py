@@ -6,16 +6,21 @@ A tracker takes (step, metrics) and nothing else. Not for computing metrics, and
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO, runtime_checkable
 
 from jaxformer.monitoring.durable import atomic_write, explain_disk_errors, plain
 
+_LOGGER = logging.getLogger(__name__)
 
+
+@runtime_checkable
 class Tracker(Protocol):
     """Takes the metrics of a step."""
 
@@ -120,25 +125,58 @@ class TensorBoardTracker:
 
 
 class Trackers:
-    """Several trackers as one."""
+    """Several trackers as one.
 
-    def __init__(self, trackers: Iterable[Tracker]):
-        self._trackers = tuple(trackers)
+    Args:
+      trackers: in the order in which they are told.
+      beside: are told after them, and not closed: whoever made them does that.
+    """
+
+    def __init__(self, trackers: Iterable[Tracker], *, beside: Iterable[Tracker] = ()):
+        self._trackers, self._beside = tuple(trackers), tuple(beside)
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Logs to each."""
-        for tracker in self._trackers:
+        for tracker in (*self._trackers, *self._beside):
             tracker.log(step, metrics)
 
     def sync(self) -> None:
         """Syncs each."""
-        for tracker in self._trackers:
+        for tracker in (*self._trackers, *self._beside):
             tracker.sync()
 
     def close(self) -> None:
-        """Closes each."""
-        for tracker in self._trackers:
-            tracker.close()
+        """Closes each, also where another one fails."""
+        with contextlib.ExitStack() as stack:
+            for tracker in reversed(self._trackers):
+                stack.callback(tracker.close)
+
+
+def check_trackers(trackers: Any) -> None:
+    """Refuses, before anything is made, what is no sequence of trackers: `ValueError`."""
+    if not isinstance(trackers, Sequence):
+        raise ValueError(f"trackers are given in a list, got {trackers!r}")
+    for tracker in trackers:
+        if isinstance(tracker, type) or not isinstance(tracker, Tracker):
+            raise ValueError(f"a tracker (jf.Tracker) is an object with log, sync and close, got {tracker!r}")
+
+
+@contextlib.contextmanager
+def closed_in_the_end(trackers: Sequence[Tracker]) -> Iterator[Trackers]:
+    """`trackers` as one; each is closed when the block ends, however it does.
+
+    An error of the block stays the one that is raised: what closing says beside it is logged.
+    """
+    try:
+        yield Trackers(trackers)
+    except BaseException:
+        for tracker in trackers:
+            try:
+                tracker.close()
+            except Exception as error:
+                _LOGGER.warning("%r could not be closed: %s", tracker, error, exc_info=True)
+        raise
+    Trackers(trackers).close()
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from jaxformer.training.averaging import select_params
 from jaxformer.training.leaves import leaf_names, like
 from jaxformer.training.session import open_checkpoints
 from jaxformer.training.state import TrainState
-from jaxformer.training.study import open_study
+from jaxformer.training.study import MakeStudy, open_study
 from jaxformer.training.workdir import Workdir, differences
 
 _LOGGER = logging.getLogger(__name__)
@@ -87,7 +87,9 @@ def _must_agree(field: str, config: Config) -> bool:
     )
 
 
-def begin_with(state: TrainState, config: Config, layout: Layout) -> TrainState:
+def begin_with(
+    state: TrainState, config: Config, layout: Layout, make_study: MakeStudy = open_study
+) -> TrainState:
     """`state` with the parameters that the run in `training.start_from` predicts with, on any devices.
 
     Everything else of it stays: the optimizer has taken no step. An output's parameters whose shapes are others, such
@@ -99,7 +101,7 @@ def begin_with(state: TrainState, config: Config, layout: Layout) -> TrainState:
     """
     run = Workdir(config.training.start_from)
     there = run.load_config()
-    study = open_study(there)
+    study = make_study(there)
     template = study.make_task(study.load_facts(run), layout).abstract_params(layout)
     with contextlib.closing(open_checkpoints(there, run, read_only=True)) as checkpoints:
         params, described = select_params(checkpoints, there.training, template)

@@ -8,14 +8,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
 
-from jaxformer.config import Config
 from jaxformer.monitoring.progress import duration, time_shares
-from jaxformer.monitoring.trackers import JsonlTracker, read_metrics
+from jaxformer.monitoring.trackers import JsonlTracker, Tracker, Trackers, read_metrics
 from jaxformer.training.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -25,13 +25,20 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def record_result(
-    study: Study, workdir: Workdir, outcome: Any, scored: Scored, described: str, seconds: float
+    study: Study,
+    workdir: Workdir,
+    outcome: Any,
+    scored: Scored,
+    described: str,
+    seconds: float,
+    *,
+    beside: Sequence[Tracker] = (),
 ) -> dict[str, Any]:
-    """Records the final scores, draws the learning curve, and marks the run as finished."""
+    """Records the final scores, with the trackers `beside` too, draws the curves, and marks the run as finished."""
     metrics, step = dict(scored.metrics), outcome.progress.step
     if jax.process_index():
         return {"metrics": metrics, "step": step}
-    with contextlib.closing(JsonlTracker(workdir.metrics)) as tracker:
+    with contextlib.closing(Trackers([JsonlTracker(workdir.metrics)], beside=beside)) as tracker:
         # Under another name than the validation on the way, which translates greedily.
         tracker.log(step, {name if name.startswith("test/") else f"final/{name}": v for name, v in metrics.items()})
     records = read_metrics(workdir.metrics)
@@ -73,20 +80,19 @@ def say_done(study: Study, workdir: Workdir, result: dict[str, Any], scored: Sco
     print(f"scores of {result['evaluated']}{study.searching()}\n{scored.table}\n")
     print(f"{result['step']:,} steps; {duration(result['seconds'])} in this process")
     print(f"time of the training loop: {time_shares(result['throughput'])}\n")
-    print(_where(workdir, study.config), flush=True)
+    print(_where(study, workdir), flush=True)
 
 
-def say_finished(workdir: Workdir, result: dict[str, Any]) -> None:
+def say_finished(study: Study, workdir: Workdir, result: dict[str, Any]) -> None:
     """Prints what came of a run that had ended before."""
     print(f"the run in {workdir.path} is finished ({result.get('step', 0):,} steps); nothing to do\n")
     for name, value in result["metrics"].items():
         print(f"  {name}  {value:.4g}" if isinstance(value, float) else f"  {name}  {value}")
-    print(f"\n{_where(workdir, workdir.load_config())}", flush=True)
+    print(f"\n{_where(study, workdir)}", flush=True)
 
 
-def _where(workdir: Workdir, config: Config) -> str:
-    from jaxformer.training.study import open_study  # slow to import
-
+def _where(study: Study, workdir: Workdir) -> str:
+    config = study.config
     path: Path = workdir.path
     name, flags = config.experiment, f"--workdir={shlex.quote(str(path))}"
     pictures = sorted(workdir.report.glob("*"))
@@ -98,7 +104,7 @@ def _where(workdir: Workdir, config: Config) -> str:
         f"everything is in {path}:",
         f"  {', '.join(shown)}",
         "what next:",
-        *(f"  {line}" for line in open_study(config).next_commands(command, flags)),
+        *(f"  {line}" for line in study.next_commands(command, flags)),
     ]
     if config.monitoring.tensorboard:
         folder = shlex.quote(str(workdir.tensorboard))

@@ -10,12 +10,13 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 import jax
 
 from jaxformer.config import Config, replace, to_dict
+from jaxformer.monitoring.trackers import Tracker, Trackers, check_trackers, closed_in_the_end
 from jaxformer.parallel.processes import check_agreement, explained_loss
 from jaxformer.training import attention_table
 from jaxformer.training.closing import record_result, say_done, say_finished
@@ -25,16 +26,29 @@ from jaxformer.training.workdir import Workdir
 
 if TYPE_CHECKING:
     from jaxformer.training.checkpoint import Checkpoints
-    from jaxformer.training.study import Prepared, Study
+    from jaxformer.training.study import MakeStudy, Prepared, Study
 
 _LOGGER = logging.getLogger(__name__)
 
 
-def train(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str, Any]:
+def train(
+    config: Config,
+    workdir: Workdir | str | os.PathLike[str],
+    *,
+    trackers: Sequence[Tracker] = (),
+    study: MakeStudy | None = None,
+) -> dict[str, Any]:
     """Trains `config` in `workdir`, or continues, and evaluates; prints the scores and where everything is.
 
     A run that is finished is left alone, and said so. SIGTERM and Ctrl-C save and end with `Interrupted`, a
     `SystemExit`.
+
+    Args:
+      config: of the run.
+      workdir: of the run.
+      trackers: one's own, which get all that goes to `metrics.jsonl`, after it, on the first process alone. All are
+        closed in the end; what one of them raises ends the run, which can be continued from its last checkpoint.
+      study: what makes one's own `jf.Study` of a configuration, such as its class; by default that of `task.kind`.
 
     Returns:
       The result: what is in `result.json`.
@@ -44,7 +58,15 @@ def train(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str
         number.
       OSError: for a workdir that cannot be written, or is in use.
     """
-    workdir = _as_workdir(workdir)
+    from jaxformer.training.study import checked_maker
+
+    check_trackers(trackers)
+    make_study = checked_maker(study)
+    with closed_in_the_end(() if jax.process_index() else trackers) as beside:
+        return _train(config, _as_workdir(workdir), beside, make_study)
+
+
+def _train(config: Config, workdir: Workdir, beside: Trackers, make_study: MakeStudy) -> dict[str, Any]:
     began = time.perf_counter()
     if config.decoding.ensemble:
         raise ValueError(
@@ -60,23 +82,23 @@ def train(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str
         asked, config = config, adopt(config, workdir)
     with explained_loss(), _claimed(workdir, config):
         if (result := workdir.result()) is not None:
-            say_finished(workdir, result)
+            say_finished(make_study(workdir.load_config()), workdir, result)
             return result
         _use_compilation_cache(config)
         attention_table.keep(config, workdir)
         attention_table.use(workdir)
         from jaxformer.training.session import Session, open_checkpoints
-        from jaxformer.training.study import open_study
         from jaxformer.training.trained import best_predictor
 
-        study = open_study(config)
-        prepared = _prepared(study, workdir)
+        prepared = _prepared(make_study(_with_own_vocabulary(config, workdir)), workdir)
         with contextlib.closing(open_checkpoints(config, workdir)) as checkpoints:
-            config = _planned(study, prepared, checkpoints)
-            study = open_study(config)
+            config = _planned(make_study(config), prepared, make_study, checkpoints)
+            study = make_study(config)
             if asked.left_open:
                 keep(asked, config, workdir)
-            session = Session(config, workdir, study, prepared, checkpoints)
+            session = Session(
+                config, workdir, study, prepared, checkpoints, beside=[beside], make_study=make_study
+            )
             _LOGGER.info("%s", session.describe())
             with Interruption() as interruption:
                 try:
@@ -90,7 +112,8 @@ def train(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[str
             scored = study.score(
                 predictor, prepared.splits, predictions=workdir.predictions, report=workdir.report, prepared=prepared
             )
-        result = record_result(study, workdir, outcome, scored, described, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        result = record_result(study, workdir, outcome, scored, described, seconds, beside=[beside])
         say_done(study, workdir, result, scored)
         return result
 
@@ -205,7 +228,7 @@ def tune(config: Config, output: str = "") -> None:
         study = open_study(config)
         check_settings(study)
         prepared = study.prepare()
-        file.write(tuning.tune(open_study(_planned(study, prepared)), prepared))
+        file.write(tuning.tune(open_study(_planned(study, prepared, open_study)), prepared))
     if output:
         _LOGGER.info("train with what is fastest here: --config.model.attention_table=%s", output)
 
@@ -229,7 +252,7 @@ def _prepared(study: Study, workdir: Workdir) -> Prepared:
         check_beginning(study.config, workdir)
     if not study.config.left_open:
         make_layout(study.config.mesh)
-    prepared = _with_own_vocabulary(study, workdir).prepare()
+    prepared = study.prepare()
     _LOGGER.info("cleaning of the training split:\n%s", prepared.report)
     study.check_prepared(prepared)
     check_same_everywhere(prepared)
@@ -237,17 +260,16 @@ def _prepared(study: Study, workdir: Workdir) -> Prepared:
     return prepared
 
 
-def _with_own_vocabulary(study: Study, workdir: Workdir) -> Study:
+def _with_own_vocabulary(config: Config, workdir: Workdir) -> Config:
     """A run that was given a vocabulary has it in its folder when it goes on: where it came from may be gone."""
-    from jaxformer.training.study import open_study
-
-    config = study.config
     if config.data_with_vocabulary.vocabulary and workdir.tokenizer.exists():
-        return open_study(replace(config, {"data.vocabulary": str(workdir.tokenizer)}))
-    return study
+        return replace(config, {"data.vocabulary": str(workdir.tokenizer)})
+    return config
 
 
-def _planned(study: Study, prepared: Prepared, checkpoints: Checkpoints | None = None) -> Config:
+def _planned(
+    study: Study, prepared: Prepared, make_study: MakeStudy, checkpoints: Checkpoints | None = None
+) -> Config:
     """The configuration with what the planner chooses, which is said; a run with `checkpoints` keeps its batches."""
     from jaxformer.training.planner.record import shapes_before
     from jaxformer.training.planner.resolve import resolve
@@ -257,7 +279,7 @@ def _planned(study: Study, prepared: Prepared, checkpoints: Checkpoints | None =
         return study.config
     shapes = shapes_before(checkpoints) if checkpoints is not None else []
     config, said = resolve(
-        study.config, task_maker(prepared.facts), slots=study.slots(prepared), shapes=shapes
+        study.config, task_maker(prepared.facts, make_study), slots=study.slots(prepared), shapes=shapes
     )
     _LOGGER.info("%s", said)
     return config

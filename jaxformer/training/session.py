@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -36,7 +37,7 @@ from jaxformer.training.profile import ProfileWindow
 from jaxformer.training.same_data import check_same_data
 from jaxformer.training.state import TrainState, create_state
 from jaxformer.training.step import LossFunction, Stage, make_train_step
-from jaxformer.training.study import Prepared, Study, task_maker
+from jaxformer.training.study import MakeStudy, Prepared, Study, open_study, task_maker
 from jaxformer.training.workdir import Workdir
 
 _LOGGER = logging.getLogger(__name__)
@@ -86,13 +87,24 @@ class Session:
       study: of the configuration.
       prepared: its data.
       checkpoints: where states are kept.
+      beside: trackers that get what those of the configuration get, on the first process; they are not closed.
+      make_study: of other configurations.
     """
 
     def __init__(
-        self, config: Config, workdir: Workdir, study: Study, prepared: Prepared, checkpoints: Checkpoints
+        self,
+        config: Config,
+        workdir: Workdir,
+        study: Study,
+        prepared: Prepared,
+        checkpoints: Checkpoints,
+        *,
+        beside: Sequence[Tracker] = (),
+        make_study: MakeStudy = open_study,
     ) -> None:
         self.config, self.workdir, self.checkpoints = config, workdir, checkpoints
         self.study, self.prepared = study, prepared
+        self._beside, self._make_study = beside, make_study
         self.layout = make_layout(config.mesh)
         self.task = study.make_task(prepared.facts, self.layout)
         index, count = host_share(self.layout)
@@ -239,7 +251,8 @@ class Session:
 
     def _memory_advice(self) -> str:
         rows, source, target = max(self.pipeline.shapes, key=lambda shape: shape.source_length + shape.target_length)
-        return training_advice(self.config, task_maker(self.prepared.facts), self.layout, (rows, source, target))
+        make_task = task_maker(self.prepared.facts, self._make_study)
+        return training_advice(self.config, make_task, self.layout, (rows, source, target))
 
     def _time_step(self, state: TrainState, step: int) -> dict[str, float]:
         """Times the parts of the step that follows `step` others on the first batch, and says so."""
@@ -273,7 +286,7 @@ class Session:
             if training.start_from:
                 from jaxformer.training.beginning import begin_with  # it opens checkpoints as this module does
 
-                state = begin_with(state, self.config, self.layout)
+                state = begin_with(state, self.config, self.layout, self._make_study)
             return state, Progress(batches=self._batches()), False
         progress = Progress.from_json(found[1])
         self.pipeline.set_state(progress.iterator)
@@ -296,4 +309,4 @@ class Session:
         trackers: list[Tracker] = [records, bar]
         if monitoring.tensorboard:
             trackers.append(TensorBoardTracker(self.workdir.tensorboard, purge_after=step or None))
-        return Trackers(trackers), bar
+        return Trackers(trackers, beside=self._beside), bar

@@ -30,6 +30,9 @@ from jaxformer.training.memory import MakeTask
 from jaxformer.training.scored import Curves, Scored
 from jaxformer.training.workdir import Workdir
 
+MakeStudy = Callable[[Config], "Study"]
+"""A study of a configuration: most often its class. A run asks for several, as where the planner tries layouts."""
+
 STUDIES = {
     "translation": "jaxformer.training.studies.translation:TranslationStudy",
     "text_classification": "jaxformer.training.studies.text_classification:TextClassificationStudy",
@@ -256,12 +259,34 @@ def open_study(config: Config) -> Study:
     return study
 
 
+def checked_maker(make: Any) -> MakeStudy:
+    """What makes studies, `open_study` where `make` is None.
+
+    Raises:
+      ValueError: from what is returned, for what does not make a study.
+    """
+    if make is None:
+        return open_study
+    wanted = "study takes what makes a jf.Study of a jf.Config, such as its class"
+    if not callable(make):
+        raise ValueError(f"{wanted}, got {make!r}")
+
+    def made(config: Config) -> Study:
+        study: Study = make(config)
+        names = (*Study.__annotations__, *(name for name in vars(Study) if not name.startswith("_")))
+        if missing := [name for name in names if not hasattr(study, name)]:
+            raise ValueError(f"{wanted}: {study!r} has no {', '.join(missing)}")
+        return study
+
+    return made
+
+
 def check_settings(study: Study) -> None:
     """Refuses fields that do not go together, where files need not be there: `ValueError`."""
     with contextlib.suppress(OSError):
         study.check()
 
 
-def task_maker(facts: Any) -> MakeTask:
-    """What makes the task of a configuration, whose study has `facts`."""
-    return lambda config, layout: open_study(config).make_task(facts, layout)
+def task_maker(facts: Any, make_study: MakeStudy = open_study) -> MakeTask:
+    """What makes the task of a configuration, whose study, one of `make_study`, has `facts`."""
+    return lambda config, layout: make_study(config).make_task(facts, layout)

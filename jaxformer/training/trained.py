@@ -18,7 +18,7 @@ from jaxformer.tasks.translator import Translator
 from jaxformer.training.averaging import select_params
 from jaxformer.training.checkpoint import Checkpoints
 from jaxformer.training.session import open_checkpoints
-from jaxformer.training.study import Study, open_study
+from jaxformer.training.study import MakeStudy, Study, checked_maker
 from jaxformer.training.workdir import Workdir, evaluation_config
 
 
@@ -46,7 +46,7 @@ def load_translator(workdir: str | os.PathLike[str], **decoding: Any) -> Transla
     return predictor
 
 
-def load_predictor(workdir: str | os.PathLike[str], **decoding: Any) -> Any:
+def load_predictor(workdir: str | os.PathLike[str], *, study: MakeStudy | None = None, **decoding: Any) -> Any:
     """What a trained run of any kind predicts with: a `Translator`, a `TextClassifier`, ...
 
         classifier = jf.load_predictor("runs/sentiment-bundled")
@@ -54,6 +54,7 @@ def load_predictor(workdir: str | os.PathLike[str], **decoding: Any) -> Any:
 
     Args:
       workdir: of the run; nothing else is needed.
+      study: what it was trained with, if that was not the study of its `task.kind`: see `jf.train`.
       decoding: fields of `DecodingConfig` that shall differ from the run's own.
 
     Raises:
@@ -62,11 +63,18 @@ def load_predictor(workdir: str | os.PathLike[str], **decoding: Any) -> Any:
     """
     run = Workdir(Path(workdir))
     config = evaluation_config(run, {f"decoding.{name}": value for name, value in decoding.items()})
-    return open_predictor(config, run)[2]
+    return open_predictor(config, run, study)[2]
 
 
-def open_predictor(config: Config, workdir: Workdir) -> tuple[Study, Any, Any, str]:
+def open_predictor(
+    config: Config, workdir: Workdir, make_study: MakeStudy | None = None
+) -> tuple[Study, Any, Any, str]:
     """What predicts with the run in `workdir`, on one device, however many have trained.
+
+    Args:
+      config: of the run.
+      workdir: of the run.
+      make_study: of a configuration; None for that of `task.kind`.
 
     Returns:
       The study of the run, its facts, the predictor, and words for which parameters it uses.
@@ -75,8 +83,8 @@ def open_predictor(config: Config, workdir: Workdir) -> tuple[Study, Any, Any, s
       OSError: if there is no trained run, or it cannot be read.
     """
     if config.decoding.ensemble:
-        return _open_ensemble(config, workdir)
-    study, facts, task, params, described = _open_trained(config, workdir)
+        return _open_ensemble(config, workdir, checked_maker(make_study))
+    study, facts, task, params, described = _open_trained(config, workdir, checked_maker(make_study))
     return study, facts, study.make_predictor(task, facts, params), described
 
 
@@ -90,8 +98,8 @@ class _Trained(NamedTuple):
     described: str
 
 
-def _open_trained(config: Config, workdir: Workdir) -> _Trained:
-    study, layout = open_study(config), make_layout(MeshConfig(data=1))
+def _open_trained(config: Config, workdir: Workdir, make_study: MakeStudy) -> _Trained:
+    study, layout = make_study(config), make_layout(MeshConfig(data=1))
     facts = study.load_facts(workdir)
     workdir.check_trained(workdir.checkpoints)
     task = study.make_task(facts)
@@ -100,19 +108,21 @@ def _open_trained(config: Config, workdir: Workdir) -> _Trained:
     return _Trained(study, facts, task, first_copy(params, layout), described)
 
 
-def _open_ensemble(config: Config, workdir: Workdir) -> tuple[Study, Any, Translator, str]:
+def _open_ensemble(
+    config: Config, workdir: Workdir, make_study: MakeStudy
+) -> tuple[Study, Any, Translator, str]:
     """A translator of the run in `workdir` and those of `decoding.ensemble` together."""
-    own = _open_trained(config, workdir)
+    own = _open_trained(config, workdir, make_study)
     members, described = [own], [own.described]
     for name in filter(None, (part.strip() for part in config.decoding.ensemble.split(","))):
         run = Workdir(name)
         there = run.load_config()
-        if open_study(there).load_facts(run).digest != own.facts.digest:
+        if make_study(there).load_facts(run).digest != own.facts.digest:
             raise ValueError(
                 f"decoding.ensemble: the vocabulary of {name} is not that of {workdir.path}: only runs with the same "
                 "one translate together; train with --config.data.vocabulary=FOLDER of the other"
             )
-        members.append(_open_trained(there, run))
+        members.append(_open_trained(there, run, make_study))
         described.append(f"{name}: {members[-1].described}")
     translator = Translator(
         TranslationEnsemble([one.task.model(one.params) for one in members]),

@@ -105,4 +105,4 @@ def config(folder: Path, **changes: Any) -> Config:
         },
         "monitoring": {"progress": False, "tensorboard": False, "samples": 3},
     }  # fmt: skip
-    return replace(replace(Config(), base), {name.replace("__", "."): value for name, value in changes.items()})
+    return replace(Config(), base | {name.replace("__", "."): value for name, value in changes.items()})

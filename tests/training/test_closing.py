@@ -19,7 +19,7 @@ from jaxformer.training.workdir import Workdir
 
 def test_what_to_type_next_can_be_pasted_whatever_the_workdir_is_called(tmp_path):
     workdir = Workdir(tmp_path / "my run; it's $HOME")
-    text = closing._where(workdir, replace(Config(), {"monitoring.tensorboard": True}))
+    text = closing._where(open_study(replace(Config(), {"monitoring.tensorboard": True})), workdir)
     commands = [line.strip() for line in text.partition("what next:")[2].splitlines() if line.strip()]
     assert len(commands) >= 3
     for command in commands:

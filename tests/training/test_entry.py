@@ -22,6 +22,7 @@ from jaxformer.training.hooks import TrainingDiverged
 from jaxformer.training.interruption import Interrupted
 from jaxformer.training.memory import StepMemory
 from jaxformer.training.scoring import read_references
+from jaxformer.training.study import open_study
 from jaxformer.training.workdir import Workdir
 from jaxformer.types import Pair
 from tests.training import reversal
@@ -87,8 +88,8 @@ def test_a_finished_run_says_so_and_does_nothing(trained, capsys):
 
 def test_what_to_type_next_names_the_language_that_is_translated():
     config = replace(Config(), {"data.source_language": "en", "data.target_language": "de"})
-    assert "< text.en\n" in closing._where(Workdir("W"), config)
-    assert "< text.de\n" in closing._where(Workdir("W"), replace(config, {"data.reverse": True}))
+    assert "< text.en\n" in closing._where(open_study(config), Workdir("W"))
+    assert "< text.de\n" in closing._where(open_study(replace(config, {"data.reverse": True})), Workdir("W"))
 
 
 def test_another_configuration_is_refused_naming_the_field(trained):
