@@ -60,6 +60,7 @@ def train(
     """
     from jaxformer.training.study import checked_maker
 
+    _check_config(config)
     check_trackers(trackers)
     make_study = checked_maker(study)
     with closed_in_the_end(() if jax.process_index() else trackers) as beside:
@@ -133,6 +134,7 @@ def evaluate(config: Config, workdir: Workdir | str | os.PathLike[str]) -> dict[
     """
     from jaxformer.training.trained import open_predictor
 
+    _check_config(config)
     workdir = _as_workdir(workdir)
     _use_compilation_cache(config)
     attention_table.use(workdir)
@@ -175,6 +177,7 @@ def predict(
 
     from jaxformer.training.trained import open_predictor
 
+    _check_config(config)
     workdir = _as_workdir(workdir)
     _use_compilation_cache(config)
     attention_table.use(workdir)
@@ -206,6 +209,7 @@ def prepare(config: Config) -> None:
     """Downloads (TFDS sets only), cleans and caches the data of `config`; prints the cleaning table and where it is."""
     from jaxformer.training.study import open_study
 
+    _check_config(config)
     study = open_study(config)
     prepared = study.prepare(download=True)
     place = f"ready in {prepared.cache_path}" if prepared.cache_path else "made again by every run"
@@ -223,6 +227,7 @@ def tune(config: Config, output: str = "") -> None:
     from jaxformer.training import tuning
     from jaxformer.training.study import check_settings, open_study
 
+    _check_config(config)
     _use_compilation_cache(config)
     with open_output(output) as file:  # first: what cannot be written is refused before anything is measured
         study = open_study(config)
@@ -237,6 +242,7 @@ def plan(config: Config, workdir: Workdir | str | os.PathLike[str]) -> None:
     """Prints what `train` would do and need, and which layouts of the devices there are; writes nothing."""
     from jaxformer.training.planner.describe import describe_plan
 
+    _check_config(config)
     attention_table.load(config)
     print(describe_plan(config, _as_workdir(workdir)), flush=True)
 
@@ -283,6 +289,14 @@ def _planned(
     )
     _LOGGER.info("%s", said)
     return config
+
+
+def _check_config(config: object) -> None:
+    """Refuses, before anything is done, what is no whole configuration: `ValueError`."""
+    if not isinstance(config, Config):
+        raise ValueError(
+            f"config is a jf.Config, got {config!r}: make one, as by jf.replace(jf.Config(), {{'data.path': 'DIR'}})"
+        )
 
 
 def _as_workdir(workdir: Workdir | str | os.PathLike[str]) -> Workdir:

@@ -92,6 +92,15 @@ def test_what_to_type_next_names_the_language_that_is_translated():
     assert "< text.de\n" in closing._where(open_study(replace(config, {"data.reverse": True})), Workdir("W"))
 
 
+@pytest.mark.parametrize("config", [None, {"training.num_steps": 5}, Config().training, Config])
+@pytest.mark.parametrize("mode", ["train", "evaluate", "predict", "prepare", "plan", "tune"])
+def test_what_is_no_configuration_is_refused_by_the_name_of_what_is(tmp_path, mode, config):
+    rest = {"predict": (tmp_path / "run", [], io.StringIO()), "prepare": (), "tune": ()}.get(mode, (tmp_path / "run",))
+    with pytest.raises(ValueError, match=r"^config is a jf\.Config, got .*: make one, as by jf\.replace\("):
+        getattr(training, mode)(config, *rest)
+    assert not (tmp_path / "run").exists()
+
+
 def test_another_configuration_is_refused_naming_the_field(trained):
     config, workdir, _ = trained
     with pytest.raises(ValueError, match=r"model.d_ff: 64 -> 128"):
