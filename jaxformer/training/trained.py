@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,10 +35,9 @@ def load_translator(workdir: str | os.PathLike[str], **decoding: Any) -> Transla
 
     Raises:
       OSError: if there is no such run, or it cannot be read.
-      ValueError: for a field or value that does not exist.
+      ValueError: for a field or value that does not exist, or that only `--mode=predict` reads.
     """
-    run = Workdir(Path(workdir))
-    config = evaluation_config(run, {f"decoding.{name}": value for name, value in decoding.items()})
+    run, config = _searching(workdir, decoding)
     if config.task.kind != "translation":
         raise ValueError(
             f"the run in {run.path} does not translate, its task.kind is {config.task.kind}: use jf.load_predictor"
@@ -59,11 +59,33 @@ def load_predictor(workdir: str | os.PathLike[str], *, study: MakeStudy | None =
 
     Raises:
       OSError: if there is no such run, or it cannot be read.
-      ValueError: for a field or value that does not exist.
+      ValueError: for a field or value that does not exist, or that would not be read.
+    """
+    run, config = _searching(workdir, decoding, own=study is not None)
+    return open_predictor(config, run, study)[2]
+
+
+def _searching(
+    workdir: str | os.PathLike[str], decoding: Mapping[str, Any], *, own: bool = False
+) -> tuple[Workdir, Config]:
+    """The run in `workdir` and its configuration with these fields of `DecodingConfig`; `own` if its study is.
+
+    Raises:
+      ValueError: for fields that would not be read.
     """
     run = Workdir(Path(workdir))
     config = evaluation_config(run, {f"decoding.{name}": value for name, value in decoding.items()})
-    return open_predictor(config, run, study)[2]
+    kind, unread = config.task.kind, sorted(set(decoding) - {"batch_tokens"})
+    if unread and not own and kind != "translation":
+        raise ValueError(
+            f"{', '.join(unread)}: of translation, and the run in {run.path} has task.kind={kind}: leave it out"
+        )
+    if "processes" in decoding:
+        raise ValueError(
+            f"processes={decoding['processes']} is read by --mode=predict alone: leave it out, and translate with "
+            f"jf.TranslatorPool(jf.load_translator({os.fspath(workdir)!r}), processes={decoding['processes']})"
+        )
+    return run, config
 
 
 def open_predictor(

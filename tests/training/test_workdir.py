@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,7 @@ import time
 
 import pytest
 
+import jaxformer as jf
 from jaxformer.config import Config, replace
 from jaxformer.monitoring.durable import DiskError
 from jaxformer.training.folder_lock import WorkdirError
@@ -291,3 +293,20 @@ def test_the_files_of_a_workdir_have_the_names_of_the_contract():
         "W/config.json", "W/metrics.jsonl", "W/result.json", "W/checkpoints", "W/tokenizer.model",
         "W/tensorboard", "W/predictions", "W/report",
     ]
+
+
+@pytest.mark.parametrize("load", [jf.load_translator, jf.load_predictor])
+def test_what_a_translator_would_not_read_is_refused_naming_what_does(tmp_path, load):
+    Workdir(tmp_path).keep_config(CONFIG)
+    advice = f"leave it out, and translate with jf.TranslatorPool(jf.load_translator('{tmp_path}'), processes=2)"
+    with pytest.raises(ValueError, match=re.escape(f"processes=2 is read by --mode=predict alone: {advice}")):
+        load(tmp_path, beam_size=2, processes=2)
+
+
+def test_what_a_classifier_would_not_read_is_refused(tmp_path):
+    kind = {"task.kind": "text_classification", "training.best_metric": "validation/loss"}
+    Workdir(tmp_path).keep_config(replace(CONFIG, kind))
+    with pytest.raises(ValueError, match=r"^beam_size, processes: of translation, and the run in .* has task"):
+        jf.load_predictor(tmp_path, batch_tokens=64, beam_size=2, processes=2)
+    with pytest.raises(FileNotFoundError, match="holds no trained run"):  # all is read, but there is nothing
+        jf.load_predictor(tmp_path, batch_tokens=64)
