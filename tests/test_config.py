@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import jaxformer
@@ -144,7 +145,12 @@ REFUSED = [
     ({"monitoring.samples": -1}, "monitoring.samples must be 0 or greater"),
     ({"training.num_step": 5}, "unknown config field 'num_step': choose one of"),
     ({"trainig.num_steps": 5}, "unknown config field 'trainig': choose one of"),
-    ({"training": 5}, "config section 'training' takes fields, got 5"),
+    ({"training": 5}, "config section 'training' takes fields, or a TrainingConfig, got 5"),
+    ({"training": ModelConfig()}, "config section 'training' takes fields, or a TrainingConfig, got ModelConfig("),
+    ({"model": ModelConfig(), "model.d_ff": 8}, "config section 'model' is given whole and by its fields"),
+    ({"model.d_ff": 8, "model": ModelConfig()}, "config section 'model' is given whole and by its fields"),
+    ({"training.num_steps": np.float64(3)}, "config field 'num_steps' is of type int, got 3.0"),
+    ({"training.num_steps": np.bool_(True)}, "config field 'num_steps' is of type int, got True"),
     ({"training.num_steps": 2.5}, "config field 'num_steps' is of type int, got 2.5"),
     ({"training.num_steps": True}, "config field 'num_steps' is of type int, got True"),
     ({"data.reverse": "yes"}, "config field 'reverse' is of type bool, got 'yes'"),
@@ -166,6 +172,8 @@ def test_a_bad_value_is_refused_with_its_name_and_what_to_do(changes, message):
         (lambda: TrainingConfig(num_steps=1.5), "training.num_steps is of type int, got 1.5"),
         (lambda: ModelConfig(num_encoder_layers=True), "model.num_encoder_layers is of type int, got True"),
         (lambda: ModelConfig(dropout="0.1"), "model.dropout is of type float, got '0.1'"),
+        (lambda: TrainingConfig(num_steps=np.float64(2)), "training.num_steps is of type int, got 2.0"),
+        (lambda: DataConfig(reverse=np.int64(1)), "data.reverse is of type bool, got 1"),
         (lambda: Config(precision=16), "precision is of type str, got 16"),
         (lambda: Config(model={"d_model": 64}), "model is of type ModelConfig, got {'d_model': 64}"),
     ],
@@ -185,6 +193,24 @@ def test_every_section_asks_for_types():
 
 def test_a_whole_number_is_a_number():
     assert OptimizerConfig(learning_rate=1) == OptimizerConfig(learning_rate=1.0)
+
+
+def test_scalars_of_numpy_become_plain_values():
+    values = {"learning_rate": np.float64(0.5), "warmup_steps": np.int64(7), "clip_norm": np.float32(0.25)}
+    by_hand = Config(optimizer=OptimizerConfig(**values), data=DataConfig(reverse=np.bool_(True), path=np.str_("DIR")))
+    changed = replace(Config(), {"optimizer": values, "data.reverse": np.bool_(True), "data.path": np.str_("DIR")})
+    assert by_hand == changed
+    for config in (by_hand, changed):
+        kept = [getattr(config.optimizer, name) for name in values] + [config.data.reverse, config.data.path]
+        assert list(map(type, kept)) == [float, int, float, bool, str]
+        assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+    assert type(replace(Config(), {"optimizer.learning_rate": np.int64(1)}).optimizer.learning_rate) is float
+
+
+def test_a_section_may_be_given_whole():
+    model = ModelConfig(d_model=64)
+    config = replace(replace(Config(), {"model.d_ff": 8}), {"model": model, "training.num_steps": 7})
+    assert config == Config(model=model, training=TrainingConfig(num_steps=7))
 
 
 def test_the_defaults_are_valid_and_survive_json():

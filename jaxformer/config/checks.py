@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,14 +27,22 @@ def as_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def as_plain(value: Any) -> Any:
+    """A scalar of NumPy as Python's own, which JSON can hold; anything else as it is."""
+    numpy = sys.modules.get("numpy")  # not imported for this: before somebody does, there are none of its scalars
+    return value.item() if numpy is not None and isinstance(value, numpy.generic) else value
+
+
 def check_types(section: str, config: Any) -> None:
     """Refuses values that are not of the type of their field's default; a float may be given as an int.
 
     Whoever writes `reverse="false"` means it otherwise than Python, to which every text but the empty one is true.
-    `section` is empty where the fields are at the top.
+    Scalars of NumPy become plain values: a configuration is written as JSON. `section` is empty where the fields are at
+    the top.
     """
     for field in dataclasses.fields(config):
-        value, wanted = getattr(config, field.name), type(field.default)
+        value, wanted = as_plain(getattr(config, field.name)), type(field.default)
+        object.__setattr__(config, field.name, value)  # while it is made; then it is frozen
         fits = isinstance(value, (float, int) if wanted is float else wanted)
         if not fits or (isinstance(value, bool) and wanted is not bool):
             name = f"{section}.{field.name}" if section else field.name

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from jaxformer.config.checks import as_text, check_choice, check_types, nearest
+from jaxformer.config.checks import as_plain, as_text, check_choice, check_types, nearest
 from jaxformer.config.data import OF_FOUND_DATA, DataConfig, SeriesConfig
 from jaxformer.config.devices import MemoryConfig, MeshConfig, PlanConfig
 from jaxformer.config.network import OF_TEXT, POOLED, ModelConfig, TaskConfig
@@ -163,14 +163,18 @@ _D = TypeVar("_D")
 def replace(config: _D, changes: Mapping[str, Any]) -> _D:
     """`config` with `changes`, a nested or dotted mapping of field names to values; unknown names are refused.
 
+    A section may be given whole, as `{"model": ModelConfig(d_model=256)}`: its other fields then have their defaults.
     A change to `data.source=bundled` empties what said where other data lies, as far as it is not given with it.
 
     Raises:
-      ValueError: for a field that does not exist (with the nearest name), or a value of the wrong type.
+      ValueError: for a field that does not exist (with the nearest name), a value of the wrong type, or a section that
+        is given both whole and by its fields.
     """
     nested: dict[str, Any] = {}
     for name, value in changes.items():
         head, _, rest = name.partition(".")
+        if head in nested and (dataclasses.is_dataclass(nested[head]) or dataclasses.is_dataclass(value)):
+            raise ValueError(f"config section {head!r} is given whole and by its fields: give one of them")
         if rest:
             nested.setdefault(head, {})[rest] = value
         elif isinstance(value, Mapping) and isinstance(nested.get(head), dict):
@@ -184,9 +188,9 @@ def replace(config: _D, changes: Mapping[str, Any]) -> _D:
             raise ValueError(f"unknown config field {name!r}: {nearest(name, fields)}")
         current = getattr(config, name)
         if dataclasses.is_dataclass(current):
-            if not isinstance(value, Mapping):
-                raise ValueError(f"config section {name!r} takes fields, got {value!r}")
-            values[name] = replace(current, value)
+            if not isinstance(value, (Mapping, type(current))):
+                raise ValueError(f"config section {name!r} takes fields, or a {type(current).__name__}, got {value!r}")
+            values[name] = replace(current, value) if isinstance(value, Mapping) else value
         else:
             values[name] = _typed(name, value, current)
     if isinstance(config, DataConfig) and values.get("source") == "bundled":
@@ -195,6 +199,7 @@ def replace(config: _D, changes: Mapping[str, Any]) -> _D:
 
 
 def _typed(name: str, value: Any, current: Any) -> Any:
+    value = as_plain(value)
     if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not type(current):
