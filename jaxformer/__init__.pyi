@@ -9,7 +9,9 @@ from jaxformer.config import (
     ModelConfig as ModelConfig,
     MonitoringConfig as MonitoringConfig,
     OptimizerConfig as OptimizerConfig,
+    PlanConfig as PlanConfig,
     ProfileConfig as ProfileConfig,
+    SeriesConfig as SeriesConfig,
     TaskConfig as TaskConfig,
     TrainingConfig as TrainingConfig,
     replace as replace,
@@ -17,14 +19,15 @@ from jaxformer.config import (
 from jaxformer.data.bundled import BundledCorpus as BundledCorpus
 from jaxformer.data.labelled import LabelledDataset as LabelledDataset, Labels as Labels
 from jaxformer.data.pipeline import BatchPipeline as BatchPipeline, evaluation_batches as evaluation_batches
-from jaxformer.data.prepare import prepare as prepare
+from jaxformer.data.prepare import PreparedData as PreparedData, prepare as prepare
 from jaxformer.data.proteins import Chain as Chain, SyntheticChains as SyntheticChains
+from jaxformer.data.proteins.folded import Folded as Folded
 from jaxformer.data.series.windows import (
     Patching as Patching,
     PriceWindows as PriceWindows,
     SeriesWindows as SeriesWindows,
 )
-from jaxformer.data.sources import open_splits as open_splits
+from jaxformer.data.sources import Source as Source, open_splits as open_splits
 from jaxformer.data.tokenizer import Tokenizer as Tokenizer, train_tokenizer as train_tokenizer
 from jaxformer.decoding import (
     Hypotheses as Hypotheses,
@@ -92,6 +95,9 @@ from jaxformer.ops import (
     weigh_classes as weigh_classes,
     weighted_total as weighted_total,
 )
+from jaxformer.ops.cross_entropy import CrossEntropy as CrossEntropy
+from jaxformer.ops.linear_cross_entropy import RDrop as RDrop
+from jaxformer.ops.losses import BinaryCrossEntropy as BinaryCrossEntropy
 from jaxformer.parallel.mesh import make_mesh as make_mesh
 from jaxformer.tasks.classification import ClassificationTask as ClassificationTask
 from jaxformer.tasks.forecasting import ForecastingTask as ForecastingTask
@@ -99,12 +105,19 @@ from jaxformer.tasks.objectives import Classes as Classes, Numbers as Numbers, Q
 from jaxformer.tasks.tagging import TaggingTask as TaggingTask
 from jaxformer.tasks.task import ModelTask as ModelTask, Task as Task
 from jaxformer.tasks.translation import TranslationTask as TranslationTask
-from jaxformer.tasks.translator import Translator as Translator
+from jaxformer.tasks.translator import (
+    Candidate as Candidate,
+    PairScore as PairScore,
+    Translation as Translation,
+    Translator as Translator,
+)
 from jaxformer.tasks.translator_pool import TranslatorPool as TranslatorPool
 from jaxformer.training.entry import train as train
 from jaxformer.training.optimizer import make_optimizer as make_optimizer, make_schedule as make_schedule
+from jaxformer.training.scored import Curves as Curves, Scored as Scored
 from jaxformer.training.state import TrainState as TrainState, create_state as create_state
 from jaxformer.training.step import make_train_step as make_train_step
+from jaxformer.training.studies.chain_predictor import ChainPredictor as ChainPredictor
 from jaxformer.training.studies.labelled import LabelledStudy as LabelledStudy
 from jaxformer.training.studies.records import (
     LabelledData as LabelledData,
@@ -112,6 +125,7 @@ from jaxformer.training.studies.records import (
     LabelPredictor as LabelPredictor,
     Split as Split,
 )
+from jaxformer.training.studies.text_classifier import Classified as Classified, TextClassifier as TextClassifier
 from jaxformer.training.studies.translation import TranslationStudy as TranslationStudy
 from jaxformer.training.study import Study as Study
 from jaxformer.training.trained import load_predictor as load_predictor, load_translator as load_translator

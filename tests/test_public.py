@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import configparser
+import dataclasses
 import importlib
+import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +21,28 @@ def test_every_public_name_exists():
     for name in jf.__all__:
         assert getattr(jf, name) is not None
     assert set(jf.__all__) <= set(dir(jf))
+
+
+def test_every_section_of_the_configuration_is_public():
+    sections = [field.default for field in dataclasses.fields(jf.Config) if dataclasses.is_dataclass(field.default)]
+    assert len(sections) > 10
+    assert [type(one) for one in sections] == [getattr(jf, type(one).__name__) for one in sections]
+
+
+def test_what_public_functions_return_is_public():
+    functions = [getattr(jf, name) for name in jf.__all__ if inspect.isfunction(getattr(jf, name))]
+    for of in (jf.Translator, jf.TranslatorPool, jf.TextClassifier, jf.ChainPredictor, jf.LabelPredictor):
+        functions += [member for name, member in vars(of).items() if inspect.isfunction(member) and name[0] != "_"]
+    returned = {word for one in functions for word in re.findall(r"\w+", str(one.__annotations__["return"]))}
+    ours = {word for word in returned for one in functions if "jaxformer" in _home(one, word)}
+    assert {"Translation", "PairScore", "Classified", "Folded", "PreparedData", "RDrop"} <= ours
+    assert ours - {"TrainStep"} <= set(jf.__all__)  # a function
+
+
+def _home(function, word):
+    """The module of the class that `function` knows as `word`; empty for none."""
+    found = function.__globals__.get(word)
+    return found.__module__ if inspect.isclass(found) else ""
 
 
 def test_an_unknown_name_is_an_attribute_error():

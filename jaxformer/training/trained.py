@@ -47,7 +47,9 @@ def load_translator(workdir: str | os.PathLike[str], **decoding: Any) -> Transla
 
 
 def load_predictor(workdir: str | os.PathLike[str], *, study: MakeStudy | None = None, **decoding: Any) -> Any:
-    """What a trained run of any kind predicts with: a `Translator`, a `TextClassifier`, ...
+    """What a trained run of any kind predicts with.
+
+    A `jf.Translator`, a `jf.TextClassifier`, of proteins a `jf.ChainPredictor`, of other records a `jf.LabelPredictor`.
 
         classifier = jf.load_predictor("runs/sentiment-bundled")
         print(classifier.classify(["a warm and funny film"])[0])
