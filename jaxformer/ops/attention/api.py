@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from jaxformer.ops.attention import choice
-from jaxformer.ops.attention.checks import check_dropout, check_mask
+from jaxformer.ops.attention.checks import check_dropout, check_mask, check_scale
 from jaxformer.ops.attention.choice import Preference, prefer
 from jaxformer.ops.attention.chunked import attention_xla_chunked
 from jaxformer.ops.attention.cudnn import attention_cudnn
@@ -99,12 +99,14 @@ def attention(
       [B, T, N, H], in the dtype of `q`.
 
     Raises:
-      TypeError: for a mask that is no `Mask`, or holds something else than arrays; as `check_mask`.
+      TypeError: for a mask that is no `Mask`, or holds something else than arrays, as `check_mask`; for a scale that is
+        no number.
       ValueError: for shapes that do not fit together or do not divide over the devices, a mask that does not fit, a
         dropout rate outside of [0, 1), or an unknown implementation.
       NotImplementedError: if the named implementation, or every one, refuses; with the reasons.
     """
     _check(q, k, v, mask, dropout, implementation)
+    check_scale(scale)
     scale = q.shape[3] ** -0.5 if scale is None else scale
     if shards is not None:
         local = functools.partial(attention, scale=scale, dropout=dropout, implementation=implementation)

@@ -9,6 +9,7 @@ import numbers
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from jaxformer.ops.attention.mask import Mask
 
@@ -17,6 +18,16 @@ def check_dropout(rate: float) -> None:
     """Raises `ValueError` for a rate outside of [0, 1), nan included, also where no seed switches dropout on."""
     if not 0.0 <= rate < 1.0:
         raise ValueError(f"dropout is the rate at which weights are dropped, at least 0 and less than 1, got {rate}")
+
+
+def check_scale(scale: Any) -> None:
+    """Raises `TypeError` for a scale of the scores that is neither None nor a real number, or an array of one."""
+    dtype = getattr(scale, "dtype", None)
+    real = dtype is not None and (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer))
+    number = (real and scale.shape == ()) or (isinstance(scale, numbers.Real) and not isinstance(scale, bool))
+    if scale is not None and not number:
+        what = f"{dtype} of shape {scale.shape}" if dtype is not None else repr(scale)
+        raise TypeError(f"scale is the number that scores are multiplied by, or None for 1 / sqrt(H), got {what}")
 
 
 def check_mask(mask: Any, batch: int, num_queries: int, num_keys: int) -> None:
@@ -29,7 +40,8 @@ def check_mask(mask: Any, batch: int, num_queries: int, num_keys: int) -> None:
       num_keys: S.
 
     Raises:
-      TypeError: for what is no `Mask`, or holds something else than arrays and a whole number as its window.
+      TypeError: for what is no `Mask`, or holds something else than arrays, a whole number as its window, and True or
+        False as its causal.
       ValueError: for segment ids of one side alone, a negative window, and arrays of another shape or of no integers.
     """
     if mask is None:
@@ -38,6 +50,11 @@ def check_mask(mask: Any, batch: int, num_queries: int, num_keys: int) -> None:
         raise TypeError(
             f"attention takes mask as a Mask or None, got {type(mask).__name__}: say what is visible by lengths,"
             " segment ids, causal or window, as in Mask(key_lengths=...)"
+        )
+    if not isinstance(mask.causal, (bool, np.bool_)):
+        raise TypeError(
+            f"the mask's causal must be True or False, known when the call is traced, got {type(mask.causal).__name__}:"
+            " what rows see is said by lengths or segment ids"
         )
     _check_window(mask.window)
     queries, keys = mask.query_segment_ids is not None, mask.key_segment_ids is not None

@@ -64,6 +64,9 @@ def test_a_mask_that_does_not_fit_is_refused(mask, message, implementation):
         (Mask(key_lengths=[3, 2]), r"key_lengths must be integers of shape \[B\], .*, got list: make it an array"),
         (Mask(query_lengths=3), r"query_lengths must be integers of shape \[B\], .*, got int: make it an array"),
         (Mask(window=1.5), "window must be an int .*, got float"),
+        (Mask(causal=jnp.ones((5, 7), bool)), "causal must be True or False, .*, got ArrayImpl: what rows see"),
+        (Mask(causal=np.ones((2,), bool)), "causal must be True or False, .*, got ndarray"),
+        (Mask(causal="no"), "causal must be True or False, .*, got str"),
         (np.ones((2, 1, 5, 7), bool), r"mask as a Mask or None, got ndarray: say .* as in Mask\(key_lengths=...\)"),
         (jnp.ones((5, 7), bool), "mask as a Mask or None, got ArrayImpl"),
         (True, "mask as a Mask or None, got bool"),
@@ -73,6 +76,23 @@ def test_what_is_no_mask_is_refused(mask, message):
     q, k, v, _ = random_inputs()
     with pytest.raises(TypeError, match=message):
         attention(q, k, v, mask=mask)
+
+
+@pytest.mark.parametrize("scale", ["x", True, np.bool_(True), 1j, jnp.ones((2,)), [1.0]])
+def test_what_is_no_scale_is_refused(scale):
+    q, k, v, _ = random_inputs()
+    with pytest.raises(TypeError, match=r"^scale is the number that scores are multiplied by, or None .*, got "):
+        attention(q, k, v, scale=scale)
+
+
+@pytest.mark.parametrize("number", [np.float32, np.float64, jnp.float32, float])
+def test_any_number_is_a_scale_traced_too(number):
+    q, k, v, _ = random_inputs()
+    expected = attention(q, k, v, scale=0.25)
+    np.testing.assert_allclose(attention(q, k, v, scale=number(0.25)), expected, atol=1e-6)
+    traced = jax.jit(lambda scale: attention(q, k, v, scale=scale, implementation="xla"))(0.25)
+    np.testing.assert_allclose(traced, expected, atol=1e-6)
+    assert attention(q, k, v, scale=2, mask=Mask(causal=np.bool_(True))).shape == q.shape
 
 
 def test_masks_that_fit_are_taken_traced_mapped_and_of_one_row():
