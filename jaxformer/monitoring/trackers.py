@@ -10,6 +10,8 @@ import contextlib
 import json
 import logging
 import os
+import socket
+import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -91,7 +93,10 @@ class JsonlTracker:
 
 
 class TensorBoardTracker:
-    """Event files for TensorBoard, through tensorboardX.
+    """Event files for TensorBoard, in the format and with the messages of tensorboardX.
+
+    Not with its `SummaryWriter`: the thread of that one and what it does as the process ends write too, and on a full
+    disk each dies with a stack trace of its own, while nobody takes what is logged after that.
 
     Args:
       directory: of the event files.
@@ -99,29 +104,58 @@ class TensorBoardTracker:
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, purge_after: int | None = None):
-        from tensorboardX import SummaryWriter
+        from tensorboardX.proto.event_pb2 import SessionLog
 
-        purge_step = None if purge_after is None else purge_after + 1
-        self._directory = directory
+        self._directory = Path(directory)
         with explain_disk_errors(directory):
-            self._writer = SummaryWriter(os.fspath(directory), purge_step=purge_step)
+            self._directory.mkdir(parents=True, exist_ok=True)
+            name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
+            self._file = open(self._directory / name, "ab")  # noqa: SIM115 (closed by `close`)
+        try:
+            self._write(file_version="brain.Event:2")
+            if purge_after is not None:
+                self._write(step=purge_after + 1, session_log=SessionLog(status=SessionLog.START))
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            raise
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Adds every number of `metrics` as a scalar; text is left out."""
+        """Adds every number of `metrics` as a scalar; text is left out.
+
+        Raises:
+          DiskError: if the disk is full.
+        """
+        from tensorboardX.summary import scalar
+
         for name, value in metrics.items():
             value = value.item() if hasattr(value, "item") else value
             if isinstance(value, (int, float)) and not isinstance(value, bool):
-                self._writer.add_scalar(name, value, step)
+                self._write(step=int(step), summary=scalar(name, value))
+
+    def _write(self, **content: Any) -> None:
+        """One record: length, checksum of the length, an event, checksum of the event."""
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.record_writer import masked_crc32c
+
+        data = Event(wall_time=time.time(), **content).SerializeToString()
+        length = struct.pack("<Q", len(data))
+        sums = [struct.pack("<I", masked_crc32c(part)) for part in (length, data)]
+        with explain_disk_errors(self._directory):
+            self._file.write(length + sums[0] + data + sums[1])
+            self._file.flush()
 
     def sync(self) -> None:
-        """Writes the events that wait in memory."""
+        """Waits until the events are on the disk."""
         with explain_disk_errors(self._directory):
-            self._writer.flush()
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Writes the events that are left and closes the file."""
-        with explain_disk_errors(self._directory):
-            self._writer.close()
+        """Closes the file; further calls do nothing."""
+        if not self._file.closed:
+            with explain_disk_errors(self._directory):
+                self._file.close()
 
 
 class Trackers:

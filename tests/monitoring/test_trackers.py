@@ -1,9 +1,11 @@
 """Records come back exactly, survive crashes, and are cut back on resume."""
 
-import errno
 import json
 import math
 import struct
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -109,16 +111,26 @@ def test_an_unwritable_place_is_explained(tmp_path):
 
 
 def _scalars(directory):
-    """(tag, step, value) of the event files, read by the record format itself: length, crc, bytes, crc."""
+    """(tag, step, value) of the event files."""
+    events = _events(directory)
+    return [(value.tag, event.step, value.simple_value) for event in events for value in event.summary.value]
+
+
+def _events(directory):
+    """What the event files hold, read by the record format itself: length, crc, bytes, crc."""
     from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.record_writer import masked_crc32c
 
     found = []
     for file in sorted(directory.iterdir()):
         data, position = file.read_bytes(), 0
         while position < len(data):
             (length,) = struct.unpack_from("<Q", data, position)
-            event = Event.FromString(data[position + 12 : position + 12 + length])
-            found += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
+            assert struct.unpack_from("<I", data, position + 8) == (masked_crc32c(data[position : position + 8]),)
+            content = data[position + 12 : position + 12 + length]
+            assert struct.unpack_from("<I", data, position + 12 + length) == (masked_crc32c(content),)
+            event = Event.FromString(content)
+            found.append(event)
             position += 12 + length + 4
     return found
 
@@ -140,14 +152,61 @@ def test_several_trackers_are_one(tmp_path):
     assert [record["x"] for record in (*read_metrics(first), *read_metrics(second))] == [2, 2]
 
 
-@pytest.mark.parametrize(("ours", "theirs"), [("sync", "flush"), ("close", "close")])
-def test_a_disk_too_full_for_events_is_explained(tmp_path, monkeypatch, ours, theirs):
-    def full():
-        raise OSError(errno.ENOSPC, "No space left on device")
+def test_when_resuming_tensorboard_is_told_what_to_hide(tmp_path):
+    from tensorboardX.proto.event_pb2 import SessionLog
 
+    TensorBoardTracker(tmp_path, purge_after=100).close()
+    first, second = _events(tmp_path)
+    assert first.file_version == "brain.Event:2"
+    assert (second.step, second.session_log.status) == (101, SessionLog.START)
+
+
+def test_a_disk_too_full_for_events_is_explained(tmp_path):
     tracker = TensorBoardTracker(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(tracker._writer, theirs, full)
-        with pytest.raises(DiskError, match=f"cannot write {tmp_path}: the disk is full: free some space"):
-            getattr(tracker, ours)()
+    tracker._file.close()
+    tracker._file = open("/dev/full", "ab")  # noqa: SIM115
+    message = f"cannot write {tmp_path}: the disk is full: free some space"
+    with pytest.raises(DiskError, match=message):
+        tracker.log(1, {"train/loss": 1.0})
+    with pytest.raises(DiskError, match=message):
+        tracker.sync()
+    with pytest.raises(DiskError, match=message):
+        tracker.close()
     tracker.close()
+
+
+@pytest.mark.parametrize("allowed", [0, 3])
+def test_a_full_disk_is_told_once_and_by_nobody_else(tmp_path, allowed):
+    code = textwrap.dedent(f"""
+        import builtins, io, sys
+        from jaxformer.monitoring.trackers import TensorBoardTracker
+
+        class Full(io.RawIOBase):
+            left = {allowed}
+            writable = lambda self: True
+            fileno = lambda self: 2
+            def write(self, data):
+                self.left -= 1
+                if self.left < 0:
+                    raise OSError(28, "No space left on device")
+                return len(data)
+
+        real = builtins.open
+        full = lambda: io.BufferedWriter(Full())
+        builtins.open = lambda path, *mode, **more: full() if "tfevents" in str(path) else real(path, *mode, **more)
+        tracker = None
+        try:
+            tracker = TensorBoardTracker(sys.argv[1])
+            for step in range(40):
+                tracker.log(step, {{"train/loss": 1.0}})
+                tracker.sync() if step == 30 else None
+        except OSError as error:
+            print(error, file=sys.stderr)
+            try:
+                tracker and tracker.close()
+            except OSError:
+                pass
+    """)
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    remedy = "the disk is full: free some space or choose another --workdir"
+    assert (done.returncode, done.stderr) == (0, f"cannot write {tmp_path}: {remedy}\n")
