@@ -3,6 +3,12 @@
 The softmax is carried along as a running maximum and sum (Rabe and Staats 2021; Milakov and Gimelshein 2018). The
 backward pass keeps the output and the log-sum-exp of each row, and makes the weights again chunk by chunk (Dao 2022).
 Slower than the plain form wherever that fits into memory; it runs on any device and refuses nothing.
+
+With inputs of 16 bits the output that is kept is rounded to them, as in torch's flash attention, and each row's
+rowsum(dO O) is off by that; another one in float32 would take 4 T H bytes a head beside 2 T H. At usual scales,
+gradients to q and k are right to a hundredth of their largest element in bfloat16, and to 2e-3 in float16. Where nearly
+all rows give nearly all their weight to one key, these gradients all but vanish and the rounding remains: 0.9 of the
+largest element was seen with 8 queries and keys, q 5 times as large and a scale of 1. `xla` has none of it.
 """
 
 from __future__ import annotations
@@ -175,7 +181,8 @@ def _backward(
     settings: _Settings, saved: tuple[_Inputs, jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[_Inputs]:
     """Gradients to q, k and v (Dao 2022, algorithm 4): with P the weights after dropout and W those before,
-    dV = P^T dO, dW = dropout(dO V^T), dS = W (dW - rowsum(dO O)), dQ = dS K, dK = dS^T Q."""
+    dV = P^T dO, dW = dropout(dO V^T), dS = W (dW - rowsum(dO O)), dQ = dS K, dK = dS^T Q. O is rounded to the dtype of
+    q; what that does to dQ and dK is said at the top."""
     inputs, out, log_sum_exp = saved
     dtype = log_sum_exp.dtype
     row_sum = jnp.einsum("btkgh,btkgh->bkgt", gradient, out, preferred_element_type=dtype)[..., None]

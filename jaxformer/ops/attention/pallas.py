@@ -10,6 +10,8 @@ The kernels (`pallas_kernels.py`) use nothing of one backend alone, but which ba
 - On a TPU, Mosaic: written for its rules, but neither run nor lowered, which needs one ("Unsupported TPU device kind").
 - On a CPU, Pallas' interpreter: right and very slow, for tests. Nothing chooses it unless it is named.
 
+Gradients of 16-bit inputs are as exact as those of `chunked`, and no better where softmax is saturated; see there.
+
 GSPMD cannot split a kernel: under a mesh of several devices, `jit` gathers its operands, unless it is called inside
 `jax.shard_map`.
 """

@@ -9,11 +9,12 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxformer.ops import Mask, attention
 from jaxformer.ops.attention.chunked import attention_xla_chunked
 from tests.ops.attention.base import AttentionTests
-from tests.ops.attention.oracle import random_inputs
+from tests.ops.attention.oracle import exact, random_inputs
 
 
 class TestXlaChunked(AttentionTests):
@@ -49,3 +50,12 @@ class TestXlaChunked(AttentionTests):
             q, k, v, mask=mask, dropout=0.1, dropout_seed=seed, implementation="xla"))
         assert offending(plain)  # the test sees them where they are
         assert not offending(chunked)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [("bfloat16", 1e-2), ("float16", 2e-3)])
+@pytest.mark.parametrize("implementation", ["xla_chunked", "pallas"])
+def test_gradients_of_16_bits_keep_the_bound_that_is_documented(implementation, dtype, bound):
+    q, k, v, do = random_inputs(queries=64, keys=64, heads=2, kv_heads=2, size=32, dtype=dtype)
+    _, pullback = jax.vjp(functools.partial(attention, implementation=implementation), q, k, v)
+    for found, expected in zip(pullback(do), exact(q, k, v, np.ones((2, 64, 64), bool), do)[1:], strict=True):
+        assert np.abs(np.asarray(found, np.float64) - expected).max() < bound * np.abs(expected).max()
