@@ -123,7 +123,7 @@ def r_drop_cross_entropy(
       The weighted sums; gradients flow from `loss` to `first`, `second` and `kernel`.
     """
     tokens = weights.size
-    chunk = min(chunk or _suitable_chunk(kernel) // 2, tokens)
+    chunk = max(1, min(chunk or _suitable_chunk(kernel) // 2, tokens))
 
     def side_by_side(first: jax.Array, second: jax.Array, *rest: int) -> jax.Array:
         """Both passes of a chunk, then those of the next."""

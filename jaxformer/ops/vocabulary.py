@@ -32,7 +32,7 @@ def chunks_of(
     flat = (counted(hidden.reshape(-1, hidden.shape[-1]), weights), known, weights)
     # As few chunks, and as few tokens that only fill them up, as multiples of 64 allow.
     even = -(-weights.shape[0] // max(1, -(-weights.shape[0] // chunk)))
-    chunk = min(chunk, weights.shape[0], -(-even // 64) * 64)
+    chunk = max(1, min(chunk, weights.shape[0], -(-even // 64) * 64))  # of no tokens, no chunks
     if padding := -weights.shape[0] % chunk:
         flat = jax.tree.map(lambda x: jnp.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1)), flat)
     return jax.tree.map(lambda x: x.reshape(-1, chunk, *x.shape[1:]), flat)

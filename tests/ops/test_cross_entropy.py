@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxformer.ops import cross_entropy, linear_cross_entropy
+from jaxformer.ops import cross_entropy, linear_cross_entropy, r_drop_cross_entropy
 from jaxformer.ops.vocabulary import chunks_of
 
 M, D, V = 13, 6, 29
@@ -113,6 +113,19 @@ def test_labels_of_tokens_without_weight_may_be_anything(data, label, chunk):
         strict=True,
     ):
         np.testing.assert_array_equal(found, expected)
+
+
+def _of_two_passes(hidden, *operands, **options):
+    return r_drop_cross_entropy(hidden, hidden, *operands, alpha=1.0, **options)
+
+
+@pytest.mark.parametrize("form", [linear_cross_entropy, _of_two_passes])
+def test_no_tokens_have_no_loss_and_no_gradient_as_in_the_plain_form(data, form):
+    hidden, kernel, labels, weights = (x if x.shape[0] == V else x[:0] for x in data)
+    loss = jax.value_and_grad(lambda *x: form(*x, labels, weights, label_smoothing=0.1).loss, (0, 1))
+    plain = jax.value_and_grad(lambda h, k: cross_entropy(h @ k.T, labels, weights, label_smoothing=0.1).loss, (0, 1))
+    jax.tree.map(np.testing.assert_array_equal, loss(hidden, kernel), plain(hidden, kernel))
+    assert form(hidden, kernel, labels, weights).loss == 0.0
 
 
 def test_large_logits_do_not_overflow():
