@@ -141,6 +141,18 @@ def test_bfloat16_inputs_keep_float32_sums(data):
     np.testing.assert_allclose(sums.loss, cross_entropy(hidden @ kernel.T, labels, weights).loss, rtol=0.02)
 
 
+def test_float16_gradients_are_rounded_after_the_loss_scale_not_before():
+    hidden, kernel = jnp.ones((1, 2), jnp.float16), jnp.array([[0.0, 0.0], [-8.0, 0.0]], jnp.float16)
+    labels, weights, loss_scale = jnp.zeros(1, jnp.int32), jnp.full(1, 2.0**-14), 2.0**20
+    gradient = jax.grad(lambda *x: loss_scale * linear_cross_entropy(*x, labels, weights).loss, (0, 1))
+    to_hidden, to_kernel = gradient(hidden, kernel)
+    assert to_hidden.dtype == to_kernel.dtype == jnp.float16
+    other = 1 / (1 + np.exp(8))  # the probability of the row that is not the label
+    assert np.float16(2.0**-14 * other) == 0, "float16 has nothing between 0 and 2**-24"
+    np.testing.assert_allclose(to_kernel[1], [2.0**6 * other] * 2, rtol=5e-3)
+    np.testing.assert_allclose(to_hidden[0], [-8 * 2.0**6 * other, 0.0], rtol=5e-3)
+
+
 @pytest.mark.parametrize(
     ("tokens", "chunk", "shape"),
     [(4096, 512, (8, 512)), (25600, 2048, (13, 1984)), (600, 512, (2, 320)), (7, 512, (1, 7))],
