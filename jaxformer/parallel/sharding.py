@@ -33,6 +33,7 @@ class _Use(NamedTuple):
 
 _CURRENT: ContextVar[_Use | None] = ContextVar("layout", default=None)
 
+
 @contextlib.contextmanager
 def use_layout(layout: Layout | None) -> Iterator[None]:
     """What is traced inside the block, in this thread, works on parts as `layout` says."""
@@ -112,16 +113,17 @@ def gathered(parameter: jax.Array, dims: tuple[str, ...]) -> jax.Array:
     The gradient is summed over the devices in float32 at least, and each keeps its part.
 
     Args:
-      parameter: the own part; of more dimensions than `dims` (scanned layers), these are the last.
-      dims: their names.
+      parameter: the own part; of scanned layers that of one layer, which the scan has cut out.
+      dims: the names of its dimensions.
     """
     if (use := _CURRENT.get()) is None:
         return parameter
     part, known = use.gathered.get(id(parameter), (None, None))
     if part is parameter and known is not None:
         return known
+    assert parameter.ndim == len(dims), (parameter.shape, dims)
     whole = parameter
-    for axis, dim in enumerate(dims, start=parameter.ndim - len(dims)):
+    for axis, dim in enumerate(dims):
         if axes := use.layout.stored_axes(dim, dims):
             whole = _gather(whole, axes, axis)
     use.gathered[id(parameter)] = (parameter, whole)
