@@ -146,3 +146,7 @@ def test_imbalance_is_a_mean_over_the_steps_that_devices_shared():
     throughput.update(**counts)
     assert "train/imbalance" not in throughput.window(), "one device has nobody to be compared with"
     assert throughput.total()["train/imbalance"] == pytest.approx(0.02)
+    throughput.update(**counts)
+    throughput.update(**counts, imbalance=0.05)
+    assert throughput.window()["train/imbalance"] == pytest.approx(0.05), "a step that was not shared has no part in it"
+    assert throughput.total()["train/imbalance"] == pytest.approx(0.03)

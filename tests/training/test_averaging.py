@@ -38,6 +38,13 @@ def _damage(folder):
     max((file for file in folder.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size).unlink()
 
 
+def test_the_last_checkpoints_are_averaged_where_there_are_more(checkpoints):
+    config = TrainingConfig(average_checkpoints=2, checkpoint_every=1)
+    params, described = select_params(checkpoints, config, {"w": jnp.zeros(len(NOISE))})
+    np.testing.assert_allclose(params["w"], 2.5 + NOISE, atol=1e-5)
+    assert described == "the mean of the checkpoints of steps 2, 3"
+
+
 def test_the_newest_readable_one_takes_the_place_of_a_damaged_best(checkpoints, tmp_path, caplog):
     template = {"w": jnp.zeros(len(NOISE))}
     params, described = select_params(checkpoints, TrainingConfig(), template)

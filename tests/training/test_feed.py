@@ -19,10 +19,11 @@ def _sequences(value: int, real: int, length: int) -> Sequences:
 
 
 class Counter:
-    """Batch i holds the token i; fails at batch `fails_at`."""
+    """Batch i holds the token i; fails at batch `fails_at`. Its state is one dictionary, that it changes."""
 
     def __init__(self, end: int = 10**9, fails_at: int = -1) -> None:
         self.next, self.end, self.fails_at, self.closed = 0, end, fails_at, 0
+        self.state: dict[str, int] = {}
 
     def __next__(self) -> Batch:
         if self.next == self.end:
@@ -34,7 +35,8 @@ class Counter:
         return Batch(_sequences(self.next - 1, 3, 5), _sequences(self.next - 1, 2, 4))
 
     def get_state(self) -> dict[str, int]:
-        return {"index": self.next}
+        self.state["index"] = self.next
+        return self.state
 
     def set_state(self, state: dict[str, int]) -> None:
         self.next = state["index"]
