@@ -75,6 +75,14 @@ def positives(text: str) -> list[int]:
     return [positive(part) for part in text.split(",")]
 
 
+def share(text: str) -> float:
+    """The type of a flag that is a part of a whole: above 0, and 1 at most."""
+    with contextlib.suppress(ValueError):
+        if 0 < (number := float(text)) <= 1:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is no number above 0 and of at most 1")
+
+
 def new_file(text: str) -> Path:
     """The type of a flag that names a file to write: refused before anything is measured, not afterwards."""
     path = Path(text)

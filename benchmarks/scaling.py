@@ -116,6 +116,14 @@ def predict(
     return Prediction(within, across, work, seconds[True], seconds[False])
 
 
+def whole_hosts(text: str) -> list[int]:
+    """The type of the flag that names numbers of devices: each must fill its hosts."""
+    for number in (found := report.positives(text)):
+        if number % PER_HOST:
+            raise argparse.ArgumentTypeError(f"{number} devices do not fill hosts of {PER_HOST}: name a multiple of it")
+    return found
+
+
 def layouts(devices: int) -> list[dict[str, int]]:
     """Those worth a look for so many devices."""
     hosts = devices // PER_HOST
@@ -146,11 +154,11 @@ HEAD = [
 def main() -> None:
     """Computes and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--devices", type=report.positives, default="8,64,512", help="how many, each a multiple of 8")
+    parser.add_argument("--devices", type=whole_hosts, default="8,64,512", help="how many, each a multiple of 8")
     parser.add_argument("--slots", type=report.positive, default=8192, help="a side on each device, where work grows")
     parser.add_argument("--batch", type=report.positive, default=409_600, help="slots a side of all, where it stays")
-    parser.add_argument("--mfu", type=float, default=0.4, help="of a device that exchanges nothing")
-    parser.add_argument("--reached", type=float, default=0.8, help="of the rates of links, by exchanges")
+    parser.add_argument("--mfu", type=report.share, default=0.4, help="of a device that exchanges nothing")
+    parser.add_argument("--reached", type=report.share, default=0.8, help="of the rates of links, by exchanges")
     report.add_json_flag(parser)
     options = parser.parse_args()
     growing, fixed, figures = [], [], []
