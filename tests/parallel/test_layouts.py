@@ -117,6 +117,17 @@ def test_in_float64_twenty_steps_of_adam_are_those_of_one_device(layouts: str) -
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("name", "rate"), [("lion", 1e-3), ("adafactor", 0.03)])
+def test_in_float64_steps_of_any_size_of_gradient_are_those_of_one_device(name: str, rate: float) -> None:
+    run_on_eight_devices('    jax.config.update("jax_enable_x64", True)\n' + _CASE + _QUICKLY + f"""
+    from tests.parallel.layouts import leaves_but_key_biases
+    changes = {{"optimizer": {{"name": "{name}", "learning_rate": {rate}}}}}
+    make_in_float64 = lambda sizes: make(sizes, changes, dtype=jnp.float64)
+    check_steps(make_in_float64, LAYOUTS[3:4], leaves=lambda state: leaves_but_key_biases(state, 8))
+    """)
+
+
+@pytest.mark.slow
 def test_in_float64_twenty_steps_with_gathered_keys_are_those_of_one_device() -> None:
     run_on_eight_devices('    jax.config.update("jax_enable_x64", True)\n' + _CASE + _QUICKLY + """
     check_steps(lambda sizes: make(sizes, {"model": {"num_heads": 2}}, dtype=jnp.float64), GATHERING)
