@@ -85,7 +85,7 @@ def measure(vocabulary: int, tokens: int, width: int, dtype: str, rounds: int) -
         expected = result if expected is None else expected
         by = differ(result, expected)
         if not by <= (RELATIVE if dtype == "float32" else 300 * RELATIVE):  # nan is wrong, too
-            raise SystemExit(f"{name} differs from fused by {by:g}: they do not compute the same")
+            raise SystemExit(f"{name} differs from {next(iter(compiled))} by {by:g}: they do not compute the same")
         compiled[name] = program
     for _ in range(rounds):
         for entry in found:
@@ -113,14 +113,14 @@ def main() -> None:
     rows, figures = [], []
     for vocabulary in options.vocabularies:
         found = measure(vocabulary, options.tokens, options.width, options.dtype, options.rounds)
-        ours = statistics.median(found[0]["times"])
+        ours = statistics.median(found[0]["times"]) if found[0]["times"] else None
         for entry in found:
             name = f"V {vocabulary:,}: {entry['name']}"
             row = [name, "not run", "", "", f"{entry['memory']:,.0f}"]
             if entry["times"]:
                 middle = statistics.median(entry["times"])
                 spread = f"{min(entry['times']):,.1f} to {max(entry['times']):,.1f}"
-                row[1:4] = [f"{middle:,.1f}", spread, f"{middle / ours:.2f}"]
+                row[1:4] = [f"{middle:,.1f}", spread, f"{middle / ours:.2f}" if ours else ""]
                 figures.append({"name": name, "value": middle, "unit": "ms", "memory_mib": entry["memory"]})
             rows.append(row)
     print(report.table(["", "ms", "lowest to highest", "fused is faster by", "MiB"], rows))

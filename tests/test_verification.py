@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import attention_table, cross_entropy, memory
+from jaxformer.monitoring import machine
 from jaxformer.ops.attention import Call
 
 
@@ -30,6 +31,18 @@ def test_cross_entropy_times_no_form_with_nan_among_its_gradients(monkeypatch):
     monkeypatch.setattr(cross_entropy, "forms", lambda: {"fused": cross_entropy_forms["fused"], "spoilt": spoilt})
     with pytest.raises(SystemExit, match="spoilt differs from fused by nan"):
         cross_entropy.measure(64, 8, 16, "float32", 1)
+
+
+def test_cross_entropy_tells_the_memory_of_fused_where_it_does_not_fit_itself(monkeypatch, capsys):
+    small, large = (cross_entropy.forms()[name] for name in ("fused", "optax"))  # 1 and 2 MiB
+    monkeypatch.setattr(cross_entropy, "forms", lambda: {"fused": large, "plain": small})
+    monkeypatch.setattr(machine, "memory", lambda: (0, int(1.5 * 2**20 / 0.6)))
+    monkeypatch.setattr("sys.argv", ["cross_entropy", "--tokens=64", "--width=8", "--vocabularies=2048"])
+    cross_entropy.main()
+    fused, plain = (line.split() for line in capsys.readouterr().out.splitlines()[-2:])
+    assert fused == ["V", "2,048:", "fused", "not", "run", "2"]
+    assert plain[:3] == ["V", "2,048:", "plain"]
+    assert (len(plain), plain[-1]) == (8, "1"), "a time, from ... to, no comparison, and memory"
 
 
 @pytest.mark.parametrize("place", [0, 1, 2, 3])
