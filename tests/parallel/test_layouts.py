@@ -176,11 +176,20 @@ def test_what_travels_is_what_theory_says(layouts: str) -> None:
 
     KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 
+    def check_the_state_stays_where_it_is(program, state):
+        after, _ = program.output_shardings
+        for tree in ("params", "opt_state"):
+            pairs = zip(jax.tree.leaves(getattr(state, tree)), jax.tree.leaves(getattr(after, tree)), strict=True)
+            for leaf, sharding in pairs:
+                assert sharding.is_equivalent_to(leaf.sharding, leaf.ndim), (tree, leaf.shape, leaf.sharding, sharding)
+
     def sent(sizes):
         '''For every kind of collective, the numbers of elements of all that are in the compiled step.'''
         step, state, batch, layout = make(sizes)
         found = {kind: [] for kind in KINDS}
-        for line in step.lower(state, batch).compile().as_text().splitlines():
+        program = step.lower(state, batch).compile()
+        check_the_state_stays_where_it_is(program, state)
+        for line in program.as_text().splitlines():
             match = re.search(rf"= (.*?) ({'|'.join(KINDS)})(-start)?\\(", line)
             if match:
                 shapes = re.findall(r"\\w+\\[([\\d,]*)\\]", match[1])
