@@ -46,11 +46,13 @@ class Slot:
       cores: on which it runs; empty for all.
       environment: variables that differ from this process's.
       described: for a person; empty for the whole machine.
+      devices: how many a trial finds there; 0 for all, however many there are.
     """
 
     cores: frozenset[int] = frozenset()
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     described: str = ""
+    devices: int = 0
 
 
 def whole_machine() -> list[Slot]:
@@ -75,7 +77,9 @@ def share_machine(parallel: int, platform: str, num_devices: int) -> list[Slot]:
     """
     if platform == "cpu":
         shares = [frozenset(cores) for cores in shared_cores(parallel)]
-        return [Slot(share, {}, f"cores {_listed(share)}" if share else "all cores") for share in shares]
+        return [
+            Slot(share, {}, f"cores {_listed(share)}" if share else "all cores", num_devices) for share in shares
+        ]
     if platform not in ("gpu", "cuda", "rocm"):
         raise ValueError(f"--sweep_parallel={parallel}: the devices here ({platform}) serve one process: leave it out")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
@@ -87,7 +91,8 @@ def share_machine(parallel: int, platform: str, num_devices: int) -> list[Slot]:
         environment = {"CUDA_VISIBLE_DEVICES": ",".join(mine)}
         if together > 1 and "XLA_PYTHON_CLIENT_MEM_FRACTION" not in os.environ:
             environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{0.9 / together:.3f}"
-        slots.append(Slot(frozenset(), environment, " ".join(f"{name}={value}" for name, value in environment.items())))
+        described = " ".join(f"{name}={value}" for name, value in environment.items())
+        slots.append(Slot(frozenset(), environment, described, len(mine)))
     return slots
 
 

@@ -17,13 +17,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jaxformer.config import Config, replace, to_dict
+from jaxformer.config import Config, MeshConfig, replace, to_dict
 from jaxformer.config.checks import as_text
 from jaxformer.monitoring.durable import atomic_write
 from jaxformer.monitoring.machine import Machine, assess
+from jaxformer.parallel.mesh import mesh_sizes
 from jaxformer.paths import expanded
 from jaxformer.training.sweep import picture, table
-from jaxformer.training.sweep.children import Children, share_machine, whole_machine
+from jaxformer.training.sweep.children import Children, Slot, share_machine, whole_machine
 from jaxformer.training.sweep.folder import FINAL, SweepFolder, Trial, held_experiment
 from jaxformer.training.sweep.grid import Fields
 from jaxformer.training.sweep.options import Sweep
@@ -70,9 +71,15 @@ def run_sweep(
     if sweep.mode == "plan":
         print(_plan(config.experiment, reason, trials, mine, sweep.parallel), flush=True)
         return
-    folder.keep()
     title = f"sweep of {config.experiment} in {path}"
     waiting = [trial for trial in mine if trial.state()[0] not in FINAL]
+    slots = whole_machine()
+    if waiting and sweep.parallel > 1:
+        machine = assess_apart(place)
+        slots = share_machine(min(sweep.parallel, len(waiting)), machine.platform, machine.num_devices)
+        for trial in waiting:
+            check_shares(trial.name, replace(config, {**sweep.overrides, **trial.fields}).mesh, slots, machine)
+    folder.keep()
     command = [sys.executable, os.fspath(program)] if isinstance(program, (str, os.PathLike)) else list(program)
     report = _Report(folder, metric, title, drawn=time.monotonic())
 
@@ -81,10 +88,6 @@ def run_sweep(
 
     children = Children(lambda trial: [*command, *_arguments(config.experiment, sweep.overrides, trial)], ended)
     if waiting:
-        slots = whole_machine()
-        if sweep.parallel > 1:
-            machine = assess_apart(place)
-            slots = share_machine(min(sweep.parallel, len(waiting)), machine.platform, machine.num_devices)
         _LOGGER.info("%s: %s of %d to run, %d at a time", title, len(waiting), len(mine), len(slots))
         children.run(waiting, slots)
     print(table.text(report.write((), last=True), title))
@@ -122,6 +125,36 @@ def _check(
             replace(whole, {"training.best_metric": metric or whole.training.best_metric})
         except ValueError as error:
             raise ValueError(f"--sweep_metric={metric}: {error}") from None
+
+
+def check_shares(name: str, mesh: MeshConfig, slots: Sequence[Slot], machine: Machine) -> None:
+    """Refuses a trial of that name whose mesh does not fit one of the shares of the machine: it would fail by itself.
+
+    Raises:
+      ValueError: that says how many at once would do.
+    """
+    if mesh.auto:
+        return
+    for slot in slots:
+        try:
+            mesh_sizes(mesh, slot.devices)
+        except ValueError as error:
+            fewer = [number for number in range(1, len(slots)) if _fits(mesh, number, machine)]
+            instead = f"; or run fewer at once, with --sweep_parallel={fewer[-1]}" if fewer else ""
+            raise ValueError(
+                f"trial {name}: {len(slots)} at once leave it {slot.devices} of the {machine.num_devices} devices, "
+                f"and {error}{instead}"
+            ) from None
+
+
+def _fits(mesh: MeshConfig, parallel: int, machine: Machine) -> bool:
+    """Whether so many trials at once could have this mesh."""
+    try:
+        for slot in share_machine(parallel, machine.platform, machine.num_devices):
+            mesh_sizes(mesh, slot.devices)
+    except ValueError:
+        return False
+    return True
 
 
 def _arguments(experiment: str, overrides: Mapping[str, Any], trial: Trial) -> list[str]:

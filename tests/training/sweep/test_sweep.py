@@ -383,6 +383,37 @@ def test_gpus_are_dealt_out(monkeypatch):
         share_machine(2, "tpu", 4)
 
 
+@pytest.mark.parametrize(
+    ("mesh", "parallel", "message"),
+    [
+        ("data=4", 8, "seed=0: 8 at once leave it 1 of the 8 devices, and mesh.data=4 is more .*; or run fewer .*=2$"),
+        ("tensor=2", 3, "leave it 3 of the 8 devices, and .*: 2 devices do not divide the 3 .*_parallel=2$"),
+        ("tensor=2", 8, "leave it 1 of the 8 devices, and mesh.data=-1 x mesh.tensor=2 is more .*_parallel=4$"),
+        ("data=16", 2, "leave it 4 of the 8 devices, and mesh.data=16 is more .* for the rest$"),
+        ("data=4", 2, None),
+        ("auto", 8, None),
+    ],
+)
+def test_a_mesh_that_the_share_of_a_trial_does_not_hold_is_refused_before_anything_runs(
+    mesh, parallel, message, monkeypatch
+):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(entry, "assess_apart", lambda _: type("Machine", (), {"platform": "gpu", "num_devices": 8}))
+    flag = "--config.mesh=auto" if mesh == "auto" else f"--config.mesh.{mesh}"
+    flags = "--sweep=training.seed=0..7", f"--sweep_parallel={parallel}", flag
+    if message is None:
+        sweep(*flags)
+        assert {row["state"] for row in rows()} == {"finished"}
+        return
+    with pytest.raises(ValueError, match=message):
+        sweep(*flags)
+    assert not Path("S", "sweep.json").exists(), "the same command with another mesh must not be refused by its folder"
+
+
+def test_every_trial_on_cpus_has_all_of_the_simulated_devices():
+    assert [slot.devices for slot in share_machine(3, "cpu", 8)] == [8, 8, 8]
+
+
 def test_a_trial_that_somebody_else_runs_is_left_to_them():
     config = experiments.find("wmt").config("bundled")
     with (
