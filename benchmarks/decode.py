@@ -103,7 +103,7 @@ def trained_subject(workdir: str, text: Path) -> Subject:
     from jaxformer.parallel.mesh import first_copy, make_layout
     from jaxformer.tasks.translation import TranslationTask
     from jaxformer.training.averaging import select_params
-    from jaxformer.training.session import open_checkpoints
+    from jaxformer.training.run_checkpoints import open_checkpoints
     from jaxformer.training.workdir import Workdir
 
     run = Workdir(workdir)

@@ -14,10 +14,11 @@ from absl import logging
 
 from jaxformer.config import DataConfig
 from jaxformer.data.cleaning import Cleaner, has_text
+from jaxformer.data.given_vocabulary import given_tokenizer
 from jaxformer.data.labelled import LabelledDataset, Labels
 from jaxformer.data.labelled_text import LabelNames, TextSplit, open_texts
 from jaxformer.data.spelling import Spelling
-from jaxformer.data.tokenizer import Tokenizer, given_tokenizer, train_text_tokenizer
+from jaxformer.data.tokenizer import Tokenizer, train_text_tokenizer
 from jaxformer.types import BOS_ID, EOS_ID, PAD_ID, SPELLING_SIZE
 
 LABEL = "label"

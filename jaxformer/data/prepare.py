@@ -23,11 +23,12 @@ from jaxformer.config import DataConfig
 from jaxformer.cores import available_cores
 from jaxformer.data import cache
 from jaxformer.data.cleaning import Cleaner, CleaningReport, has_text
+from jaxformer.data.given_vocabulary import given_tokenizer
 from jaxformer.data.repetitions import first_occurrences, occurring, pair_hash
 from jaxformer.data.sampling import SubwordSampler
 from jaxformer.data.sources import Source, open_splits
 from jaxformer.data.store import ArrayFile, DatasetWriter, TokenizedDataset, select, token_dtype
-from jaxformer.data.tokenizer import Tokenizer, given_tokenizer, train_tokenizer
+from jaxformer.data.tokenizer import Tokenizer, train_tokenizer
 from jaxformer.data.workers import ordered_map
 from jaxformer.types import EOS_ID, Pair
 

@@ -17,16 +17,13 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import sentencepiece
 
 from jaxformer.config import DataConfig
-from jaxformer.config.checks import as_text
 from jaxformer.data import pieces
 from jaxformer.data.sampling import SubwordSampler
 from jaxformer.data.word_model import WordModel
-from jaxformer.paths import expanded
 from jaxformer.types import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Pair
 
 _SPACE = "\u2581"
@@ -208,31 +205,6 @@ def _encoded(
     if words:
         return words.encode(texts)
     return model.encode(list(texts), add_eos=True, num_threads=num_threads) if texts else []
-
-
-def given_tokenizer(config: DataConfig, *, sides: int) -> Tokenizer:
-    """The tokenizer that `data.vocabulary` names; one for both languages if `data.joint_vocabulary` says so.
-
-    Args:
-      config: says where it is, and of what kind and size.
-      sides: of a record: 2 of pairs, 1 of texts.
-
-    Raises:
-      OSError: if it is not there.
-      ValueError: if it is damaged, or not as the configuration says.
-    """
-    tokenizer = Tokenizer.load(expanded(config.vocabulary))
-    if tokenizer.kind == "char":
-        raise ValueError(f"the vocabulary in {config.vocabulary} is of single characters: give one of another kind")
-    there: dict[str, Any] = {"tokenizer": tokenizer.kind, "vocabulary_size": tokenizer.source_vocabulary_size}
-    if tokenizer.kind != "word":
-        there["byte_fallback"] = tokenizer.spells_bytes
-    if sides == 2:
-        there["joint_vocabulary"] = tokenizer.joint
-    if other := [name for name, value in there.items() if getattr(config, name) != value]:
-        listed = " ".join(f"--config.data.{name}={as_text(there[name])}" for name in other)
-        raise ValueError(f"the vocabulary in {config.vocabulary} is of another kind than asked for: set {listed}")
-    return tokenizer
 
 
 def train_tokenizer(pairs: Iterable[Pair], config: DataConfig) -> Tokenizer:

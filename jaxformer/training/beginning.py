@@ -22,7 +22,7 @@ from jaxformer.parallel.layout import Layout
 from jaxformer.paths import expanded
 from jaxformer.training.averaging import select_params
 from jaxformer.training.leaves import leaf_names, like
-from jaxformer.training.session import open_checkpoints
+from jaxformer.training.run_checkpoints import open_checkpoints
 from jaxformer.training.state import TrainState
 from jaxformer.training.study import MakeStudy, open_study
 from jaxformer.training.workdir import Workdir, differences

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import jax
 
-from jaxformer.config import Config, replace, to_dict
+from jaxformer.config import Config, to_dict
 from jaxformer.monitoring.trackers import Tracker, Trackers, check_trackers, closed_in_the_end
 from jaxformer.parallel.processes import check_agreement, explained_loss
 from jaxformer.training import attention_table
@@ -25,8 +25,7 @@ from jaxformer.training.shared_folder import check_shared
 from jaxformer.training.workdir import Workdir
 
 if TYPE_CHECKING:
-    from jaxformer.training.checkpoint import Checkpoints
-    from jaxformer.training.study import MakeStudy, Prepared, Study
+    from jaxformer.training.study import MakeStudy, Study
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -88,12 +87,14 @@ def _train(config: Config, workdir: Workdir, beside: Trackers, make_study: MakeS
         _use_compilation_cache(config)
         attention_table.keep(config, workdir)
         attention_table.use(workdir)
-        from jaxformer.training.session import Session, open_checkpoints
+        from jaxformer.training.preparing import planned, prepare_run, with_own_vocabulary
+        from jaxformer.training.run_checkpoints import open_checkpoints
+        from jaxformer.training.session import Session
         from jaxformer.training.trained import best_predictor
 
-        prepared = _prepared(make_study(_with_own_vocabulary(config, workdir)), workdir)
+        prepared = prepare_run(make_study(with_own_vocabulary(config, workdir)), workdir)
         with contextlib.closing(open_checkpoints(config, workdir)) as checkpoints:
-            config = _planned(make_study(config), prepared, make_study, checkpoints)
+            config = planned(make_study(config), prepared, make_study, checkpoints)
             study = make_study(config)
             if asked.left_open:
                 keep(asked, config, workdir)
@@ -225,6 +226,7 @@ def tune(config: Config, output: str = "") -> None:
     """
     from jaxformer.monitoring.streams import open_output
     from jaxformer.training import tuning
+    from jaxformer.training.preparing import planned
     from jaxformer.training.study import check_settings, open_study
 
     _check_config(config)
@@ -233,7 +235,7 @@ def tune(config: Config, output: str = "") -> None:
         study = open_study(config)
         check_settings(study)
         prepared = study.prepare()
-        file.write(tuning.tune(open_study(_planned(study, prepared, open_study)), prepared))
+        file.write(tuning.tune(open_study(planned(study, prepared, open_study)), prepared))
     if output:
         _LOGGER.info("train with what is fastest here: --config.model.attention_table=%s", output)
 
@@ -245,50 +247,6 @@ def plan(config: Config, workdir: Workdir | str | os.PathLike[str]) -> None:
     _check_config(config)
     attention_table.load(config)
     print(describe_plan(config, _as_workdir(workdir)), flush=True)
-
-
-def _prepared(study: Study, workdir: Workdir) -> Prepared:
-    """The data of a run, and its facts kept in the workdir; what can be refused is refused as early as it is known."""
-    from jaxformer.parallel.mesh import make_layout
-    from jaxformer.training.beginning import check_beginning
-    from jaxformer.training.same_data import check_same_everywhere, keep_facts
-
-    study.check()
-    if not workdir.began:
-        check_beginning(study.config, workdir)
-    if not study.config.left_open:
-        make_layout(study.config.mesh)
-    prepared = study.prepare()
-    _LOGGER.info("cleaning of the training split:\n%s", prepared.report)
-    study.check_prepared(prepared)
-    check_same_everywhere(prepared)
-    keep_facts(study, prepared.facts, workdir)
-    return prepared
-
-
-def _with_own_vocabulary(config: Config, workdir: Workdir) -> Config:
-    """A run that was given a vocabulary has it in its folder when it goes on: where it came from may be gone."""
-    if config.data_with_vocabulary.vocabulary and workdir.tokenizer.exists():
-        return replace(config, {"data.vocabulary": str(workdir.tokenizer)})
-    return config
-
-
-def _planned(
-    study: Study, prepared: Prepared, make_study: MakeStudy, checkpoints: Checkpoints | None = None
-) -> Config:
-    """The configuration with what the planner chooses, which is said; a run with `checkpoints` keeps its batches."""
-    from jaxformer.training.planner.record import shapes_before
-    from jaxformer.training.planner.resolve import resolve
-    from jaxformer.training.study import task_maker
-
-    if not study.config.left_open:
-        return study.config
-    shapes = shapes_before(checkpoints) if checkpoints is not None else []
-    config, said = resolve(
-        study.config, task_maker(prepared.facts, make_study), slots=study.slots(prepared), shapes=shapes
-    )
-    _LOGGER.info("%s", said)
-    return config
 
 
 def _check_config(config: object) -> None:

@@ -25,6 +25,7 @@ from jaxformer.monitoring.trackers import JsonlTracker, TensorBoardTracker, Trac
 from jaxformer.monitoring.utilisation import watch
 from jaxformer.parallel.mesh import host_share, make_layout, place_batch
 from jaxformer.training import hooks
+from jaxformer.training.beginning import begin_with
 from jaxformer.training.breakdown import describe_parts, time_parts
 from jaxformer.training.checkpoint import Checkpoints
 from jaxformer.training.description import describe_run
@@ -46,19 +47,6 @@ _NO_BREAKDOWN = (
     "out of memory while a step was taken apart, for which the state is held twice: "
     "set --config.monitoring.breakdown=false"
 )
-
-
-def open_checkpoints(config: Config, workdir: Workdir, *, read_only: bool = False) -> Checkpoints:
-    """The checkpoints of a run, with the retention that `config` asks for; `read_only` beside a run that may go on."""
-    training = config.training
-    return Checkpoints(
-        workdir.checkpoints,
-        keep=training.keep_checkpoints,
-        average=training.average_checkpoints,
-        period=training.checkpoint_every,
-        best_metric=training.best_metric,
-        read_only=read_only,
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -284,8 +272,6 @@ class Session:
         found = self.checkpoints.restore(state)
         if found is None:
             if training.start_from:
-                from jaxformer.training.beginning import begin_with  # it opens checkpoints as this module does
-
                 state = begin_with(state, self.config, self.layout, self._make_study)
             return state, Progress(batches=self._batches()), False
         progress = Progress.from_json(found[1])

@@ -18,7 +18,7 @@ from jaxformer.parallel.mesh import first_copy, make_layout
 from jaxformer.tasks.translator import Translator
 from jaxformer.training.averaging import select_params
 from jaxformer.training.checkpoint import Checkpoints
-from jaxformer.training.session import open_checkpoints
+from jaxformer.training.run_checkpoints import open_checkpoints
 from jaxformer.training.study import MakeStudy, Study, checked_maker
 from jaxformer.training.workdir import Workdir, evaluation_config
 

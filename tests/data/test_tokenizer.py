@@ -9,7 +9,8 @@ import pytest
 import sentencepiece
 
 from jaxformer.config import DataConfig, replace
-from jaxformer.data.tokenizer import Tokenizer, given_tokenizer, train_text_tokenizer, train_tokenizer
+from jaxformer.data.given_vocabulary import given_tokenizer
+from jaxformer.data.tokenizer import Tokenizer, train_text_tokenizer, train_tokenizer
 from jaxformer.types import BOS_ID, EOS_ID, UNK_ID, Pair
 
 

@@ -78,7 +78,7 @@ def _continued(config: Config, workdir: Workdir) -> tuple[Config, list[str], Sha
         return config, [f"{_REFUSED}; below is the plan of a new run:\n{error}"], []
     shapes: Shapes = []
     if _steps(workdir):
-        from jaxformer.training.session import open_checkpoints
+        from jaxformer.training.run_checkpoints import open_checkpoints
 
         with contextlib.closing(open_checkpoints(config, workdir, read_only=True)) as checkpoints:
             shapes = shapes_before(checkpoints)
