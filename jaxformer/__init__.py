@@ -35,7 +35,7 @@ _PUBLIC = {
         "SelfAttention", "CrossAttention", "FeedForward", "Embedding", "ValueEmbedding", "Neighbourhood", "Residual",
         "EncoderBlock", "DecoderBlock", "Stack", "TokenHead", "PooledHead", "ChannelHead", "LearnedWeights",
     ),
-    "models": ("Encoder", "EncoderDecoder", "EncoderWithHeads", "Ensemble"),
+    "models": ("Encoder", "EncoderDecoder", "EncoderWithHeads", "Ensemble", "TranslationEnsemble"),
     "data.sources": ("Source", "open_splits"),
     "data.prepare": ("PreparedData", "prepare"),
     "data.tokenizer": ("Tokenizer", "train_tokenizer"),

@@ -57,6 +57,7 @@ from jaxformer.models import (
     EncoderDecoder as EncoderDecoder,
     EncoderWithHeads as EncoderWithHeads,
     Ensemble as Ensemble,
+    TranslationEnsemble as TranslationEnsemble,
 )
 from jaxformer.monitoring.trackers import Tracker as Tracker
 from jaxformer.nn import (

@@ -100,12 +100,13 @@ class TranslationEnsemble(nnx.Module):
         index: jax.Array,
         cache: EnsembleCache,
         context: tuple[DecodingContext, ...],
-        transposed: tuple[jax.Array, ...],
+        transposed: tuple[jax.Array, ...] | None = None,
     ) -> tuple[jax.Array, EnsembleCache]:
         """One target position of every beam: [B, W, V] as of `logits`, and the cache; see `EncoderDecoder`."""
+        outputs = transposed or (None,) * len(self.members)
         steps = [
             member.decode_step(tokens, index, own, source, output)
-            for member, own, source, output in zip(self.members, cache.members, context, transposed, strict=True)
+            for member, own, source, output in zip(self.members, cache.members, context, outputs, strict=True)
         ]
         return _mean([logits for logits, _ in steps]), EnsembleCache(tuple(cache for _, cache in steps))
 
