@@ -34,8 +34,9 @@ _MAY_DIFFER = ("dropout", "attention_dropout", "activation_dropout", "attention_
 
 _VOCABULARY = ("vocabulary_size", "tokenizer", "joint_vocabulary", "byte_fallback", "spelling")
 
-_OUTPUTS = re.compile(r"((?:members\.\d+\.)?heads\.[^.]+|part_weights)\.")
-"""Beginnings of the names of parameters that belong to one output: they may begin anew."""
+_OUTPUTS = re.compile(r"((?:members\.\d+\.)?(?:heads\.[^.]+|part_weights|encoder\.weights))(?:\.|$)")
+"""Beginnings of the names of parameters that belong to one output, as all of a linear member (`models.linear`) do: they
+may begin anew."""
 
 
 def check_beginning(config: Config, workdir: Workdir) -> None:

@@ -190,6 +190,15 @@ def test_a_head_of_other_classes_begins_anew_and_the_rest_does_not(tmp_path, cap
             np.testing.assert_allclose(here[name], there[name], atol=1e-6, err_msg=name)
 
 
+def test_what_linear_members_say_of_other_classes_begins_anew(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    linear = {"task.linear_members": 1}
+    training.train(replace(_texts(tmp_path / "two", "ab"), linear), tmp_path / "start")
+    training.train(_from(replace(_texts(tmp_path / "three", "abc"), linear), tmp_path / "start"), tmp_path / "run")
+    anew = "members.0.heads.label, members.1.encoder.weights, members.1.heads.label"
+    assert f"; random are {anew}\n" in caplog.text
+
+
 def test_it_begins_on_other_devices_too(learnt, tmp_path):
     config = _other(tmp_path, learnt[1], mesh__data=2, mesh__fsdp=2, mesh__tensor=2, training__num_steps=1)
     (tmp_path / "config.json").write_text(json.dumps(to_dict(config)))
