@@ -68,10 +68,7 @@ def train(
 
 def _train(config: Config, workdir: Workdir, beside: Trackers, make_study: MakeStudy) -> dict[str, Any]:
     began = time.perf_counter()
-    if config.decoding.ensemble:
-        raise ValueError(
-            f"decoding.ensemble={config.decoding.ensemble} is for --mode=predict and evaluate: a run trains by itself"
-        )
+    _check_alone(config)
     with explained_loss():
         check_agreement(to_dict(config))
         check_shared(workdir)
@@ -245,6 +242,7 @@ def plan(config: Config, workdir: Workdir | str | os.PathLike[str]) -> None:
     from jaxformer.training.planner.describe import describe_plan
 
     _check_config(config)
+    _check_alone(config)
     attention_table.load(config)
     print(describe_plan(config, _as_workdir(workdir)), flush=True)
 
@@ -254,6 +252,14 @@ def _check_config(config: object) -> None:
     if not isinstance(config, Config):
         raise ValueError(
             f"config is a jf.Config, got {config!r}: make one, as by jf.replace(jf.Config(), {{'data.path': 'DIR'}})"
+        )
+
+
+def _check_alone(config: Config) -> None:
+    """Refuses to train, or to plan it, what only translates: several runs together."""
+    if config.decoding.ensemble:
+        raise ValueError(
+            f"decoding.ensemble={config.decoding.ensemble} is for --mode=predict and evaluate: a run trains by itself"
         )
 
 

@@ -62,8 +62,9 @@ def test_runs_translate_together(runs, tmp_path, capsys, caplog):
 
 def test_what_cannot_translate_together_is_refused(runs, tmp_path):
     config, (first, second) = runs
-    with pytest.raises(ValueError, match=r"decoding.ensemble=x is for --mode=predict and evaluate"):
-        training.train(replace(config, {"decoding.ensemble": "x"}), tmp_path / "run")
+    for mode in (training.train, training.plan):
+        with pytest.raises(ValueError, match=r"decoding.ensemble=x is for --mode=predict and evaluate"):
+            mode(replace(config, {"decoding.ensemble": "x"}), tmp_path / "run")
     with pytest.raises(OSError, match=r"nowhere is not there"):
         jaxformer.load_translator(first, ensemble=f"{second},{tmp_path / 'nowhere'}")
     other = shutil.copytree(second, tmp_path / "other")
