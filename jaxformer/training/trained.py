@@ -105,6 +105,7 @@ def open_predictor(
 
     Raises:
       OSError: if there is no trained run, or it cannot be read.
+      ValueError: for runs in `decoding.ensemble` of another task, direction or vocabulary.
     """
     if config.decoding.ensemble:
         return _open_ensemble(config, workdir, checked_maker(make_study))
@@ -141,6 +142,14 @@ def _open_ensemble(
     for name in filter(None, (part.strip() for part in config.decoding.ensemble.split(","))):
         run = Workdir(name)
         there = run.load_config()
+        if there.task.kind != "translation":
+            kind = there.task.kind
+            raise ValueError(f"decoding.ensemble: the run in {name} does not translate, its task.kind is {kind}")
+        if (way := _languages(there)) == _languages(config)[::-1]:
+            raise ValueError(
+                f"decoding.ensemble: {name} translates from {way[0]} to {way[1]}, and {workdir.path} the other way "
+                "round: only runs of one direction translate together"
+            )
         if make_study(there).load_facts(run).digest != own.facts.digest:
             raise ValueError(
                 f"decoding.ensemble: the vocabulary of {name} is not that of {workdir.path}: only runs with the same "
@@ -156,6 +165,13 @@ def _open_ensemble(
         normalization=config.data.normalization,
     )
     return own.study, own.facts, translator, "; together with ".join(described)
+
+
+def _languages(config: Config) -> tuple[str, str]:
+    """Those that a run translates from and to."""
+    data = config.data
+    ways = data.source_language, data.target_language
+    return ways[::-1] if data.reverse else ways
 
 
 def best_predictor(

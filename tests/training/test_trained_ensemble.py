@@ -72,3 +72,17 @@ def test_what_cannot_translate_together_is_refused(runs, tmp_path):
     train_tokenizer(pairs, replace(config.data, {"vocabulary_size": 16})).save(other / "tokenizer.model")
     with pytest.raises(ValueError, match=r"the vocabulary of .*other is not that of"):
         jaxformer.load_translator(first, ensemble=str(other))
+
+
+def test_runs_of_the_other_direction_and_of_other_tasks_are_refused(runs, tmp_path):
+    _, (first, second) = runs
+    run = Workdir(shutil.copytree(second, tmp_path / "other"))
+    same = run.load_config()
+    run.keep_config(replace(same, {"data.reverse": True}))
+    with pytest.raises(ValueError, match=r"other translates from de to en, and .*a the other way round"):
+        jaxformer.load_translator(first, ensemble=str(run.path))
+    run.keep_config(replace(same, {"data.reverse": True, "data.source_language": "de", "data.target_language": "en"}))
+    jaxformer.load_translator(first, ensemble=str(run.path))
+    run.keep_config(replace(same, {"task.kind": "text_classification", "training.best_metric": "validation/loss"}))
+    with pytest.raises(ValueError, match=r"other does not translate, its task.kind is text_classification"):
+        jaxformer.load_translator(first, ensemble=str(run.path))
