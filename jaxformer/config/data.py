@@ -39,7 +39,8 @@ class DataConfig:
       num_examples: for `bundled`, training pairs to generate; otherwise at most this many training pairs, 0 for all.
       seed: for `bundled`, of the generator.
       vocabulary: folder of a run, or sentencepiece model, whose vocabulary is used; empty: one is learnt from the
-        training text. The four fields on vocabularies must be as they are there; refused otherwise, with the flags.
+        training text. `vocabulary_size`, `tokenizer`, `joint_vocabulary` and `byte_fallback` must be as they are there;
+        refused otherwise, with the flags.
       vocabulary_size: pieces in the vocabulary (in each one, when it is not joint).
       tokenizer: `bpe` or `unigram` (sentencepiece), or `word`: whole words, as spaces separate them, and the unknown
         token for others, for text that is tokenised already.

@@ -53,7 +53,7 @@ class Config:
 
     @property
     def data_with_vocabulary(self) -> DataConfig:
-        """`data`, and in its `vocabulary` that of the run whose parameters this one begins with."""
+        """`data`, whose `vocabulary` is that of the run whose parameters this one begins with, if there is one."""
         return replace(self.data, {"vocabulary": self.data.vocabulary or self.training.start_from})
 
     def __post_init__(self) -> None:

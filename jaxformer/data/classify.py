@@ -14,7 +14,7 @@ from absl import logging
 
 from jaxformer.config import DataConfig
 from jaxformer.data.cleaning import Cleaner, has_text
-from jaxformer.data.given_vocabulary import given_tokenizer
+from jaxformer.data.given_vocabulary import given_tokenizer, warn_of_unknown
 from jaxformer.data.labelled import LabelledDataset, Labels
 from jaxformer.data.labelled_text import LabelNames, TextSplit, open_texts
 from jaxformer.data.spelling import Spelling
@@ -174,6 +174,7 @@ def prepare_texts(config: DataConfig, *, first: bool) -> PreparedTexts:
     tokenizer = given_tokenizer(config, sides=1) if config.vocabulary else train_text_tokenizer(texts, config)
     encoder = TextEncoder(tokenizer, config, first=first)
     rows, long = encoder(texts)
+    warn_of_unknown(config, np.concatenate([row if row.ndim == 1 else row[:, 0] for row in rows]))
     report.cut = len(long)
     train = ClassifiedTexts(texts, classes, encoder.records(rows, classes))
     held_back = all_classified(splits, encoder, names)

@@ -23,7 +23,7 @@ from jaxformer.config import DataConfig
 from jaxformer.cores import available_cores
 from jaxformer.data import cache
 from jaxformer.data.cleaning import Cleaner, CleaningReport, has_text
-from jaxformer.data.given_vocabulary import given_tokenizer
+from jaxformer.data.given_vocabulary import given_tokenizer, warn_of_unknown
 from jaxformer.data.repetitions import first_occurrences, occurring, pair_hash
 from jaxformer.data.sampling import SubwordSampler
 from jaxformer.data.sources import Source, open_splits
@@ -36,6 +36,7 @@ _FORMAT = 6  # of cache entries: raise it when their content changes for the sam
 _CHUNK = 4096  # pairs that a worker takes at once
 _PARALLEL_FROM = 100_000  # pairs: for fewer, starting processes costs more than they save
 _VOCABULARY_PAIRS = 250_000  # pairs that the vocabulary is learnt from: a sample, spread over the corpus
+_LOOKED_AT = 1_000_000  # tokens, in which unknown ones are counted
 _MAX_VARIANTS = 16  # random segmentations of each pair that are stored when subword sampling is on,
 _VARIANT_PAIRS = 4_000_000  # and fewer, but at least 4, where they would be more than this in all
 
@@ -81,6 +82,7 @@ def prepare(config: DataConfig) -> PreparedData:
     report = (folder / "cleaning.txt").read_text()
     variants = tuple(TokenizedDataset.open(path) for path in sorted(folder.glob("sampled-*")))
     plain = TokenizedDataset.open(folder / "plain")
+    warn_of_unknown(config, plain.tokens[:_LOOKED_AT])
     return PreparedData(
         tokenizer=tokenizer,
         train=plain,

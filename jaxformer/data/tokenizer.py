@@ -45,7 +45,7 @@ class Tokenizer:
         self._models = (source_model, target_model)
         self._source = sentencepiece.SentencePieceProcessor(model_proto=source_model)
         self._target = self._source
-        if not self.joint or pieces.has_target_part(target_model):
+        if not self.joint or self.has_target_part:
             self._target = sentencepiece.SentencePieceProcessor(model_proto=pieces.target_part(target_model))
         self._source_words = WordModel(self._source) if pieces.kind(source_model) == "word" else None
         self._target_words = WordModel(self._target) if pieces.kind(target_model) == "word" else None
@@ -57,6 +57,11 @@ class Tokenizer:
     def joint(self) -> bool:
         """Whether both languages share one vocabulary."""
         return self._models[0] == self._models[1]
+
+    @property
+    def has_target_part(self) -> bool:
+        """Whether a joint vocabulary says which of its pieces the target uses; one that was learnt here does."""
+        return pieces.has_target_part(self._models[1])
 
     @property
     def kind(self) -> str:

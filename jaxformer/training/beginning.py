@@ -10,6 +10,7 @@ import dataclasses
 import logging
 import re
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from jaxformer.data.tokenizer import Tokenizer
 from jaxformer.parallel.layout import Layout
 from jaxformer.paths import expanded
 from jaxformer.training.averaging import select_params
+from jaxformer.training.folder_lock import WorkdirError
 from jaxformer.training.leaves import leaf_names, like
 from jaxformer.training.run_checkpoints import open_checkpoints
 from jaxformer.training.state import TrainState
@@ -34,17 +36,23 @@ _MAY_DIFFER = ("dropout", "attention_dropout", "activation_dropout", "attention_
 
 _VOCABULARY = ("vocabulary_size", "tokenizer", "joint_vocabulary", "byte_fallback", "spelling")
 
+_MEANING = (
+    "task.members", "task.linear_members", "task.pooling", "data.normalization", "series.window", "series.patch_length",
+    "series.patch_stride", "series.reversible", "series.linear_skip", "series.market_days",
+)  # fmt: skip
+"""Other fields that decide what parameters mean, or which there are."""
+
 _OUTPUTS = re.compile(r"((?:members\.\d+\.)?(?:heads\.[^.]+|part_weights|encoder\.weights))(?:\.|$)")
 """Beginnings of the names of parameters that belong to one output, as all of a linear member (`models.linear`) do: they
 may begin anew."""
 
 
-def check_beginning(config: Config, workdir: Workdir) -> None:
+def check_beginning(config: Config, workdir: Workdir | None = None) -> None:
     """Refuses, before data is read, to begin with a run that is not there, or whose network is another one.
 
     Args:
       config: of the new run; without `training.start_from` there is nothing to refuse.
-      workdir: of the new run.
+      workdir: of the new run, if there is one yet.
 
     Raises:
       OSError: if there is no trained run.
@@ -53,10 +61,13 @@ def check_beginning(config: Config, workdir: Workdir) -> None:
     if not config.training.start_from:
         return
     run = Workdir(config.training.start_from)
-    if run.path.absolute() == workdir.path.absolute():
+    if workdir is not None and run.path.absolute() == workdir.path.absolute():
         raise ValueError(f"training.start_from={config.training.start_from} is the run itself: name another one")
-    there = run.load_config()
-    run.check_trained(run.checkpoints)
+    try:
+        there = run.load_config()
+        run.check_trained(run.checkpoints, *([run.tokenizer] if there.task.kind in OF_TEXT else []))
+    except OSError as error:
+        raise WorkdirError(f"training.start_from: {error}") from None
     if there.task.kind != config.task.kind:
         raise ValueError(
             f"training.start_from={config.training.start_from} is a run of task.kind={there.task.kind}, and this one "
@@ -69,11 +80,23 @@ def check_beginning(config: Config, workdir: Workdir) -> None:
             f"training.start_from={config.training.start_from} has learnt another network (there -> here):\n{listed}\n"
             f"make it the same one: {flags}"
         )
-    given = config.data.vocabulary
-    if given and Tokenizer.load(expanded(given)).digest != Tokenizer.load(run.tokenizer).digest:
+    if given := config.data.vocabulary:
+        _check_vocabulary(config, *(_Read(Tokenizer.load(path)) for path in (run.tokenizer, expanded(given))))
+
+
+class _Read(NamedTuple):
+    """Facts of which the vocabulary alone is known."""
+
+    tokenizer: Tokenizer
+
+
+def _check_vocabulary(config: Config, there: Any, here: Any) -> None:
+    """Refuses facts with another vocabulary than the run's to begin with, whose parameters would mean other tokens."""
+    if config.task.kind in OF_TEXT and there.tokenizer.digest != here.tokenizer.digest:
+        what = f"data.vocabulary={config.data.vocabulary}" if config.data.vocabulary else "what this run has"
         raise ValueError(
-            f"data.vocabulary={given} is not the vocabulary of {config.training.start_from}, whose parameters would "
-            "mean other tokens: leave it out"
+            f"{what} is not the vocabulary of training.start_from={config.training.start_from}, whose parameters would "
+            "mean other tokens: leave data.vocabulary out, and choose another --workdir if that run was trained anew"
         )
 
 
@@ -84,30 +107,41 @@ def _must_agree(field: str, config: Config) -> bool:
     return (
         (section == "model" and name not in _MAY_DIFFER)
         or (section == "data" and name in _VOCABULARY and config.task.kind in OF_TEXT and not config.data.vocabulary)
-        or (section == "task" and name in ("members", "linear_members"))
+        or field in _MEANING
     )
 
 
 def begin_with(
-    state: TrainState, config: Config, layout: Layout, make_study: MakeStudy = open_study
+    state: TrainState, config: Config, layout: Layout, facts: Any, make_study: MakeStudy = open_study
 ) -> TrainState:
     """`state` with the parameters that the run in `training.start_from` predicts with, on any devices.
 
-    Everything else of it stays: the optimizer has taken no step. An output's parameters whose shapes are others, such
-    as a head for other classes, stay as they are, which is said.
+    Everything else of it stays: the optimizer has taken no step. The parameters of an output stay as they are too where
+    their shapes are others, or the classes of texts are, which is said.
+
+    Args:
+      state: before its first step.
+      config: of the new run.
+      layout: where its state lies.
+      facts: of the new run.
+      make_study: of a configuration.
 
     Raises:
       OSError: if there is no such run, or it cannot be read.
-      ValueError: if other parameters differ, naming the first one.
+      ValueError: if other parameters differ, naming the first one, or its vocabulary does.
     """
     run = Workdir(config.training.start_from)
     there = run.load_config()
     study = make_study(there)
-    template = study.make_task(study.load_facts(run), layout).abstract_params(layout)
+    known = study.load_facts(run)
+    _check_vocabulary(config, known, facts)
+    template = study.make_task(known, layout).abstract_params(layout)
     with contextlib.closing(open_checkpoints(there, run, read_only=True)) as checkpoints:
         params, described = select_params(checkpoints, there.training, template)
     learnt, own = leaf_names(params), leaf_names(state.params)
     anew = _outputs_that_differ(learnt, own)
+    if config.task.kind == "text_classification" and _names(known) != _names(facts):
+        anew = {_output(name) for name in own} - {""}
     random = sorted({_output(name) for name in own} & anew)
     taken = {name: leaf if _output(name) in anew else learnt.get(name) for name, leaf in own.items()}
     for name in [*own, *learnt]:
@@ -130,6 +164,11 @@ def _output(name: str) -> str:
     """The output that the parameter belongs to; empty for what all outputs share."""
     found = _OUTPUTS.match(name)
     return found[1] if found else ""
+
+
+def _names(facts: Any) -> Any:
+    """Of the classes of texts."""
+    return getattr(facts, "values", {}).get("names")
 
 
 def _outputs_that_differ(learnt: Mapping[str, jax.Array], own: Mapping[str, jax.Array]) -> set[str]:

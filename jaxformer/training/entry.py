@@ -205,11 +205,12 @@ def predict(
 
 def prepare(config: Config) -> None:
     """Downloads (TFDS sets only), cleans and caches the data of `config`; prints the cleaning table and where it is."""
+    from jaxformer.training.beginning import check_beginning
     from jaxformer.training.study import open_study
 
     _check_config(config)
-    study = open_study(config)
-    prepared = study.prepare(download=True)
+    check_beginning(config)
+    prepared = (study := open_study(config)).prepare(download=True)
     place = f"ready in {prepared.cache_path}" if prepared.cache_path else "made again by every run"
     print(f"{prepared.report}\n{prepared.size:,} training {study.noun}, {place}", flush=True)
 

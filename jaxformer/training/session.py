@@ -272,7 +272,7 @@ class Session:
         found = self.checkpoints.restore(state)
         if found is None:
             if training.start_from:
-                state = begin_with(state, self.config, self.layout, self._make_study)
+                state = begin_with(state, self.config, self.layout, self.prepared.facts, self._make_study)
             return state, Progress(batches=self._batches()), False
         progress = Progress.from_json(found[1])
         self.pipeline.set_state(progress.iterator)

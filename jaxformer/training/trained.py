@@ -18,6 +18,7 @@ from jaxformer.parallel.mesh import first_copy, make_layout
 from jaxformer.tasks.translator import Translator
 from jaxformer.training.averaging import select_params
 from jaxformer.training.checkpoint import Checkpoints
+from jaxformer.training.folder_lock import WorkdirError
 from jaxformer.training.run_checkpoints import open_checkpoints
 from jaxformer.training.study import MakeStudy, Study, checked_maker
 from jaxformer.training.workdir import Workdir, evaluation_config
@@ -141,7 +142,10 @@ def _open_ensemble(
     members, described = [own], [own.described]
     for name in filter(None, (part.strip() for part in config.decoding.ensemble.split(","))):
         run = Workdir(name)
-        there = run.load_config()
+        try:
+            there = run.load_config()
+        except WorkdirError as error:
+            raise WorkdirError(f"decoding.ensemble: {error}") from None
         if there.task.kind != "translation":
             kind = there.task.kind
             raise ValueError(f"decoding.ensemble: the run in {name} does not translate, its task.kind is {kind}")

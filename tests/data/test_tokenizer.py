@@ -195,6 +195,14 @@ def test_bytes_of_a_given_vocabulary_are_as_the_configuration_says(tmp_path: Pat
         given_tokenizer(replace(asked, {"byte_fallback": True}), sides=2)
 
 
+def test_two_vocabularies_that_are_equal_are_taken_for_two(tmp_path: Path) -> None:
+    asked = config(vocabulary_size=290, joint_vocabulary=False, vocabulary=str(tmp_path))
+    same = [Pair(pair.source, pair.source) for pair in pairs()]
+    train_tokenizer(same, asked).save(tmp_path / "tokenizer.model")
+    assert given_tokenizer(asked, sides=2).joint
+    assert given_tokenizer(replace(asked, {"joint_vocabulary": True}), sides=2).joint
+
+
 def test_a_vocabulary_of_characters_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "characters.model"
     with file.open("wb") as model:

@@ -25,6 +25,7 @@ from jaxformer.training.interruption import Interrupted
 from jaxformer.training.leaves import leaf_names
 from jaxformer.training.optimizer import make_optimizer
 from jaxformer.training.state import create_state
+from jaxformer.training.studies.translation import TranslationFacts
 from jaxformer.training.study import open_study
 from jaxformer.training.trained import open_predictor
 from jaxformer.training.workdir import Workdir
@@ -105,7 +106,7 @@ def test_the_state_shares_no_memory_and_the_optimizer_is_new(learnt, tmp_path):
     state = create_state(
         lambda: task.new_params(5), make_optimizer(config.optimizer, 10), seed=1, ema=True, layout=layout
     )
-    begun = begin_with(state, config, layout)
+    begun = begin_with(state, config, layout, study.load_facts(learnt[1]))
     assert int(begun.step) == 0
     pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves((begun.params, begun.ema, begun.opt_state))]
     assert len(set(pointers)) == len(pointers), "all of it is donated"
@@ -136,11 +137,11 @@ def _from(config: Config, folder: Path, **changes: Any) -> Config:
 
 def test_what_is_no_run_to_begin_with_is_refused(learnt, tmp_path):
     run = Workdir(tmp_path / "run")
-    with pytest.raises(WorkdirError, match=r"workdir .*nowhere is not there: train one"):
-        check_beginning(_from(learnt[0], tmp_path / "nowhere"), run)
+    with pytest.raises(WorkdirError, match=r"training.start_from: workdir .*nowhere is not there: train one"):
+        training.prepare(_from(learnt[0], tmp_path / "nowhere"))
     (tmp_path / "begun").mkdir()
     shutil.copy(learnt[1].config, tmp_path / "begun")
-    with pytest.raises(FileNotFoundError, match="holds no trained run"):
+    with pytest.raises(WorkdirError, match="holds no trained run"):
         check_beginning(_from(learnt[0], tmp_path / "begun"), run)
     with pytest.raises(ValueError, match="is the run itself"):
         check_beginning(_from(learnt[0], learnt[1].path), learnt[1])
@@ -153,7 +154,7 @@ def test_another_vocabulary_of_the_same_size_is_refused(learnt, tmp_path):
     pairs = [Pair(f"{number} 2 3 4 5 6 7 8 9 0", "0 1 2 3 4 5 6 7 8") for number in range(9)]
     train_tokenizer(pairs, replace(learnt[0].data, {"vocabulary_size": 16})).save(tmp_path / "tokenizer.model")
     config = _from(learnt[0], learnt[1].path, **{"data.vocabulary": str(tmp_path)})
-    with pytest.raises(ValueError, match=r"is not the vocabulary of .* leave it out"):
+    with pytest.raises(ValueError, match=r"is not the vocabulary of .* leave data.vocabulary out"):
         check_beginning(config, Workdir(tmp_path / "run"))
 
 
@@ -197,6 +198,37 @@ def test_what_linear_members_say_of_other_classes_begins_anew(tmp_path, caplog):
     training.train(_from(replace(_texts(tmp_path / "three", "abc"), linear), tmp_path / "start"), tmp_path / "run")
     anew = "members.0.heads.label, members.1.encoder.weights, members.1.heads.label"
     assert f"; random are {anew}\n" in caplog.text
+
+
+def test_a_head_of_as_many_but_other_classes_begins_anew(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    training.train(_texts(tmp_path / "first", "ab"), tmp_path / "start")
+    training.train(_from(_texts(tmp_path / "same", "ab"), tmp_path / "start"), tmp_path / "run")
+    assert "random are" not in caplog.text
+    training.train(_from(_texts(tmp_path / "other", "cd"), tmp_path / "start"), tmp_path / "other_run")
+    assert "; random are heads.label" in caplog.text
+    pooled = _from(_texts(tmp_path / "pooled", "ab"), tmp_path / "start", **{"task.pooling": "cls"})
+    with pytest.raises(ValueError, match=r"another network") as refused:
+        check_beginning(replace(pooled, {"data.normalization": "nfkc"}))
+    assert str(refused.value).endswith("--config.task.pooling=mean --config.data.normalization=nfc")
+
+
+def test_a_vocabulary_that_changed_before_the_first_checkpoint_is_noticed(learnt, tmp_path):
+    config = _from(learnt[0], learnt[1].path)
+    study = open_study(config)
+    pairs = [Pair(f"{number} 2 3 4 5 6 7 8 9 0", "0 1 2 3 4 5 6 7 8") for number in range(9)]
+    other = TranslationFacts(train_tokenizer(pairs, replace(learnt[0].data, {"vocabulary_size": 16})))
+    layout = make_layout(MeshConfig(data=1))
+    with pytest.raises(ValueError, match=r"what this run has is not the vocabulary of training.start_from="):
+        begin_with(None, config, layout, other)
+    assert study.load_facts(learnt[1]).digest != other.digest
+
+
+def test_text_that_the_vocabulary_cannot_write_is_told(learnt, tmp_path, caplog):
+    config = _other(tmp_path, learnt[1], training__num_steps=1)
+    (tmp_path / "data" / "train.en").write_text("x y z\n" * 3 + "1 2\n" * 78)
+    training.prepare(config)
+    assert f"% of the training tokens are unknown to the vocabulary in {learnt[1].path}" in caplog.text
 
 
 def test_it_begins_on_other_devices_too(learnt, tmp_path):

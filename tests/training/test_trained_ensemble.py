@@ -65,7 +65,7 @@ def test_what_cannot_translate_together_is_refused(runs, tmp_path):
     for mode in (training.train, training.plan):
         with pytest.raises(ValueError, match=r"decoding.ensemble=x is for --mode=predict and evaluate"):
             mode(replace(config, {"decoding.ensemble": "x"}), tmp_path / "run")
-    with pytest.raises(OSError, match=r"nowhere is not there"):
+    with pytest.raises(OSError, match=r"decoding.ensemble: workdir .*nowhere is not there"):
         jaxformer.load_translator(first, ensemble=f"{second},{tmp_path / 'nowhere'}")
     other = shutil.copytree(second, tmp_path / "other")
     pairs = [Pair(f"{number} 2 3 4 5 6 7 8 9 0", "0 1 2 3 4 5 6 7 8") for number in range(9)]

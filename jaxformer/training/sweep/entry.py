@@ -29,7 +29,7 @@ from jaxformer.training.sweep.folder import FINAL, SweepFolder, Trial, held_expe
 from jaxformer.training.sweep.grid import Fields
 from jaxformer.training.sweep.options import Sweep
 from jaxformer.training.sweep.outcomes import Results, collect
-from jaxformer.training.workdir import flat
+from jaxformer.training.workdir import Workdir, flat
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -113,12 +113,15 @@ def _check(
       ValueError: for a combination, or for a `metric` that no translation has. What other tasks measure, such as the F1
         of a class, their data decides: see `outcomes.collect`.
     """
+    from jaxformer.training.beginning import check_beginning
     from jaxformer.training.study import open_study
 
     for fields, trial in zip(grid, trials, strict=True):
         try:
             whole = replace(config, {**overrides, **fields})
             open_study(whole).check()
+            if not (workdir := Workdir(trial.path)).began:
+                check_beginning(whole, workdir)
         except (ValueError, OSError) as error:
             raise ValueError(f"trial {trial.name}: {error}") from None
         try:

@@ -201,6 +201,8 @@ def test_what_a_study_would_refuse_is_refused_before_anything_runs():
 
 
 def test_references_that_are_not_there_are_refused_before_anything_runs():
+    with pytest.raises(ValueError, match=r"trial seed=0: training.start_from: workdir none is not there"):
+        sweep("--config.training.start_from=none", "--sweep=training.seed=0,1")
     with pytest.raises(ValueError, match=r"trial seed=0: data.references=none.de is not a file"):
         sweep(SEEDS, "--config.data.references=none.de", "--mode=plan")
     assert not Path("S").exists()
