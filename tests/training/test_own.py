@@ -125,6 +125,7 @@ def test_an_own_study_is_trained_planned_and_predicted_with(tmp_path, capsys):
     assert predictor(parity.labelled([np.array([1, 2, 4])]))["odd"].shape == (3, 2)
 
 
+@pytest.mark.slow
 def test_advice_for_too_little_memory_is_of_the_own_study(tmp_path, monkeypatch):
     def full(*_: Any, **__: Any) -> Any:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")

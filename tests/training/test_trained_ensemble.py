@@ -31,14 +31,14 @@ def no_compilation_cache():
 def runs(tmp_path_factory) -> tuple[Config, list[Path]]:
     """Two seeds, the second of another size."""
     folder = tmp_path_factory.mktemp("runs")
-    data = reversal.write_corpus(folder / "data", train=300, held_back=8)
-    config = reversal.config(data, training__num_steps=60, training__ema_decay=0.0)
+    data = reversal.write_corpus(folder / "data", train=300, held_back=0)
+    config = reversal.config(data, training__num_steps=8, training__ema_decay=0.0)
     training.train(config, folder / "a")
     training.train(replace(config, {"training.seed": 1, "model.d_ff": 24}), folder / "b")
     return config, [folder / "a", folder / "b"]
 
 
-def test_runs_translate_together(runs, tmp_path, capsys, caplog):
+def test_runs_translate_together(runs, caplog):
     caplog.set_level(logging.INFO)
     first, second = runs[1]
     together = jaxformer.load_translator(first, ensemble=str(second))
@@ -48,16 +48,13 @@ def test_runs_translate_together(runs, tmp_path, capsys, caplog):
     pairs = [("1 2 3", "3 2 1"), ("9 4", "4 9")]
     scores = [one.log_prob for one in together.score(pairs)]
     alone = [[one.log_prob for one in jaxformer.load_translator(run).score(pairs)] for run in (first, second)]
-    assert all(min(pair) < score < max(pair) for score, *pair in zip(scores, *alone, strict=True))
+    assert all(sum(pair) / 2 < score for score, *pair in zip(scores, *alone, strict=True))  # log is concave
     run = Workdir(first)
     found = evaluation_config(run, {"decoding.ensemble": str(second)})
     output = io.StringIO()
     training.predict(found, run, TEXTS, output)
     assert output.getvalue() == "".join(f"{one.text}\n" for one in together.translate(TEXTS))
-    assert f"; together with {second}: the parameters of step 60, the newest" in caplog.text
-    capsys.readouterr()
-    assert "test/bleu" in training.evaluate(found, run)
-    assert f"the parameters of step 60, the newest; together with {second}" in capsys.readouterr().out
+    assert f"; together with {second}: the parameters of step 8, the newest" in caplog.text
 
 
 def test_what_cannot_translate_together_is_refused(runs, tmp_path):
