@@ -133,9 +133,8 @@ _CASE = """
     [
         ("attention", "LAYOUTS[1::4]"),
         pytest.param("attention", "LAYOUTS", marks=pytest.mark.slow),
-        ("near", '[{"data": 1, "tensor": 2, "context": 4}]'),  # gathers keys and values
+        pytest.param("near", '[{"data": 1, "tensor": 2, "context": 4}]', marks=pytest.mark.slow),  # gathers keys
         pytest.param("near", "LAYOUTS[2:5]", marks=pytest.mark.slow),
-        ("forecasting", "LAYOUTS[3:5]"),
         pytest.param("spelt", "LAYOUTS", marks=pytest.mark.slow),  # as `attention`, with several ids a token
         pytest.param("wide", "LAYOUTS[4:]", marks=pytest.mark.slow),  # as `attention`, of other sizes
         pytest.param("tagging", "LAYOUTS", marks=pytest.mark.slow),  # `near` without neighbours

@@ -65,7 +65,7 @@ _QUICKLY = """
     [
         ("[LAYOUTS[0], *LAYOUTS[3::2]]", {}),
         pytest.param("[*LAYOUTS[1:3], LAYOUTS[4]]", {}, marks=pytest.mark.slow),
-        ("LAYOUTS[3:4]", {"training": {"r_drop": 5.0}}),
+        pytest.param("LAYOUTS[3:4]", {"training": {"r_drop": 5.0}}, marks=pytest.mark.slow),  # as plain, twice
         # .ci/run tries it by itself, compiled as a run compiles it.
         pytest.param("GATHERING[:1]", {"model": {"num_heads": 2}}, marks=pytest.mark.slow),
         pytest.param("GATHERING[1:]", {"model": {"num_heads": 2}}, marks=pytest.mark.slow),

@@ -42,7 +42,10 @@ def test_a_pair_has_the_mean_probability_of_its_tokens(members, together):
     assert scored.log_prob != pytest.approx(full_pass(members[0], source, target), rel=1e-2)
 
 
-@pytest.mark.parametrize("settings", [{}, {"method": "greedy", "n_best": 1}, {"method": "sample", "seed": 3}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"method": "greedy", "n_best": 1}, pytest.param({"method": "sample", "seed": 3}, marks=pytest.mark.slow)],
+)
 def test_what_is_found_step_by_step_has_the_score_of_the_whole(members, together, settings):
     texts = lines(20)
     config = dataclasses.replace(BEAM, **settings)

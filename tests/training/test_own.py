@@ -80,6 +80,7 @@ def test_a_tracker_that_fails_ends_the_run_which_goes_on_from_its_checkpoint(tmp
     assert [record["step"] for record in after.records] == [10, 15, 20, 24, 24]
 
 
+@pytest.mark.slow
 def test_one_that_cannot_be_closed_in_the_end_is_an_error_and_the_others_are_closed(tmp_path):
     other = Memory()
     with pytest.raises(RuntimeError, match="nor can it be told"):

@@ -91,7 +91,7 @@ def test_predictions_of_prices_are_a_table_that_can_be_scored(prices):
     assert np.mean(np.square(errors)) == pytest.approx(result["metrics"]["test/return_mse"], rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["prices", "series"])
+@pytest.mark.parametrize("name", ["prices", pytest.param("series", marks=pytest.mark.slow)])
 def test_evaluate_finds_the_same_scores(name, request):
     config, workdir, result = request.getfixturevalue(name)
     scores = training.evaluate(config, workdir)
