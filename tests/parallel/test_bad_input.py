@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.devices import run_on_eight_devices
 from tests.parallel.test_layouts import _CASE
 
 
+@pytest.mark.slow  # `test_same_model` without a mesh
 def test_a_checkpoint_of_another_model_is_refused_on_a_mesh(tmp_path: Path) -> None:
     run_on_eight_devices(_CASE + f"""
     from pathlib import Path
