@@ -319,6 +319,7 @@ def test_two_axes_for_the_rest_are_refused() -> None:
         MeshConfig(data=-1, fsdp=-1)
 
 
+@pytest.mark.slow
 def test_a_research_table_replaces_ours() -> None:
     run_on_eight_devices(_CASE + _QUICKLY + """
     from jaxformer.parallel.layout import TABLE, Layout

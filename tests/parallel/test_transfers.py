@@ -55,6 +55,7 @@ def test_a_whole_run_on_a_mesh_places_its_batches_alone(data: Path) -> None:
     """)
 
 
+@pytest.mark.slow
 def test_whatever_else_crosses_ends_the_run(data: Path) -> None:
     run_on_eight_devices(f"    DATA = {str(data)!r}\n" + _RUN + """
     from jaxformer.training import session

@@ -373,6 +373,7 @@ def test_a_trace_and_a_breakdown_are_made_on_request(trained, tmp_path, caplog):
     assert all({"train/mfu", "train/data_wait", "utilisation/cpu"} <= set(record) for record in records)
 
 
+@pytest.mark.slow
 def test_neither_changes_what_is_learnt(trained, tmp_path):
     losses = []
     watched = {"monitoring__breakdown": True, "profile__num_steps": 2, "profile__start_step": 3}

@@ -123,6 +123,7 @@ def test_other_poolings_and_balanced_classes_train(trained, tmp_path, pooling):
     assert training.train(replace(trained[0], changes), tmp_path / "run")["step"] == 4
 
 
+@pytest.mark.slow
 def test_several_networks_that_know_words_by_their_spelling_train_and_classify(trained, tmp_path):
     changes = {
         "data.tokenizer": "word", "data.vocabulary_size": 60, "data.spelling": 200, "task.members": 2,

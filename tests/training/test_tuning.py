@@ -85,6 +85,7 @@ def test_a_wrong_implementation_is_not_timed(monkeypatch):
     assert found.refused["xla_chunked"].startswith("WRONG here: differs from xla")
 
 
+@pytest.mark.slow
 def test_a_run_is_pinned_to_the_table_that_tune_wrote(tmp_path, caplog, monkeypatch):
     def measured(case, call):
         return tuning.Measured(case, call, {"xla": 2.0, "xla_chunked": 1.0}, {})
