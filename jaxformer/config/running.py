@@ -26,8 +26,7 @@ class DecodingConfig:
         longest that the model was trained on.
       batch_tokens: source slots decoded at once.
       ensemble: folders of further runs, separated by commas, that translate together with this one: the mean of their
-        probabilities; with `--mode=predict` and `evaluate`. They need the same vocabulary and
-        direction, and nothing else.
+        probabilities; with `--mode=predict` and `evaluate`. They need the same vocabulary and direction, nothing else.
       processes: that translate at a time with `--mode=predict` on a CPU, each with cores of its own: the number of
         cores is fastest for more than some thousand lines; each takes some seconds to begin, and the memory of a run.
     """

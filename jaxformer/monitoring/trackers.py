@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import socket
-import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -93,9 +92,9 @@ class JsonlTracker:
 
 
 class TensorBoardTracker:
-    """Event files for TensorBoard, in the format and with the messages of tensorboardX.
+    """Event files for TensorBoard, by the `RecordWriter` of tensorboardX, each record of metrics on the disk at once.
 
-    Not with its `SummaryWriter`: the thread of that one and what it does as the process ends write too, and on a full
+    Not by its `SummaryWriter`: the thread of that one and what it does as the process ends write too, and on a full
     disk each dies with a stack trace of its own, while nobody takes what is logged after that.
 
     Args:
@@ -105,20 +104,22 @@ class TensorBoardTracker:
 
     def __init__(self, directory: str | os.PathLike[str], *, purge_after: int | None = None):
         from tensorboardX.proto.event_pb2 import SessionLog
+        from tensorboardX.record_writer import RecordWriter
 
         self._directory = Path(directory)
+        name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
         with explain_disk_errors(directory):
             self._directory.mkdir(parents=True, exist_ok=True)
-            name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
-            self._file = open(self._directory / name, "ab")  # noqa: SIM115 (closed by `close`)
-        try:
-            self._write(file_version="brain.Event:2")
-            if purge_after is not None:
-                self._write(step=purge_after + 1, session_log=SessionLog(status=SessionLog.START))
-        except OSError:
-            with contextlib.suppress(OSError):
-                self._file.close()
-            raise
+            self._records = RecordWriter(os.fspath(self._directory / name))
+            try:
+                self._write(file_version="brain.Event:2")
+                if purge_after is not None:
+                    self._write(step=purge_after + 1, session_log=SessionLog(status=SessionLog.START))
+                self._records.flush()
+            except OSError:
+                with contextlib.suppress(OSError):
+                    self._records.close()
+                raise
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Adds every number of `metrics` as a scalar; text is left out.
@@ -128,34 +129,25 @@ class TensorBoardTracker:
         """
         from tensorboardX.summary import scalar
 
-        for name, value in metrics.items():
-            value = value.item() if hasattr(value, "item") else value
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                self._write(step=int(step), summary=scalar(name, value))
+        with explain_disk_errors(self._directory):
+            for name, value in metrics.items():
+                value = value.item() if hasattr(value, "item") else value
+                if isinstance(value, (int, float)) and not isinstance(value, bool):
+                    self._write(step=int(step), summary=scalar(name, value))
+            self._records.flush()
 
     def _write(self, **content: Any) -> None:
-        """One record: length, checksum of the length, an event, checksum of the event."""
         from tensorboardX.proto.event_pb2 import Event
-        from tensorboardX.record_writer import masked_crc32c
 
-        data = Event(wall_time=time.time(), **content).SerializeToString()
-        length = struct.pack("<Q", len(data))
-        sums = [struct.pack("<I", masked_crc32c(part)) for part in (length, data)]
-        with explain_disk_errors(self._directory):
-            self._file.write(length + sums[0] + data + sums[1])
-            self._file.flush()
+        self._records.write(Event(wall_time=time.time(), **content).SerializeToString())
 
     def sync(self) -> None:
-        """Waits until the events are on the disk."""
-        with explain_disk_errors(self._directory):
-            self._file.flush()
-            os.fsync(self._file.fileno())
+        """Does nothing more: what was logged is on the disk."""
 
     def close(self) -> None:
         """Closes the file; further calls do nothing."""
-        if not self._file.closed:
-            with explain_disk_errors(self._directory):
-                self._file.close()
+        with explain_disk_errors(self._directory):
+            self._records.close()
 
 
 class Trackers:

@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ from jaxformer.training.folder_lock import WorkdirError
 from jaxformer.training.leaves import leaf_names, like
 from jaxformer.training.run_checkpoints import open_checkpoints
 from jaxformer.training.state import TrainState
+from jaxformer.training.studies.records import LabelledFacts
 from jaxformer.training.study import MakeStudy, open_study
 from jaxformer.training.workdir import Workdir, differences
 
@@ -47,12 +48,15 @@ _OUTPUTS = re.compile(r"((?:members\.\d+\.)?(?:heads\.[^.]+|part_weights|encoder
 may begin anew."""
 
 
-def check_beginning(config: Config, workdir: Workdir | None = None) -> None:
+def check_beginning(
+    config: Config, workdir: Workdir | None = None, make_study: MakeStudy = open_study
+) -> None:
     """Refuses, before data is read, to begin with a run that is not there, or whose network is another one.
 
     Args:
       config: of the new run; without `training.start_from` there is nothing to refuse.
       workdir: of the new run, if there is one yet.
+      make_study: of a configuration.
 
     Raises:
       OSError: if there is no trained run.
@@ -65,7 +69,8 @@ def check_beginning(config: Config, workdir: Workdir | None = None) -> None:
         raise ValueError(f"training.start_from={config.training.start_from} is the run itself: name another one")
     try:
         there = run.load_config()
-        run.check_trained(run.checkpoints, *([run.tokenizer] if there.task.kind in OF_TEXT else []))
+        known = make_study(there).load_facts(run)
+        run.check_trained(run.checkpoints)
     except OSError as error:
         raise WorkdirError(f"training.start_from: {error}") from None
     if there.task.kind != config.task.kind:
@@ -81,18 +86,17 @@ def check_beginning(config: Config, workdir: Workdir | None = None) -> None:
             f"make it the same one: {flags}"
         )
     if given := config.data.vocabulary:
-        _check_vocabulary(config, *(_Read(Tokenizer.load(path)) for path in (run.tokenizer, expanded(given))))
+        _check_vocabulary(config, _tokenizer(known), Tokenizer.load(expanded(given)))
 
 
-class _Read(NamedTuple):
-    """Facts of which the vocabulary alone is known."""
+def _tokenizer(facts: Any) -> Tokenizer | None:
+    """Of the facts of a run, if it reads text."""
+    return getattr(facts, "tokenizer", None)
 
-    tokenizer: Tokenizer
 
-
-def _check_vocabulary(config: Config, there: Any, here: Any) -> None:
-    """Refuses facts with another vocabulary than the run's to begin with, whose parameters would mean other tokens."""
-    if config.task.kind in OF_TEXT and there.tokenizer.digest != here.tokenizer.digest:
+def _check_vocabulary(config: Config, there: Tokenizer | None, here: Tokenizer | None) -> None:
+    """Refuses another vocabulary than that of the run to begin with, whose parameters would mean other tokens."""
+    if there is not None and here is not None and there.digest != here.digest:
         what = f"data.vocabulary={config.data.vocabulary}" if config.data.vocabulary else "what this run has"
         raise ValueError(
             f"{what} is not the vocabulary of training.start_from={config.training.start_from}, whose parameters would "
@@ -134,13 +138,13 @@ def begin_with(
     there = run.load_config()
     study = make_study(there)
     known = study.load_facts(run)
-    _check_vocabulary(config, known, facts)
+    _check_vocabulary(config, _tokenizer(known), _tokenizer(facts))
     template = study.make_task(known, layout).abstract_params(layout)
     with contextlib.closing(open_checkpoints(there, run, read_only=True)) as checkpoints:
         params, described = select_params(checkpoints, there.training, template)
     learnt, own = leaf_names(params), leaf_names(state.params)
     anew = _outputs_that_differ(learnt, own)
-    if config.task.kind == "text_classification" and _names(known) != _names(facts):
+    if config.task.kind == "text_classification" and _classes(known) != _classes(facts):
         anew = {_output(name) for name in own} - {""}
     random = sorted({_output(name) for name in own} & anew)
     taken = {name: leaf if _output(name) in anew else learnt.get(name) for name, leaf in own.items()}
@@ -166,9 +170,9 @@ def _output(name: str) -> str:
     return found[1] if found else ""
 
 
-def _names(facts: Any) -> Any:
-    """Of the classes of texts."""
-    return getattr(facts, "values", {}).get("names")
+def _classes(facts: Any) -> Any:
+    """The names that the facts of a run give classes; None if they give none."""
+    return facts.values.get("names") if isinstance(facts, LabelledFacts) else None
 
 
 def _outputs_that_differ(learnt: Mapping[str, jax.Array], own: Mapping[str, jax.Array]) -> set[str]:

@@ -89,7 +89,7 @@ def _train(config: Config, workdir: Workdir, beside: Trackers, make_study: MakeS
         from jaxformer.training.session import Session
         from jaxformer.training.trained import best_predictor
 
-        prepared = prepare_run(make_study(with_own_vocabulary(config, workdir)), workdir)
+        prepared = prepare_run(make_study(with_own_vocabulary(config, workdir)), workdir, make_study)
         with contextlib.closing(open_checkpoints(config, workdir)) as checkpoints:
             config = planned(make_study(config), prepared, make_study, checkpoints)
             study = make_study(config)

@@ -20,11 +20,11 @@ from jaxformer.training.workdir import Workdir
 _LOGGER = logging.getLogger(__name__)
 
 
-def prepare_run(study: Study, workdir: Workdir) -> Prepared:
+def prepare_run(study: Study, workdir: Workdir, make_study: MakeStudy) -> Prepared:
     """The data of a run, and its facts kept in the workdir; what can be refused is refused as early as it is known."""
     study.check()
     if not workdir.began:
-        check_beginning(study.config, workdir)
+        check_beginning(study.config, workdir, make_study)
     if not study.config.left_open:
         make_layout(study.config.mesh)
     prepared = study.prepare()

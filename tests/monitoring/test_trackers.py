@@ -161,15 +161,22 @@ def test_when_resuming_tensorboard_is_told_what_to_hide(tmp_path):
     assert (second.step, second.session_log.status) == (101, SessionLog.START)
 
 
-def test_a_disk_too_full_for_events_is_explained(tmp_path):
+def test_events_are_readable_before_the_file_is_closed(tmp_path):
     tracker = TensorBoardTracker(tmp_path)
-    tracker._file.close()
-    tracker._file = open("/dev/full", "ab")  # noqa: SIM115
+    tracker.log(10, {"train/loss": 0.5})
+    assert _scalars(tmp_path) == [("train/loss", 10, 0.5)]
+    tracker.close()
+
+
+def test_a_disk_too_full_for_events_is_explained(tmp_path):
+    from tensorboardX.record_writer import RecordWriter
+
+    tracker = TensorBoardTracker(tmp_path)
+    tracker._records.close()
+    tracker._records = RecordWriter("/dev/full")
     message = f"cannot write {tmp_path}: the disk is full: free some space"
     with pytest.raises(DiskError, match=message):
         tracker.log(1, {"train/loss": 1.0})
-    with pytest.raises(DiskError, match=message):
-        tracker.sync()
     with pytest.raises(DiskError, match=message):
         tracker.close()
     tracker.close()
@@ -178,19 +185,20 @@ def test_a_disk_too_full_for_events_is_explained(tmp_path):
 @pytest.mark.parametrize("allowed", [0, 3])
 def test_a_full_disk_is_told_once_and_by_nobody_else(tmp_path, allowed):
     code = textwrap.dedent(f"""
-        import builtins, io, sys
+        import builtins, io, os, sys
         from jaxformer.monitoring.trackers import TensorBoardTracker
 
         class Full(io.RawIOBase):
             left = {allowed}
             writable = lambda self: True
-            fileno = lambda self: 2
+            fileno = lambda self: descriptor
             def write(self, data):
                 self.left -= 1
                 if self.left < 0:
                     raise OSError(28, "No space left on device")
                 return len(data)
 
+        descriptor = os.open(sys.argv[1] + "/real", os.O_CREAT | os.O_WRONLY)
         real = builtins.open
         full = lambda: io.BufferedWriter(Full())
         builtins.open = lambda path, *mode, **more: full() if "tfevents" in str(path) else real(path, *mode, **more)

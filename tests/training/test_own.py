@@ -13,6 +13,7 @@ import pytest
 import jaxformer as jf
 from jaxformer.monitoring.trackers import read_metrics
 from jaxformer.training import entry
+from jaxformer.training.beginning import check_beginning
 from jaxformer.training.checkpoint import Checkpoints
 from jaxformer.training.workdir import Workdir
 from tests.training import parity
@@ -124,6 +125,8 @@ def test_an_own_study_is_trained_planned_and_predicted_with(tmp_path, capsys):
     assert "< numbers.txt" in capsys.readouterr().out
     predictor = jf.load_predictor(tmp_path / "run", study=parity.ParityStudy)
     assert predictor(parity.labelled([np.array([1, 2, 4])]))["odd"].shape == (3, 2)
+    begun = jf.replace(config, {"training.start_from": str(tmp_path / "run")})
+    check_beginning(begun, make_study=parity.ParityStudy)  # which has no vocabulary
 
 
 @pytest.mark.slow

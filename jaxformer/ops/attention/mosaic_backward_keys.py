@@ -135,11 +135,9 @@ def _compute_keys(
     queries, stages = call.blocks.dkv_queries, call.blocks.dkv_stages
     start, end, whole_start, whole_end = ranges
     length = jnp.int32(end - start)
-    shape = (ROWS, queries)
-    scale = call.scale * tile_ops.LOG2_E
+    shape, scale = (ROWS, queries), call.scale * tile_ops.LOG2_E
     k_smem, v_smem = scratch["k"].at[group], scratch["v"].at[group]
-    dtype = refs["k"].dtype
-    keys = pl.ds(first_key, ROWS)
+    dtype, keys = refs["k"].dtype, pl.ds(first_key, ROWS)
     place: dict[str, Any] = {"batch": batch, "first_key": first_key, "query_axis": 1}
 
     key_ids = _load_keys(refs, k_smem, v_smem, scratch["k_full"].at[group], (batch, keys, kv_head))
@@ -174,8 +172,7 @@ def _compute_keys(
             plgpu.wgmma(dv_ref, narrow_weights, d_out_smem)
             plgpu.wgmma(dk_ref, narrow, q_smem)
 
-        dk, dv = carry
-        dk, dv = pl.run_state(accumulate)((plgpu.ACC.init(dk), plgpu.ACC.init(dv)))
+        dk, dv = pl.run_state(accumulate)(tuple(plgpu.ACC.init(sums) for sums in carry))
         plgpu.barrier_arrive(scratch["free"].at[slot])
         return dk, dv
 

@@ -39,8 +39,7 @@ def forward(call: Call, arrays: dict[str, jax.Array]) -> jax.Array:
     Returns:
       The output [B, T, N, H] (T rounded up).
     """
-    names = tuple(arrays)
-    dtype = arrays["q"].dtype
+    names, dtype = tuple(arrays), arrays["q"].dtype
 
     def attention_forward_short(*args: Any, **scratch: Any) -> None:
         refs = dict(zip(names, args[: len(names)], strict=True))

@@ -20,14 +20,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import warnings
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from jaxformer.ops.attention import pallas_kernels as kernels
+from jaxformer.ops.attention import pallas_kernels as kernels, pallas_platforms as platforms
 from jaxformer.ops.attention.blocks import Band, Ids, as_ids, block_ranges, visible_blocks
 from jaxformer.ops.attention.choice import current_device
 from jaxformer.ops.attention.mask import Mask
@@ -92,7 +91,7 @@ def attention_pallas(
     _refuse(q, k, v, mask, dropped)
     platform = platform or current_device().platform
     wide = head_size > 128 or q.dtype == jnp.float32
-    forward_blocks, backward_blocks = _block_sizes(platform, wide, num_queries, num_keys)
+    forward_blocks, backward_blocks = platforms.block_sizes(platform, wide, num_queries, num_keys)
     # Whole blocks for both passes; all sizes are powers of 2, so the larger is a multiple of the other.
     block_q, block_k = map(max, forward_blocks, backward_blocks)
     padded_queries, padded_keys = pl.cdiv(num_queries, block_q) * block_q, pl.cdiv(num_keys, block_k) * block_k
@@ -137,54 +136,18 @@ def _heads_first(x: jax.Array, length: int) -> jax.Array:
     return x.transpose(0, 2, 1, 3)
 
 
-def _block_sizes(platform: str, wide: bool, queries: int, keys: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Queries and keys to a tile, forward and backward; what a GPU's registers hold, not yet tuned on one."""
-    if platform == "tpu":
-        return (128, 128), (128, 128)  # its vectors have 128 lanes
-    largest = ((64, 32), (32, 32)) if wide else ((128, 64), (64, 64))
-    # A tensor core's product takes at least 16 rows.
-    short_q, short_k = (max(16, pl.next_power_of_2(length)) for length in (queries, keys))
-    forward, backward = ((min(block_q, short_q), min(block_k, short_k)) for block_q, block_k in largest)
-    return forward, backward
-
-
-def _compiler_params(platform: str, head_size: int) -> Any:
-    """Names the backend that compiles for this platform; None for its only one."""
-    if platform != "gpu":
-        return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            from jax.experimental.pallas import triton
-
-            return triton.CompilerParams(num_warps=4 if head_size <= 64 else 8, num_stages=2)
-    except (ImportError, AttributeError) as error:
-        raise NotImplementedError(
-            f"jax {jax.__version__} has no Triton route for Pallas, and Mosaic GPU does not take these kernels"
-        ) from error
-
-
 def _call(kernel: Any, settings: _Settings, tiling: kernels.Tiling, head_size: int, **spec: Any) -> Any:
     return pl.pallas_call(
         functools.partial(kernel, tiling=tiling),
-        compiler_params=_compiler_params(settings.platform, head_size),
+        compiler_params=platforms.compiler_params(settings.platform, head_size),
         interpret=settings.platform == "cpu",
         **spec,
     )
 
 
-def _scalars(platform: str) -> pl.BlockSpec:
-    """A whole small array, read one number at a time."""
-    if platform != "tpu":
-        return pl.BlockSpec()
-    from jax.experimental.pallas import tpu
-
-    return pl.BlockSpec(memory_space=tpu.SMEM)  # the only memory of a TPU that gives out single numbers
-
-
 def _leading(inputs: _Inputs, ids: Any, platform: str) -> list:
     """Specs of the ranges, the seed and the ids; None for what is not there."""
-    scalars = _scalars(platform)
+    scalars = platforms.scalars(platform)
     return [scalars, None if inputs.seed is None else scalars, None if inputs.ids is None else ids]
 
 
