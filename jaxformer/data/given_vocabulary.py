@@ -28,7 +28,12 @@ def given_tokenizer(config: DataConfig, *, sides: int) -> Tokenizer:
       OSError: if it is not there.
       ValueError: if it is damaged, or not as the configuration says.
     """
-    tokenizer = Tokenizer.load(expanded(config.vocabulary))
+    try:
+        tokenizer = Tokenizer.load(expanded(config.vocabulary))
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"data.vocabulary={config.vocabulary} is not there: name the folder of a run, or a sentencepiece model"
+        ) from None
     if tokenizer.kind == "char":
         raise ValueError(f"the vocabulary in {config.vocabulary} is of single characters: give one of another kind")
     there: dict[str, Any] = {"tokenizer": tokenizer.kind, "vocabulary_size": tokenizer.source_vocabulary_size}

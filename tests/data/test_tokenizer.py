@@ -195,6 +195,11 @@ def test_bytes_of_a_given_vocabulary_are_as_the_configuration_says(tmp_path: Pat
         given_tokenizer(replace(asked, {"byte_fallback": True}), sides=2)
 
 
+def test_a_given_vocabulary_that_is_not_there_is_told_by_its_field(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"data.vocabulary=.*none.model is not there: name the folder of a run"):
+        given_tokenizer(config(vocabulary=str(tmp_path / "none.model")), sides=2)
+
+
 def test_two_vocabularies_that_are_equal_are_taken_for_two(tmp_path: Path) -> None:
     asked = config(vocabulary_size=290, joint_vocabulary=False, vocabulary=str(tmp_path))
     same = [Pair(pair.source, pair.source) for pair in pairs()]
